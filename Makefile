@@ -1,0 +1,35 @@
+# Everything runs inside .venv, which is made on first use from pyproject.toml and the tested versions in constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+DEMO_DIR ?= runs/demo
+
+.PHONY: demo test lint bench clean help
+
+help:
+	@echo "make demo    pre-train a tiny model on procedural videos, with curves and pictures, in $(DEMO_DIR)"
+	@echo "make test    run every test"
+	@echo "make lint    ruff: lint and format check"
+	@echo "make bench   measure masking and pre-training speed on this machine"
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/mgmae pretrain --config configs/demo.py --workdir $(DEMO_DIR)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(STAMP)
+	$(BIN)/mgmae bench masking
+	$(BIN)/mgmae bench pretrain
+
+clean:
+	rm -rf .venv runs build dist *.egg-info

@@ -1,0 +1,54 @@
+"""Errors that a person can mend; the command line prints their message without a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class MgmaeError(Exception):
+    """Something outside the program is at fault: a file, a field of the config, a flag.
+
+    The message names it, the value seen, and what would do instead.
+    """
+
+
+class ConfigError(MgmaeError):
+    """A field of the config has a value that cannot work.
+
+    Args:
+      field: the dotted name, as after `--config.`: "mask.ratio".
+      value: what was given.
+      want: what would do instead, as a phrase: "a number above 0 and below 1".
+    """
+
+    def __init__(self, field: str, value: object, want: str) -> None:
+        super().__init__(f"config.{field}={value!r}: give {want}.")
+        self.field, self.value, self.want = field, value, want
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.field, self.value, self.want)
+
+
+class FileError(MgmaeError):
+    """A file cannot be used.
+
+    Args:
+      path: the file.
+      reason: what is wrong with it, as a phrase: "has no video stream".
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = str(path), reason
+
+    def __reduce__(self) -> tuple:
+        # The default calls the class with the joined message alone, which fails when a data worker sends it back.
+        return type(self), (self.path, self.reason)
+
+
+class VideoError(FileError):
+    """A video file cannot give the frames asked of it."""
+
+
+class WeightsError(FileError):
+    """A weights file is damaged, foreign, or of another shape; the reason names the tensors that differ."""

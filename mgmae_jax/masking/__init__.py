@@ -1,0 +1,1 @@
+"""The paper's idea: which tokens are seen, as pure functions of one clip."""

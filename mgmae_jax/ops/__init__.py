@@ -1,0 +1,1 @@
+"""Small array functions that the other rooms share."""

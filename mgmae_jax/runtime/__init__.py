@@ -1,0 +1,1 @@
+"""Devices, processes, checkpoints, metrics: jax and libraries only."""

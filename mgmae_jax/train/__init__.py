@@ -1,0 +1,1 @@
+"""The jitted steps and the loop that runs them."""

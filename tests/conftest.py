@@ -1,0 +1,39 @@
+"""A strict session: eight CPU devices, no silent promotion of types or ranks, warnings are errors, no network.
+
+The environment is set before anything imports jax, so this file must be the first to be imported.
+"""
+
+import os
+import socket
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"])
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import jax
+import jaxtyping
+import pytest
+from absl import flags
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags.
+
+# Shapes and types in the signatures of the array code are checked while tests run.
+jaxtyping.install_import_hook(
+    ["mgmae_jax.ops", "mgmae_jax.masking", "mgmae_jax.flow", "mgmae_jax.models"], "beartype.beartype"
+)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connecting anywhere but to this machine fails."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        host = address[0] if isinstance(address, tuple) else address
+        if self.family != socket.AF_UNIX and host not in ("127.0.0.1", "::1", "localhost"):
+            raise RuntimeError(f"a test tried to reach {address!r}: tests use no network")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
