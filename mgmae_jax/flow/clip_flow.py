@@ -1,0 +1,126 @@
+"""Flow of every frame of a clip towards its neighbour nearer the base frame (Eq. 1), by RAFT-small inside the step."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt8
+
+from mgmae_jax.flow.pairs import towards_base
+from mgmae_jax.flow.raft import CELL, RaftSmall, upsample_flow
+
+MIN_SIDE = 64
+"""Smallest side of a frame, in pixels, that RAFT's four-level pyramid can work on."""
+
+# One 224x224 frame: larger parts fall out of the cache of one core.
+_CELLS_PER_PART = 28 * 28
+
+
+def clip_flow(
+    params: Mapping[str, Any],
+    clip: UInt8[Array, "T H W 3"],
+    base: int | Int[Array, ""],
+    *,
+    iters: int = 6,
+    size: int | None = None,
+    dtype: jnp.dtype = jnp.float32,
+    opposite_before: bool = False,
+) -> Float[Array, "P H W xy=2"]:
+    """Flow of the T - 1 frames other than the base, each towards its neighbour nearer the base.
+
+    Every frame is encoded once, and no gradient flows back from here.
+
+    Args:
+      params: of `RaftSmall`.
+      clip: RGB frames; sides of at least 64 pixels, after resizing to `size` where given.
+      base: index of the base frame, static or traced.
+      iters: updates of RAFT (Table 1f: 6 are as good as 12).
+      size: side in pixels of the square frames that the flow is computed on; None computes at the clip's own size.
+      dtype: of RAFT's convolutions; correlation, positions and flow stay float32.
+      opposite_before: for frames before the base, the flow from the neighbour to the frame, as the released code has it.
+
+    Returns:
+      [T - 1, H, W, 2], (x, y) in pixels of the clip.
+    """
+    source, target = towards_base(clip.shape[0], base, opposite_before=opposite_before)
+    return pair_flow(params, clip, source, target, iters=iters, size=size, dtype=dtype)
+
+
+def pair_flow(
+    params: Mapping[str, Any],
+    clip: UInt8[Array, "T H W 3"],
+    source: Int[Any, "P"],
+    target: Int[Any, "P"],
+    *,
+    iters: int,
+    size: int | None = None,
+    dtype: jnp.dtype = jnp.float32,
+) -> Float[Array, "P H W xy=2"]:
+    """Flow from frame source[p] to frame target[p] of a clip, for P pairs; see `clip_flow`."""
+    frames, height, width, _ = clip.shape
+    images = clip.astype(jnp.float32) * jnp.float32(2 / 255) - 1
+    if size is not None and (height, width) != (size, size):
+        images = jax.image.resize(images, (frames, size, size, 3), "bilinear")
+    inner = images.shape[1:3]
+    # RAFT's own padding: both sides alike, edges repeated, up to a multiple of the cell.
+    pad = [((-side % CELL) // 2, -side % CELL - (-side % CELL) // 2) for side in inner]
+    images = jnp.pad(images, ((0, 0), *pad, (0, 0)), mode="edge")
+    low_flow = functools.partial(_low_flow, raft=RaftSmall(dtype), iters=iters)
+    with jax.named_scope("raft"):
+        low = jax.lax.platform_dependent(
+            params,
+            images,
+            jnp.asarray(source),
+            jnp.asarray(target),
+            cpu=functools.partial(low_flow, for_cpu=True),
+            default=functools.partial(low_flow, for_cpu=False),
+        )
+        (top, _), (left, _) = pad
+        flow = upsample_flow(low)[:, top : top + inner[0], left : left + inner[1]]
+        if inner != (height, width):
+            scale = jnp.array([width / inner[1], height / inner[0]], jnp.float32).reshape(1, 1, 1, 2)
+            flow = jax.image.resize(flow, (flow.shape[0], height, width, 2), "bilinear") * scale
+    return jax.lax.stop_gradient(flow)
+
+
+def _low_flow(
+    params: Mapping[str, Any],
+    images: Float[Array, "T H W 3"],
+    source: Int[Array, "P"],
+    target: Int[Array, "P"],
+    *,
+    raft: RaftSmall,
+    iters: int,
+    for_cpu: bool,
+) -> Float[Array, "P h w xy=2"]:
+    """Flow in cells; all frames, then all pairs, as one batch, or in parts that suit a CPU."""
+
+    def encode(images: Array) -> tuple[Array, Array]:
+        features = raft.apply({"params": params}, images, method="features")
+        return features, raft.apply({"params": params}, images, method="context")
+
+    def refine(features1: Array, features2: Array, context: Array) -> Array:
+        options = {"iters": iters, "for_cpu": for_cpu, "method": "refine"}
+        return raft.apply({"params": params}, features1, features2, context, **options)
+
+    if for_cpu:
+        cells = images.shape[1] * images.shape[2] // CELL**2
+        part = max(1, _CELLS_PER_PART // cells)
+        encode, refine = _in_parts(encode, part), _in_parts(refine, part)
+    with jax.named_scope("encode"):
+        features, context = encode(images)
+    with jax.named_scope("refine"):
+        return refine(features[source], features[target], context[source])
+
+
+def _in_parts(f: Callable, part: int) -> Callable:
+    """`f` over `part` rows of its arrays at a time, unrolled: each part fits a CPU's cache, and XLA overlaps the parts."""
+
+    def over_parts(*arrays: Array) -> Any:
+        rows = range(0, arrays[0].shape[0], part)
+        parts = [f(*(array[row : row + part] for array in arrays)) for row in rows]
+        return jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *parts)
+
+    return over_parts
