@@ -1,0 +1,79 @@
+"""From a visibility volume to the tokens that the encoder sees (section 3.3; Table 1c)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from mgmae_jax.errors import ConfigError
+from mgmae_jax.ops.grid import TokenGrid
+
+
+class TokenSplit(NamedTuple):
+    """Which tokens of a clip are seen and which are to be reconstructed, as sorted indices."""
+
+    visible: Int[Array, "V"]
+    target: Int[Array, "K"]
+
+
+def visible_per_tubelet(ratio: float, grid: TokenGrid) -> int:
+    """Visible tokens of each tubelet: floor((1 - ratio) * h * w), for 224 pixels and 0.9 it is 19 of 196.
+
+    Raises:
+      ConfigError: no token, or every token, would be visible.
+    """
+    # (1 - 0.9) * 10 is 0.99..98 in floating point, and means 1.
+    count = int((1 - ratio) * grid.per_tubelet + 1e-6)
+    if not 0 < ratio < 1 or count < 1:
+        least, most = 1 / grid.per_tubelet, 1 - 1 / grid.per_tubelet
+        want = f"from {least:.4g} to {most:.4g}, so that of {grid.per_tubelet} tokens a tubelet some are hidden and some seen"
+        raise ConfigError("mask.ratio", ratio, want)
+    return count
+
+
+def frame_scores(volume: Float[Array, "T H W"], grid: TokenGrid) -> Float[Array, "T N"]:
+    """Mean visibility of every token's area in every single frame."""
+    tiles = volume.reshape(grid.frames, grid.rows, grid.patch, grid.columns, grid.patch)
+    return tiles.mean(axis=(2, 4)).reshape(grid.frames, grid.per_tubelet)
+
+
+def token_scores(scores: Float[Array, "T N"], grid: TokenGrid) -> Float[Array, "t N"]:
+    """Mean over the frames of each tubelet; with `frame_scores` the paper's average pooling with kernel 2 x 16 x 16."""
+    return scores.reshape(grid.tubelets, grid.tubelet, grid.per_tubelet).mean(axis=1)
+
+
+def expose_one_frame(key: Key[Array, ""], scores: Float[Array, "T N"], scale: float) -> Float[Array, "T N"]:
+    """Adds Gaussian noise to one random frame ("Exposure of masked objects", section 4.2).
+
+    The noise's standard deviation is `scale` times that of the frame's scores; the paper gives no number.
+    """
+    key_frame, key_noise = jax.random.split(key)
+    frame = jax.random.randint(key_frame, (), 0, scores.shape[0])
+    noise = jax.random.normal(key_noise, scores.shape[1:]) * scale * scores[frame].std()
+    return scores.at[frame].add(noise)
+
+
+def highest(key: Key[Array, ""], scores: Float[Array, "N"], count: int) -> Int[Array, "{count}"]:
+    """Indices of the `count` highest scores, equal scores in an order drawn from `key`."""
+    shuffled = jax.random.permutation(key, jnp.arange(scores.shape[0], dtype=jnp.int32))
+    # top_k takes the first of equals, so equals are put in random order before it.
+    _, place = jax.lax.top_k(scores[shuffled], count)
+    return shuffled[place]
+
+
+def select_by_tubelet(key: Key[Array, ""], scores: Float[Array, "t N"], count: int) -> Int[Array, "V"]:
+    """The `count` highest tokens of each tubelet (the paper's frame level), as indices into the clip.
+
+    Equal scores come in one order in all tubelets, so that what stands still gets a tube.
+    """
+    tubelets, per_tubelet = scores.shape
+    chosen = jax.vmap(lambda scores: highest(key, scores, count))(scores)
+    return (chosen + jnp.arange(tubelets, dtype=jnp.int32)[:, None] * per_tubelet).reshape(-1)
+
+
+def split_tokens(visible: Int[Array, "V"], grid: TokenGrid) -> TokenSplit:
+    """Sorts the visible indices; every other token becomes a target."""
+    hidden = jnp.ones(grid.tokens, jnp.int32).at[visible].set(0)
+    order = jnp.argsort(hidden, stable=True).astype(jnp.int32)
+    return TokenSplit(order[: visible.shape[0]], order[visible.shape[0] :])
