@@ -1,0 +1,98 @@
+"""The paper's Figure 5 for any clip: frames, flow, mask map, visible tokens, reconstruction; one column per frame."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from mgmae_jax.show.flow_color import color_wheel
+from mgmae_jax.show.panels import ACCENT, FAINT, INK, PAPER, cell_size, clip_rows, draw_cell, fit, font, wrap
+
+_GUTTER, _MARGIN, _LABELS, _HEADS = 4, 16, 116, 20
+
+
+def motion_strip(
+    *,
+    frames: np.ndarray,
+    flow: np.ndarray,
+    base: int,
+    mask_map: np.ndarray,
+    visible: np.ndarray,
+    patch: int,
+    tubelet: int,
+    reconstruction: np.ndarray | None,
+    caption: str,
+    max_columns: int = 16,
+    cell: int = 112,
+) -> np.ndarray:
+    """Draws how a clip's motion became its mask.
+
+    Args:
+      frames: uint8 `[T, H, W, 3]`.
+      flow: float32 `[T, H, W, 2]`, of every frame towards its neighbour nearer the base frame, in pixels; zeros for the
+        base frame.
+      base: index of the base frame.
+      mask_map: float32 `[T, H, W]`, the visibility volume, any range.
+      visible: bool `[t, h, w]`, by token.
+      patch: side of a token's cube in pixels.
+      tubelet: its length in frames.
+      reconstruction: uint8 `[T, H, W, 3]`, or None to leave the row out.
+      caption: what the reader should know, wrapped to the width; for a reconstruction, that the mean and variance of
+        each cube are the truth's.
+      max_columns: 1 or more; a longer clip shows frames evenly apart, the base frame among them.
+      cell: width of a column in pixels.
+
+    Returns:
+      uint8 `[rows, columns, 3]` RGB.
+    """
+    rows = clip_rows(
+        frames=frames,
+        flow=flow,
+        mask_map=mask_map,
+        visible=visible,
+        patch=patch,
+        tubelet=tubelet,
+        reconstruction=reconstruction,
+    )
+    columns = pick_columns(len(frames), base, max_columns)
+    size = cell_size(frames, cell)
+    width = 2 * _MARGIN + _LABELS + len(columns) * (cell + _GUTTER)
+    caption_lines = wrap(caption, font(13), width - 2 * _MARGIN)
+    top = _MARGIN + _HEADS
+    bottom = top + len(rows) * (size[1] + _GUTTER)
+    height = bottom + (8 + 19 * len(caption_lines) if caption_lines else 0) + _MARGIN
+    picture = Image.new("RGB", (width, height), PAPER)
+    canvas = ImageDraw.Draw(picture)
+    lefts = [_MARGIN + _LABELS + i * (cell + _GUTTER) for i in range(len(columns))]
+
+    for x, t in zip(lefts, columns, strict=True):
+        head, face, ink = (f"{t} base", font(12, bold=True), ACCENT) if t == base else (str(t), font(12), FAINT)
+        canvas.text((x + cell / 2, top - 8), head, fill=ink, font=face, anchor="ms")
+    for i, (key, row) in enumerate(rows.items()):
+        y = top + i * (size[1] + _GUTTER)
+        canvas.text((_MARGIN, y + 16), row.name, fill=INK, font=font(13, bold=True), anchor="ls")
+        canvas.text((_MARGIN, y + 33), row.note, fill=FAINT, font=font(11), anchor="ls")
+        if key == "flow":
+            wheel = min(44, size[1] - 42)
+            if wheel >= 16:
+                picture.paste(_wheel(wheel), (_MARGIN, y + 41))
+        for x, t in zip(lefts, columns, strict=True):
+            draw_cell(picture, row.images[t], (x, y), size, marked=key == "map" and t == base)
+    for i, line in enumerate(caption_lines):
+        canvas.text((_MARGIN, bottom + 22 + 19 * i), line, fill=INK, font=font(13), anchor="ls")
+    return np.asarray(picture)
+
+
+def pick_columns(frames: int, base: int, max_columns: int) -> list[int]:
+    """At most so many frame indices, evenly apart and with the base frame among them."""
+    columns = np.round(np.linspace(0, frames - 1, min(frames, max_columns))).astype(int)
+    columns[np.abs(columns - base).argmin()] = base
+    return columns.tolist()
+
+
+def _wheel(side: int) -> Image.Image:
+    """The colour wheel on paper, drawn large and shrunk for a smooth rim."""
+    large = color_wheel(4 * side)
+    offset = np.arange(4 * side) - (4 * side - 1) / 2
+    large[np.hypot(*np.meshgrid(offset, offset)) > 2 * side] = PAPER
+    return fit(large, (side, side))

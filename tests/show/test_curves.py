@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mgmae_jax.errors import FileError
+from mgmae_jax.show import curves
+from mgmae_jax.show.curves import draw_curves
+
+
+def metrics(count: int = 60) -> list[dict]:
+    keys = ("loss", "lr", "clips_per_second", "grad_norm")
+    return [{"step": 10 * i} | {key: 1.0 + i + k for k, key in enumerate(keys)} for i in range(count)]
+
+
+def size(path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_four_panels(tmp_path):
+    path = tmp_path / "new" / "curves.png"
+    draw_curves(metrics(), path)
+    width, height = size(path)
+    draw_curves([{"step": m["step"], "loss": m["loss"]} for m in metrics()], path)
+    assert size(path) == pytest.approx((width / 2, height / 2), abs=2)
+
+
+def test_missing_null_and_infinite_values_are_left_out():
+    rows = [{"step": 3, "loss": 0.3}, {"step": 1, "loss": 0.1}, {"step": 2, "loss": None}, {"step": 4}, {"lr": 1.0}]
+    rows += [{"step": 5, "loss": float("nan")}, {"step": 6, "loss": float("inf")}]
+    steps, values = curves._series(rows, "loss")
+    np.testing.assert_array_equal(steps, [1, 3])
+    np.testing.assert_array_equal(values, [0.1, 0.3])
+
+
+@pytest.mark.parametrize("count", [1, 2, 19, 20])
+def test_short_runs_are_drawn(tmp_path, count):
+    draw_curves(metrics(count), tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+@given(level=st.floats(-10, 10), slope=st.floats(-1, 1), count=st.integers(20, 300), seed=st.integers(0, 99))
+def test_smoothing_keeps_levels_and_lowers_noise(level, slope, count, seed):
+    flat = np.full(count, level)
+    np.testing.assert_allclose(curves._smooth(flat), flat, atol=1e-9)
+    line = slope * np.arange(count)
+    inner = slice(count // 4, -count // 4)
+    np.testing.assert_allclose(curves._smooth(line)[inner], line[inner], atol=0.02 * count)
+    noise = np.random.default_rng(seed).standard_normal(count)
+    assert curves._smooth(noise).shape == (count,)
+    assert curves._smooth(noise).std() < noise.std()
+
+
+def test_nothing_to_draw_is_an_error(tmp_path):
+    for rows in ([], [{"step": 1, "loss": None}]):
+        with pytest.raises(FileError, match=r"curves\.png: no curve to draw.*loss"):
+            draw_curves(rows, tmp_path / "curves.png")
+    with pytest.raises(FileError, match=r"curves\.bmp.*\.png"):
+        draw_curves(metrics(), tmp_path / "curves.bmp")
+    assert not list(tmp_path.iterdir())
