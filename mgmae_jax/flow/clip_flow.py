@@ -6,9 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
-from mgmae_jax.flow.pairs import towards_base
+from mgmae_jax.errors import ConfigError
+from mgmae_jax.ops.pairs import Direction, neighbour_pairs
 from mgmae_jax.flow.raft import CELL, RaftSmall, upsample_flow
 
 MIN_SIDE = 64
@@ -25,8 +27,9 @@ def clip_flow(
     *,
     iters: int = 6,
     size: int | None = None,
-    dtype: jnp.dtype = jnp.float32,
-    opposite_before: bool = False,
+    dtype: DTypeLike = jnp.float32,
+    direction: Direction = "to_base",
+    scan: bool = False,
 ) -> Float[Array, "P H W xy=2"]:
     """Flow of the T - 1 frames other than the base, each towards its neighbour nearer the base.
 
@@ -39,13 +42,17 @@ def clip_flow(
       iters: updates of RAFT (Table 1f: 6 are as good as 12).
       size: side in pixels of the square frames that the flow is computed on; None computes at the clip's own size.
       dtype: of RAFT's convolutions; correlation, positions and flow stay float32.
-      opposite_before: for frames before the base, the flow from the neighbour to the frame, as the released code has it.
+      direction: which way the flow goes; see `neighbour_pairs`.
+      scan: run the accelerators' program on a CPU too: slower, but compiled in seconds. For single clips.
 
     Returns:
       [T - 1, H, W, 2], (x, y) in pixels of the clip.
+
+    Raises:
+      ConfigError: the frames that the flow is computed on have a side under 64 pixels.
     """
-    source, target = towards_base(clip.shape[0], base, opposite_before=opposite_before)
-    return pair_flow(params, clip, source, target, iters=iters, size=size, dtype=dtype)
+    source, target = neighbour_pairs(clip.shape[0], base, direction)
+    return pair_flow(params, clip, source, target, iters=iters, size=size, dtype=dtype, scan=scan)
 
 
 def pair_flow(
@@ -56,7 +63,8 @@ def pair_flow(
     *,
     iters: int,
     size: int | None = None,
-    dtype: jnp.dtype = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
+    scan: bool = False,
 ) -> Float[Array, "P H W xy=2"]:
     """Flow from frame source[p] to frame target[p] of a clip, for P pairs; see `clip_flow`."""
     frames, height, width, _ = clip.shape
@@ -64,6 +72,11 @@ def pair_flow(
     if size is not None and (height, width) != (size, size):
         images = jax.image.resize(images, (frames, size, size, 3), "bilinear")
     inner = images.shape[1:3]
+    if min(inner) < MIN_SIDE:
+        field, value = ("clip.size", (height, width)) if size is None else ("flow.size", size)
+        raise ConfigError(
+            field, value, f"{MIN_SIDE} pixels or more a side for RAFT, by flow.size where clips are smaller"
+        )
     # RAFT's own padding: both sides alike, edges repeated, up to a multiple of the cell.
     pad = [((-side % CELL) // 2, -side % CELL - (-side % CELL) // 2) for side in inner]
     images = jnp.pad(images, ((0, 0), *pad, (0, 0)), mode="edge")
@@ -74,7 +87,7 @@ def pair_flow(
             images,
             jnp.asarray(source),
             jnp.asarray(target),
-            cpu=functools.partial(low_flow, for_cpu=True),
+            cpu=functools.partial(low_flow, for_cpu=not scan),
             default=functools.partial(low_flow, for_cpu=False),
         )
         (top, _), (left, _) = pad

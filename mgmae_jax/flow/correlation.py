@@ -13,7 +13,7 @@ EXACT = jax.lax.Precision.HIGHEST
 
 def correlation_pyramid(
     features1: Float[Array, "P h w C"], features2: Float[Array, "P h w C"]
-) -> list[Float[Array, "P N a b"]]:
+) -> list[Float[Array, "P N _ _"]]:
     """Dot product of every pixel of map 1 with every pixel of map 2, over sqrt(C), at four scales of map 2.
 
     Returns:
@@ -38,7 +38,7 @@ def _halve(x: Float[Array, "P H W C"]) -> Float[Array, "P h w C"]:
     return x[:, : 2 * height, : 2 * width].reshape(pairs, height, 2, width, 2, channels).mean(axis=(2, 4))
 
 
-def lookup(pyramid: list[Float[Array, "P N a b"]], positions: Float[Array, "P h w xy=2"]) -> Float[Array, "P h w D"]:
+def lookup(pyramid: list[Float[Array, "P N _ _"]], positions: Float[Array, "P h w xy=2"]) -> Float[Array, "P h w D"]:
     """Correlation in a 7x7 window around `positions` (x, y in cells of map 2) at every level, zero outside.
 
     The window is sampled by products with bilinear weights, which accelerators run faster than a gather. Its order follows
@@ -61,7 +61,7 @@ def lookup(pyramid: list[Float[Array, "P N a b"]], positions: Float[Array, "P h 
 
 
 def lookup_by_gather(
-    pyramid: list[Float[Array, "P N a b"]], positions: Float[Array, "P h w xy=2"]
+    pyramid: list[Float[Array, "P N _ _"]], positions: Float[Array, "P h w xy=2"]
 ) -> Float[Array, "P h w D"]:
     """The same as `lookup`, through one gather of 8x8 cells per window: two and a half times faster on a CPU."""
     pairs, height, width, _ = positions.shape

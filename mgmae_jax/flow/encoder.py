@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 
@@ -14,7 +15,7 @@ def instance_norm(x: Float[Array, "*B H W C"]) -> Float[Array, "*B H W C"]:
     return ((wide - mean) * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
 
 
-def conv(features: int, size: int, stride: int = 1, *, dtype: jnp.dtype, name: str) -> nn.Conv:
+def conv(features: int, size: int, stride: int = 1, *, dtype: DTypeLike, name: str) -> nn.Conv:
     """A convolution with torch's symmetric padding, whose output at stride 2 sits on the even pixels."""
     pad = size // 2
     return nn.Conv(features, (size, size), (stride, stride), [(pad, pad), (pad, pad)], dtype=dtype, name=name)
@@ -26,7 +27,7 @@ class Stem(nn.Module):
     Three input channels fill neither a matrix unit nor a vector register; twelve do better (on a CPU four times).
     """
 
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, image: Float[Array, "B H W 3"]) -> Float[Array, "B h w 32"]:
@@ -37,7 +38,9 @@ class Stem(nn.Module):
         # An eighth row and column of zeros makes the kernel 4x4 blocks.
         kernel = _two_by_two(jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0))).transpose(3, 0, 1, 2))
         dims = ("NHWC", "OHWI", "NHWC")
-        return jax.lax.conv_general_dilated(blocks, kernel, (1, 1), "VALID", dimension_numbers=dims) + bias.reshape(1, 1, 1, -1)
+        return jax.lax.conv_general_dilated(blocks, kernel, (1, 1), "VALID", dimension_numbers=dims) + bias.reshape(
+            1, 1, 1, -1
+        )
 
 
 def _two_by_two(x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
@@ -52,7 +55,7 @@ class Bottleneck(nn.Module):
     features: int
     stride: int
     norm: bool
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
@@ -76,7 +79,7 @@ class Encoder(nn.Module):
 
     features: int
     norm: bool
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, image: Float[Array, "B H W 3"]) -> Float[Array, "B h w D"]:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mgmae_jax.flow.correlation import correlation_pyramid, lookup, lookup_by_gather
@@ -22,7 +22,7 @@ class RaftSmall(nn.Module):
     The parts are methods, so that the frames of a clip are encoded once for all the pairs they belong to.
     """
 
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self) -> None:
         """Names the parts as the parameter tree does."""

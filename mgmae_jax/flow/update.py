@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mgmae_jax.flow.encoder import conv
@@ -15,7 +16,7 @@ MOTION = 82
 class MotionEncoder(nn.Module):
     """Features of the correlation window and the present flow: 80 learned channels and the flow itself."""
 
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, window: Float[Array, "P h w D"], flow: Float[Array, "P h w xy=2"]) -> Float[Array, "P h w 82"]:
@@ -42,7 +43,7 @@ class Gate(nn.Module):
 class ConvGRU(nn.Module):
     """A GRU with 3x3 convolutions whose context part is convolved once, since it enters every gate linearly."""
 
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     def setup(self) -> None:
         """Names the gates: update, reset, candidate."""
@@ -59,7 +60,10 @@ class ConvGRU(nn.Module):
         return _convolve(context, kernel[:, :, HIDDEN : HIDDEN + CONTEXT]) + bias.reshape(1, 1, 1, -1)
 
     def __call__(
-        self, hidden: Float[Array, "P h w 96"], context_part: Float[Array, "P h w 288"], motion: Float[Array, "P h w 82"]
+        self,
+        hidden: Float[Array, "P h w 96"],
+        context_part: Float[Array, "P h w 288"],
+        motion: Float[Array, "P h w 82"],
     ) -> Float[Array, "P h w 96"]:
         """One step: returns the new hidden state."""
         kernel, _ = self._kernels()
@@ -79,7 +83,7 @@ def _convolve(x: Float[Array, "P h w I"], kernel: Float[Array, "3 3 I O"]) -> Fl
 class FlowHead(nn.Module):
     """The change of flow, in cells, that the hidden state asks for."""
 
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, hidden: Float[Array, "P h w 96"]) -> Float[Array, "P h w xy=2"]:

@@ -21,7 +21,7 @@ _TORCHVISION = [
     (r"\.motion_encoder\.convflow1\.0\.", ".encoder.convf1."),
     (r"\.motion_encoder\.convflow2\.0\.", ".encoder.convf2."),
     (r"\.motion_encoder\.conv\.0\.", ".encoder.conv."),
-    (r"\.recurrent_block\.convgru\.", ".gru."),
+    (r"\.recurrent_block\.convgru1\.", ".gru."),
 ]
 
 # princeton-vl's names and the path in the parameter tree.

@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.flow.pairs import Direction
+from mgmae_jax.ops.pairs import Direction
 from mgmae_jax.masking import base_map
 from mgmae_jax.masking.select import (
     TokenSplit,
@@ -25,6 +25,7 @@ from mgmae_jax.masking.volume import HoleFill, Warp, visibility_volume
 from mgmae_jax.ops.grid import TokenGrid
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """A masking strategy for one clip; `jax.vmap` makes the batch."""
 
@@ -84,7 +85,9 @@ class MaskOptions:
         if not self.exposure >= 0:
             raise ConfigError("mask.exposure", self.exposure, "0 or a positive number")
         if self.preset == "released_code" and self.warp == "forward":
-            raise ConfigError("mask.warp", self.warp, "backward with mask.preset=released_code, which has no forward warping")
+            raise ConfigError(
+                "mask.warp", self.warp, "backward with mask.preset=released_code, which has no forward warping"
+            )
 
     @property
     def needs_flow(self) -> bool:
@@ -93,7 +96,7 @@ class MaskOptions:
 
     @property
     def direction(self) -> Direction:
-        """Which way the flow must go (`flow.pairs.neighbour_pairs`)."""
+        """Which way the flow must go (`ops.pairs.neighbour_pairs`)."""
         if self.warp == "forward":
             return "from_base"
         return "to_earlier" if self.preset == "released_code" else "to_base"

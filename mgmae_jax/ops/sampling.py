@@ -41,7 +41,9 @@ def hat_weights(position: Float[Array, "*N"], size: int) -> Float[Array, "*N {si
     A product with these weights samples without a gather, and without the 0/0 that scaling positions to [-1, 1] has for an
     axis of one sample.
     """
-    distance = jnp.abs(position[..., None] - jnp.arange(size, dtype=position.dtype).reshape((1,) * position.ndim + (size,)))
+    distance = jnp.abs(
+        position[..., None] - jnp.arange(size, dtype=position.dtype).reshape((1,) * position.ndim + (size,))
+    )
     return jnp.maximum(0.0, 1.0 - distance)
 
 

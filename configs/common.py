@@ -1,0 +1,85 @@
+"""The fields of every config, with the defaults of the paper's ViT-B recipe (appendix; RECIPES in docs/).
+
+Other configs call `get_config` and change what differs. Any field is changed on the command line as
+`--config.FIELD=VALUE`, for example `--config.mask.ratio=0.85`.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config() -> ConfigDict:
+    """MGMAE, ViT-B, 16 frames of 224x224."""
+    config = ConfigDict()
+    config.seed = 0
+
+    config.clip = ConfigDict()
+    config.clip.frames = 16
+    config.clip.size = 224  # pixels
+    config.clip.stride = 4  # frames from one frame of the clip to the next
+
+    config.data = ConfigDict()
+    config.data.path = ""  # a folder of videos, or a .csv or .jsonl list; empty: procedural videos (motion_shapes)
+    config.data.views = 1  # crops, each with a mask of its own, of each decoded clip
+    config.data.workers = 4  # processes that decode
+    config.data.max_bad_fraction = 0.1  # unreadable videos that a run bears
+    config.data.motion_shapes = ConfigDict()  # the procedural videos, made once
+    config.data.motion_shapes.videos = 256
+    config.data.motion_shapes.size = 128
+    config.data.motion_shapes.frames = 40
+
+    config.model = ConfigDict()
+    config.model.name = "vit_b"  # tiny, vit_s, vit_b, vit_l, vit_h, vit_g
+    config.model.patch = 16
+    config.model.tubelet = 2
+    config.model.decoder_depth = 4
+    config.model.dtype = "float32"  # or bfloat16: activations; parameters are float32
+    config.model.attention = "xla"  # or cudnn (bfloat16 on NVIDIA GPUs)
+    config.model.remat = False  # compute blocks again in the backward pass: less memory, more time
+
+    config.mask = ConfigDict()
+    config.mask.preset = "paper"  # or released_code
+    config.mask.strategy = "motion"  # tube, random, frame
+    config.mask.ratio = 0.9
+    config.mask.base_frame = "middle"  # first, random
+    config.mask.init = "gaussian"  # token, pixel
+    config.mask.warp = "backward"  # forward
+    config.mask.hole_fill = "tube"  # random, invisible, visible, previous
+    config.mask.select = "tubelet"  # clip
+    config.mask.exposure = 0.0  # noise on one random frame, in standard deviations of its scores
+
+    config.flow = ConfigDict()
+    config.flow.source = "raft"  # in the step; tvl1: in the data workers; none
+    config.flow.weights = ""  # RAFT-small's: .safetensors or PyTorch's .pth
+    config.flow.iters = 6
+    config.flow.size = config_dict.placeholder(int)  # pixels; unset: the clip's own size
+    config.flow.dtype = "float32"
+    config.flow.tvl1_fast = False  # fewer iterations: thirty times faster, worse on small motion, better on large
+
+    config.optim = ConfigDict()
+    config.optim.lr = 1e-3  # for a batch of 256; scaled by the batch, like min_lr
+    config.optim.min_lr = 1e-5
+    config.optim.warmup_epochs = 20.0
+    config.optim.weight_decay = 0.05
+    config.optim.b1 = 0.9
+    config.optim.b2 = 0.95
+
+    config.train = ConfigDict()
+    config.train.batch_size = 256  # videos in a step over all devices; times data.views clips
+    config.train.epochs = 200.0
+    config.train.accumulate = 1  # parts that a batch is worked on in, for less memory
+    config.train.log_every = 10  # steps
+    config.train.max_bad_steps = 10  # steps in a row without a finite loss that a run bears
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 1000  # steps; the last is always saved
+    config.checkpoint.keep = 2  # the latest so many
+    config.checkpoint.keep_period = config_dict.placeholder(int)  # and every one at a multiple of this step
+
+    config.mesh = ConfigDict()
+    config.mesh.fsdp = 1  # devices that share one copy of the parameters
+
+    config.preview = ConfigDict()
+    config.preview.every = 1000  # steps between pictures of masks and reconstructions; 0: at the start alone
+
+    config.compile_cache = ""  # folder of compiled programs; empty: ~/.cache/mgmae_jax/xla
+    return config

@@ -1,0 +1,32 @@
+"""A tiny model on procedural videos: the whole of the method in minutes, on a CPU.
+
+    make demo
+
+or `mgmae pretrain --config configs/demo.py --workdir runs/demo`. 256 videos of 128x128 are rendered into
+~/.cache/mgmae_jax; clips are 16 frames of 64x64 with patches of 8 pixels, so that a tubelet has 64 tokens, 6 of them visible.
+The flow is Dual TV-L1, computed in the data workers. Measured times: docs/BENCHMARKS.md.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config() -> ConfigDict:
+    config = common.get_config()
+    config.clip.size = 64
+    config.clip.stride = 2
+    config.data.workers = 2
+    config.model.name = "tiny"
+    config.model.patch = 8
+    config.model.decoder_depth = 2
+    config.flow.source = "tvl1"
+    config.flow.tvl1_fast = True
+    config.optim.lr = 4e-3
+    config.optim.warmup_epochs = 2.0
+    config.train.batch_size = 16
+    config.train.epochs = 10.0
+    config.train.log_every = 5
+    config.checkpoint.every = 100
+    config.preview.every = 100
+    return config

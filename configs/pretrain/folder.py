@@ -1,0 +1,26 @@
+"""ViT-S on your own videos: a folder of them, or a .csv or .jsonl list, with RAFT flow inside the train step.
+
+    mgmae pretrain --config configs/pretrain/folder.py --workdir runs/mine \
+        --config.data.path=VIDEOS --config.flow.weights=raft-small.pth
+
+Without RAFT weights, `--config.flow.source=tvl1` computes Dual TV-L1 flow in the data workers. The recipe is VideoMAE's for
+ViT-S (batch 1024, lr 1.5e-4 for 256) with a batch that one machine holds; the learning rate scales with the batch.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config() -> ConfigDict:
+    config = common.get_config()
+    config.clip.stride = 2
+    config.model.name = "vit_s"
+    config.optim.lr = 1.5e-4
+    config.optim.warmup_epochs = 40.0
+    config.train.batch_size = 8
+    config.train.epochs = 800.0
+    config.train.log_every = 1
+    config.checkpoint.every = 100
+    config.preview.every = 100
+    return config

@@ -1,0 +1,271 @@
+"""Frames of a video file by index: seek, decode a stretch, stand it upright. Uses PyAV.
+
+Frame `i` is the i-th frame in the order of presentation, whatever the frame rate does and however the stream reorders
+its frames. The timestamps of all frames are read from the packets, which decodes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from mgmae_jax.errors import VideoError
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoInfo:
+    """What a video file holds.
+
+    Attributes:
+      frames: number of frames.
+      height: in pixels, of the frames as they are shown (after rotation).
+      width: likewise.
+      rotation: how far frames are turned for showing, in degrees counter-clockwise: 0, 90, 180 or 270.
+      fps: average frames per second; 0 where the file does not say.
+    """
+
+    frames: int
+    height: int
+    width: int
+    rotation: int
+    fps: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Timeline:
+    """When each frame is shown, in units of the stream's time base.
+
+    Attributes:
+      shown: timestamps of the frames, sorted.
+      keys: timestamps of the keyframes, sorted.
+      seekable: False where timestamps are absent or guessed, so that only counting from the start is exact.
+    """
+
+    shown: list[int]
+    keys: list[int]
+    seekable: bool
+
+
+class Video:
+    """An open video file; made by `open_video`."""
+
+    def __init__(self, path: str, container: InputContainer) -> None:
+        self.path = path
+        self._container = container
+        self._stream = _video_stream(path, container)
+        self._timeline = _read_timeline(path, container, self._stream)
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return len(self._timeline.shown)
+
+    @property
+    def fps(self) -> float:
+        """Average frames per second; 0 where the file does not say."""
+        return float(self._stream.average_rate or self._stream.guessed_rate or 0)
+
+    def decode(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Decodes the frames of these indices; see `decode_frames`."""
+        frames = self._decode(indices)
+        images = np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
+        return np.ascontiguousarray(np.rot90(images, _quarter_turns(frames[0]), axes=(1, 2)))
+
+    def _decode(self, indices: Sequence[int] | np.ndarray) -> list[VideoFrame]:
+        wanted = [int(index) for index in indices]
+        if not wanted or wanted[0] < 0 or sorted(wanted) != wanted:
+            raise ValueError(f"indices={wanted}: give at least one, none negative, none smaller than the one before it")
+        if wanted[-1] >= self.frames:
+            raise VideoError(self.path, f"frame {wanted[-1]} was asked for, and it has {self.frames} frames")
+        with _reported(self.path):
+            found = self._decode_from_key(set(wanted)) or self._decode_from_start(set(wanted))
+        sizes = {(frame.height, frame.width) for frame in found.values()}
+        if len(sizes) > 1:
+            raise VideoError(self.path, f"the size of its frames changes: {sorted(sizes)} (height, width)")
+        return [found[index] for index in wanted]
+
+    def _decode_from_key(self, wanted: set[int]) -> dict[int, VideoFrame] | None:
+        """Seeks, then decodes; None where what comes out does not agree with the timeline."""
+        shown = self._timeline.shown
+        keys = [key for key in self._timeline.keys if key <= shown[min(wanted)]]
+        if not self._timeline.seekable or len(keys) < 2:
+            return None  # Nothing is saved by seeking to the first keyframe.
+        try:
+            self._container.seek(keys[-1], stream=self._stream)
+        except av.FFmpegError:
+            return None
+        found: dict[int, VideoFrame] = {}
+        rank = None
+        for frame in _decode_stream(self._container, self._stream, from_pts=keys[-1]):
+            if frame.pts is None or (rank is None and frame.pts < keys[-1]):
+                continue
+            rank = shown.index(keys[-1]) if rank is None else rank + 1
+            if rank == len(shown) or frame.pts != shown[rank]:
+                return None
+            if rank in wanted:
+                found[rank] = frame
+                if len(found) == len(wanted):
+                    return found
+        return None
+
+    def _decode_from_start(self, wanted: set[int]) -> dict[int, VideoFrame]:
+        """Decodes and counts from the first frame: right for every file, and slower."""
+        found: dict[int, VideoFrame] = {}
+        count = 0
+        with av.open(os.path.abspath(self.path), options=_OPEN_OPTIONS) as container:
+            for frame in _decode_stream(container, _video_stream(self.path, container)):
+                if count in wanted:
+                    found[count] = frame
+                    if len(found) == len(wanted):
+                        return found
+                count += 1
+        raise VideoError(
+            self.path,
+            f"frame {max(wanted)} does not decode: only {count} of its {self.frames} frames do (damaged file?)",
+        )
+
+
+# A playlist that calls itself a video must not make us open addresses.
+_OPEN_OPTIONS = {"protocol_whitelist": "file"}
+
+
+@contextlib.contextmanager
+def open_video(path: str | os.PathLike[str]) -> Iterator[Video]:
+    """Opens a video file, reads its timeline and closes it at the end of the block.
+
+    Args:
+      path: a file in any format that FFmpeg reads.
+
+    Yields:
+      The video.
+
+    Raises:
+      VideoError: the file is missing, empty, no video, or without frames.
+    """
+    name = os.fspath(path)
+    with _reported(name):
+        if not os.path.exists(name):
+            raise VideoError(name, "no such file")
+        if not os.path.isfile(name):
+            raise VideoError(name, "is no file")
+        if os.path.getsize(name) == 0:
+            raise VideoError(name, "is empty (0 bytes)")
+        # An absolute path: a colon in a relative one reads as the name of a protocol.
+        container = av.open(os.path.abspath(name), options=_OPEN_OPTIONS)
+    with container:
+        with _reported(name):
+            video = Video(name, container)
+        yield video
+
+
+def probe(path: str | os.PathLike[str]) -> VideoInfo:
+    """Reads what a video file holds: demuxes all of it and decodes its first frame.
+
+    Args:
+      path: a video file.
+
+    Returns:
+      Number of frames, size, rotation, frame rate.
+
+    Raises:
+      VideoError: the file is missing, empty, damaged, or no video.
+    """
+    with open_video(path) as video:
+        (first,) = video._decode([0])
+        rotation = _quarter_turns(first) * 90
+        height, width = (first.width, first.height) if rotation % 180 else (first.height, first.width)
+        return VideoInfo(video.frames, height, width, rotation, video.fps)
+
+
+def decode_frames(path: str | os.PathLike[str], indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Decodes frames of a video file, upright, decoding only from the keyframe before the first to the last of them.
+
+    Args:
+      path: a video file.
+      indices: which frames, in the order of presentation, from 0; each at least as large as the one before it.
+
+    Returns:
+      uint8 [len(indices), H, W, 3], RGB.
+
+    Raises:
+      VideoError: the file is missing, empty, damaged, no video, or too short for the frames asked for.
+      ValueError: the indices are empty, negative or decreasing.
+    """
+    with open_video(path) as video:
+        return video.decode(indices)
+
+
+@contextlib.contextmanager
+def _reported(path: str) -> Iterator[None]:
+    """Turns what PyAV and the file system raise into a VideoError."""
+    try:
+        yield
+    except (av.FFmpegError, OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise VideoError(path, f"cannot be read as a video ({reason})") from error
+
+
+def _video_stream(path: str, container: InputContainer) -> VideoStream:
+    streams = [
+        stream
+        for stream in container.streams.video
+        # The cover picture of a sound file is no video.
+        if not stream.disposition & av.stream.Disposition.attached_pic
+    ]
+    if not streams:
+        others = sorted({stream.type for stream in container.streams})
+        raise VideoError(path, f"has no video stream (only {', '.join(others) or 'nothing at all'})")
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise VideoError(path, "is coded in a way that this FFmpeg cannot decode")
+    # AUTO has deadlocked under load; and videos are decoded in parallel already, one for each worker process.
+    stream.thread_type = "SLICE"
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def _read_timeline(path: str, container: InputContainer, stream: VideoStream) -> _Timeline:
+    packets = []
+    with contextlib.suppress(av.FFmpegError):  # A truncated file has the frames up to there.
+        for packet in container.demux(stream):
+            # VP8 codes pictures that are never shown; the fifth bit of a packet tells.
+            hidden = stream.codec_context.name == "vp8" and packet.size and not bytes(packet)[0] & 0x10
+            if packet.size and not hidden:
+                packets.append((packet.pts, packet.is_keyframe, packet.is_discard, packet.is_corrupt))
+    while packets and packets[-1][-1]:
+        packets.pop()
+    shown = [pts for pts, _, discard, _ in packets if not discard]
+    if not shown:
+        raise VideoError(path, "its video stream holds no frames")
+    if any(pts is None for pts, *_ in packets):
+        return _Timeline(list(range(len(shown))), [], seekable=False)
+    ordered = sorted(shown)
+    # AVI stores no time of presentation: where frames are reordered, FFmpeg guesses it, at times wrongly.
+    guessed = container.format.name == "avi" and shown != ordered
+    keys = sorted(pts for pts, key, *_ in packets if key)
+    return _Timeline(ordered, keys, seekable=not guessed and len(set(ordered)) == len(ordered))
+
+
+def _decode_stream(container: InputContainer, stream: VideoStream, from_pts: int | None = None) -> Iterator[VideoFrame]:
+    """Decodes from the keyframe with that timestamp, or from the start, to the end or the first damage."""
+    started = from_pts is None
+    with contextlib.suppress(av.FFmpegError):
+        for packet in container.demux(stream):
+            started = started or (packet.is_keyframe and packet.pts == from_pts)
+            if started and packet.size:
+                yield from packet.decode()
+    if started:  # Frames before the damage may still wait in the decoder for their turn.
+        with contextlib.suppress(av.FFmpegError):
+            yield from stream.decode(None)
+
+
+def _quarter_turns(frame: VideoFrame) -> int:
+    return round(frame.rotation / 90) % 4

@@ -1,0 +1,178 @@
+"""Lists of videos: a folder of them, a CSV list or a JSON-lines list."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mgmae_jax.errors import ConfigError, FileError
+
+EXTENSIONS = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
+MAX_LINE_BYTES = 64 * 1024
+
+_WHOLE_NUMBER = re.compile(r"-?\d+")
+# A path may hold spaces, so it ends at the last extension of a video: `path`, `path label` or `path frames label`.
+_SPACED = re.compile(rf"(.*(?:{'|'.join(map(re.escape, EXTENSIONS))}))(?:(?:\s+\d+)?\s+(\S+))?", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoList:
+    """Videos, perhaps with labels.
+
+    Attributes:
+      paths: the files, in the order of the list.
+      labels: one for each file, or None.
+      class_names: what the labels are called, where the source has names; then labels are indices into it.
+    """
+
+    paths: tuple[str, ...]
+    labels: tuple[int, ...] | None = None
+    class_names: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def read_source(path: str | Path) -> VideoList:
+    """Lists the videos of a folder or of a list file. Does not look whether listed files exist.
+
+    - A folder is searched with its sub-folders; the order is that of the names. Where every video lies in a sub-folder,
+      the name of the folder that it lies in is its class.
+    - A `.csv` file has a line `path`, `path,label` or `path,frames,label` for each video, separated by commas or by
+      spaces (as VideoMAE's lists are), with or without a first line `path,label`. Labels are whole numbers or names.
+    - A `.jsonl` file has a line `{"path": "a.mp4", "label": "jump"}` for each; the label may be left out of all.
+
+    Relative paths in a list are relative to the list's folder.
+
+    Args:
+      path: the folder or file.
+
+    Returns:
+      The videos.
+
+    Raises:
+      ConfigError: there is nothing at the path, or it is no folder, .csv or .jsonl file.
+      FileError: the folder or list holds no video, or a line of the list is wrong.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.exists():
+        raise ConfigError("data.path", str(path), "a folder of videos, or a .csv or .jsonl list, that exists")
+    readers = {".csv": _csv_entry, ".jsonl": _json_entry}
+    if path.suffix.lower() not in readers:
+        raise ConfigError("data.path", str(path), "a folder of videos, or a list that ends in .csv or .jsonl")
+    return _read_list(path, readers[path.suffix.lower()])
+
+
+def _read_folder(root: Path) -> VideoList:
+    found = []
+    seen = set()
+
+    def fail(error: OSError) -> None:
+        raise FileError(error.filename or root, f"cannot be listed ({error.strerror})")
+
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=fail):
+        real = os.path.realpath(folder)
+        # Sorted, so that of two links to one folder the same one is followed on every machine.
+        subfolders[:] = [] if real in seen else sorted(name for name in subfolders if not name.startswith("."))
+        if real not in seen:
+            inside = Path(folder).relative_to(root)
+            # A name that starts with a dot is hidden; macOS leaves "._a.mp4" beside "a.mp4", which is no video.
+            found += [inside / name for name in files if name.lower().endswith(EXTENSIONS) and name[0] != "."]
+        seen.add(real)
+    if not found:
+        raise FileError(root, f"holds no video (looked in all its folders for {' '.join(EXTENSIONS)})")
+    found.sort(key=lambda video: video.parts)
+    paths = tuple(str(root / video) for video in found)
+    if any(len(video.parts) == 1 for video in found):
+        return VideoList(paths)
+    return _with_classes(paths, [video.parent.name for video in found])
+
+
+def _with_classes(paths: tuple[str, ...], labels: list[int | str]) -> VideoList:
+    if all(isinstance(label, int) for label in labels):
+        return VideoList(paths, tuple(labels))
+    class_names = tuple(sorted({str(label) for label in labels}))
+    index = {name: i for i, name in enumerate(class_names)}
+    return VideoList(paths, tuple(index[str(label)] for label in labels), class_names)
+
+
+def _read_list(path: Path, entry: Callable[[str, int], tuple[str, int | str | None] | None]) -> VideoList:
+    paths, labels = [], []
+    for number, line in _lines(path):
+        try:
+            parsed = entry(line, number)
+        except ValueError as error:
+            raise FileError(path, f"line {number}: {error}") from error
+        if parsed is None:
+            continue
+        video, label = parsed
+        if paths and (label is None) != (labels[0] is None):
+            raise FileError(path, f"line {number}: give every line a label, or none ({line[:80]!r})")
+        paths.append(str(path.parent / video))
+        labels.append(label)
+    if not paths:
+        raise FileError(path, "lists no video")
+    return VideoList(tuple(paths)) if labels[0] is None else _with_classes(tuple(paths), labels)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yields the lines that are not blank with their numbers; never holds more than one."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise FileError(path, f"cannot be opened ({error.strerror})") from error
+    with file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                raise FileError(path, f"line {number}: is longer than {MAX_LINE_BYTES} bytes: is this a list?")
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise FileError(path, f"line {number}: is not UTF-8 text ({error.reason})") from error
+            if text:
+                yield number, text
+
+
+def _csv_entry(line: str, number: int) -> tuple[str, int | str | None] | None:
+    """Returns path and label; None for the header."""
+    if "," in line or line.startswith('"'):
+        try:
+            (cells,) = csv.reader([line], strict=True)
+        except csv.Error as error:
+            raise ValueError(f"{error} ({line[:80]!r})") from error
+        cells = [cell.strip() for cell in cells]
+    elif match := _SPACED.fullmatch(line):
+        cells = [cell for cell in match.groups() if cell]
+    else:
+        cells = line.split()
+        if len(cells) > 1:
+            raise ValueError(f"separate the path from what follows by a comma ({line[:80]!r})")
+    if number == 1 and cells[0].lower() == "path":
+        return None
+    if len(cells) > 3 or not all(cells):
+        raise ValueError(f"is not `path`, `path,label` or `path,frames,label` ({line[:80]!r})")
+    label = cells[-1] if len(cells) > 1 else None
+    return cells[0], int(label) if label is not None and _WHOLE_NUMBER.fullmatch(label) else label
+
+
+def _json_entry(line: str, number: int) -> tuple[str, int | str | None]:
+    try:
+        entry = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"is not JSON: {error} ({line[:80]!r})") from error
+    video = entry.get("path") if isinstance(entry, dict) else None
+    if not isinstance(video, str) or not video:
+        raise ValueError(f'is not an object with a "path" that is text ({line[:80]!r})')
+    label = entry.get("label")
+    if label is not None and (isinstance(label, bool) or not isinstance(label, int | str)):
+        raise ValueError(f"has a label that is neither a whole number nor a name ({line[:80]!r})")
+    return video, label

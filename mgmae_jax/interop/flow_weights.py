@@ -1,0 +1,120 @@
+"""RAFT-small weights from and to files: safetensors, or what PyTorch's `torch.save` writes."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
+
+from mgmae_jax.errors import WeightsError
+from mgmae_jax.flow.raft import init_params
+from mgmae_jax.interop.torch_pickle import read_torch_tensors
+from mgmae_jax.interop.torch_raft import params_from_torch
+
+# The zip format, and the pickled number that starts the older one. (A safetensors file starts with the length of its header.)
+_TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")
+_SHOWN = 3
+
+
+def load_flow_weights(path: str | Path) -> dict[str, Any]:
+    """Reads and checks the weights of `flow.raft.RaftSmall`.
+
+    Args:
+      path: a safetensors file, with this project's names (HWIO kernels) or PyTorch's (OIHW); or a PyTorch state dict, in
+        either of its formats. PyTorch's names may be those of princeton-vl/RAFT or of torchvision. What the file is shows
+        in its contents, not in its name.
+
+    Returns:
+      The parameters, nested dicts of float32 numpy arrays.
+
+    Raises:
+      WeightsError: no such file, damaged, not RAFT-small (with the tensors that differ), or with values that are not finite.
+    """
+    path = Path(path)
+    tensors = _read(path)
+    if not any(name.endswith(".kernel") for name in tensors):
+        tensors = traverse_util.flatten_dict(params_from_torch(tensors, str(path)), sep=".")
+    _check_raft_small(path, tensors)
+    tensors = {name: np.asarray(tensor, np.float32, order="C") for name, tensor in tensors.items()}
+    _check_finite(path, tensors)
+    return traverse_util.unflatten_dict(tensors, sep=".")
+
+
+def save_flow_weights(path: str | Path, params: Mapping[str, Any], dtype: type = np.float32) -> None:
+    """Writes weights as safetensors under this project's dotted names ("feature_encoder.stem.kernel"), whole or not at all.
+
+    Args:
+      path: the file, in a folder that exists.
+      params: of `RaftSmall`.
+      dtype: np.float32 or np.float16.
+
+    Raises:
+      WeightsError: a value does not fit `dtype`, or the file cannot be written.
+    """
+    path = Path(path)
+    tensors = {}
+    for name, value in traverse_util.flatten_dict(params, sep=".").items():
+        with np.errstate(over="ignore"):
+            tensors[name] = np.asarray(value, dtype, order="C")
+    _check_finite(path, tensors)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_bytes(safetensors.numpy.save(tensors))
+        os.replace(temporary, path)
+    except OSError as error:
+        raise WeightsError(path, f"cannot be written ({error.strerror or error})") from error
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+        if head.startswith(_TORCH_STARTS):
+            return read_torch_tensors(path)
+        return safetensors.numpy.load_file(path)
+    except FileNotFoundError as error:
+        raise WeightsError(path, "no such file") from error
+    except OSError as error:
+        raise WeightsError(path, f"cannot be read ({error.strerror or error})") from error
+    except safetensors.SafetensorError as error:
+        raise WeightsError(path, f"is neither PyTorch's nor safetensors ({error})") from error
+
+
+def _check_raft_small(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    wanted = traverse_util.flatten_dict(jax.eval_shape(lambda: init_params(jax.random.key(0))), sep=".")
+    unexpected = sorted(tensors.keys() - wanted.keys())
+    wrong = [
+        f"{name} {tensors[name].dtype}{list(tensors[name].shape)} for float32{list(want.shape)}"
+        for name, want in wanted.items()
+        if name in tensors
+        and (tensors[name].shape != want.shape or not jnp.issubdtype(tensors[name].dtype, jnp.floating))
+    ]
+    lists = {
+        "missing": sorted(wanted.keys() - tensors.keys()),
+        "unexpected": unexpected,
+        "of another shape or type": wrong,
+    }
+    if any(lists.values()):
+        reason = "is not RAFT-small: " + "; ".join(f"{kind} {_first(names)}" for kind, names in lists.items() if names)
+        output = tensors.get("feature_encoder.out.kernel")
+        if any("mask" in name for name in unexpected) or (output is not None and output.shape[-1] == 256):
+            reason += ". This is RAFT-large; RAFT-small is needed"
+        raise WeightsError(path, reason)
+
+
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _check_finite(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    broken = [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
+    if broken:
+        kind = tensors[broken[0]].dtype
+        raise WeightsError(path, f"has values that are not finite {kind} numbers in {_first(broken)}")

@@ -1,0 +1,81 @@
+"""The video masked autoencoder: an encoder of the visible tokens, a smaller decoder of the hidden ones (section 3.1)."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from mgmae_jax.masking.select import TokenSplit
+from mgmae_jax.models.layers import Blocks, Dense, position_table
+from mgmae_jax.models.variants import Variant
+from mgmae_jax.models.vit import Encoder
+from mgmae_jax.ops.attention import Implementation
+from mgmae_jax.ops.grid import TokenGrid
+
+
+class Decoder(nn.Module):
+    """Predicts the target cubes from the encoded visible tokens.
+
+    The visible tokens come first, then one mask token for each target, each with its own position.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    grid: TokenGrid
+    dtype: jnp.dtype
+    implementation: Implementation
+    remat: bool
+
+    @nn.compact
+    def __call__(self, latent: Float[Array, "B V D"], split: TokenSplit) -> Float[Array, "B K C"]:
+        """Returns the prediction for every target token, float32."""
+        x = Dense(self.width, use_bias=False, dtype=self.dtype, name="embed")(latent)
+        # Standard deviation 0.02, cut at one.
+        mask_init = nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0)
+        mask_token = self.param("mask_token", mask_init, (self.width,)).astype(self.dtype)
+        table = jnp.asarray(position_table(self.grid.tokens, self.width), self.dtype)
+        hidden = mask_token.reshape(1, 1, -1) + table[split.target]
+        x = jnp.concatenate([x + table[split.visible], hidden], axis=1)
+        blocks = Blocks(
+            self.depth, self.heads, 4 * self.width, self.dtype, self.implementation, self.remat, name="blocks"
+        )
+        x = blocks(x, last=split.target.shape[1])
+        return Dense(self.grid.cube_values, dtype=self.dtype, name="head")(x).astype(jnp.float32)
+
+
+class MaskedAutoencoder(nn.Module):
+    """VideoMAE's model, which MGMAE keeps: only the choice of the visible tokens differs.
+
+    Args:
+      variant: the sizes of encoder and decoder.
+      grid: how the clip is cut.
+      decoder_depth: blocks of the decoder.
+      dtype: of the activations; parameters, statistics, softmax and the prediction are float32.
+      implementation: of attention, "xla" or "cudnn".
+      remat: compute blocks again in the backward pass instead of keeping their activations.
+    """
+
+    variant: Variant
+    grid: TokenGrid
+    decoder_depth: int = 4
+    dtype: jnp.dtype = jnp.float32
+    implementation: Implementation = "xla"
+    remat: bool = False
+
+    def setup(self) -> None:
+        """Names the two halves."""
+        size, options = self.variant, (self.dtype, self.implementation, self.remat)
+        self.encoder = Encoder(size, self.grid.tokens, *options)
+        self.decoder = Decoder(size.decoder_width, self.decoder_depth, size.decoder_heads, self.grid, *options)
+
+    def __call__(self, visible: Float[Array, "B V C"], split: TokenSplit) -> Float[Array, "B K C"]:
+        """Predicts the normalised target cubes.
+
+        Args:
+          visible: the cubes at `split.visible`, pixels normalised by ImageNet's mean and standard deviation.
+          split: int32 indices [B, V] and [B, K]; the targets may be fewer than the hidden tokens.
+
+        Returns:
+          For every target token, values in order (frame, row, column, channel), float32.
+        """
+        return self.decoder(self.encoder(visible, split.visible), split)

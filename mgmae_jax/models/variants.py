@@ -1,0 +1,40 @@
+"""The sizes of the published models (VideoMAE, VideoMAE V2, MGMAE), and a tiny one for demos and tests."""
+
+import dataclasses
+
+from mgmae_jax.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """Width, depth and heads of encoder and decoder; `mlp` is the width of the encoder's MLP."""
+
+    width: int
+    depth: int
+    heads: int
+    mlp: int
+    decoder_width: int
+    decoder_heads: int
+
+
+VARIANTS = {
+    "tiny": Variant(192, 4, 3, 768, 96, 3),
+    "vit_s": Variant(384, 12, 6, 1536, 192, 3),
+    "vit_b": Variant(768, 12, 12, 3072, 384, 6),
+    "vit_l": Variant(1024, 24, 16, 4096, 512, 8),
+    # VideoMAE's decoder for ViT-H is 640 wide; this is VideoMAE V2's.
+    "vit_h": Variant(1280, 32, 16, 5120, 512, 8),
+    # 48/11 times 1408; made for patches of 14 pixels.
+    "vit_g": Variant(1408, 40, 16, 6144, 512, 8),
+}
+
+
+def find_variant(name: str) -> Variant:
+    """The variant called `name`.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    if name not in VARIANTS:
+        raise ConfigError("model.name", name, "one of " + ", ".join(VARIANTS))
+    return VARIANTS[name]

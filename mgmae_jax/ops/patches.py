@@ -1,0 +1,68 @@
+"""Clips as cubes, and the reconstruction target."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Shaped, UInt8
+
+from mgmae_jax.ops.grid import TokenGrid
+
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def patchify(clip: Shaped[Array, "*B T H W 3"], grid: TokenGrid) -> Shaped[Array, "*B N D"]:
+    """Cuts clips into cubes: token order (tubelet, row, column), values of a cube in order (frame, row, column, channel)."""
+    lead = clip.shape[:-4]
+    cut = (grid.tubelets, grid.tubelet, grid.rows, grid.patch, grid.columns, grid.patch, 3)
+    n = len(lead)
+    order = (*range(n), *(n + axis for axis in (0, 2, 4, 1, 3, 5, 6)))
+    return clip.reshape(*lead, *cut).transpose(order).reshape(*lead, grid.tokens, grid.cube_values)
+
+
+def unpatchify(cubes: Shaped[Array, "*B N D"], grid: TokenGrid) -> Shaped[Array, "*B T H W 3"]:
+    """Puts cubes together again; the inverse of `patchify`."""
+    lead = cubes.shape[:-2]
+    cut = (grid.tubelets, grid.rows, grid.columns, grid.tubelet, grid.patch, grid.patch, 3)
+    n = len(lead)
+    order = (*range(n), *(n + axis for axis in (0, 3, 1, 4, 2, 5, 6)))
+    return cubes.reshape(*lead, *cut).transpose(order).reshape(*lead, grid.frames, grid.height, grid.width, 3)
+
+
+def unit_range(pixels: UInt8[Array, "*S"]) -> Float[Array, "*S"]:
+    """Bytes to [0, 1], float32."""
+    return pixels.astype(jnp.float32) * np.float32(1 / 255)
+
+
+def normalise_pixels(cubes: Float[Array, "*B N D"]) -> Float[Array, "*B N D"]:
+    """Cube pixels in [0, 1] to the network's input: ImageNet's mean and standard deviation per channel."""
+    shape = (1,) * (cubes.ndim - 1) + (-1,)
+    repeats = cubes.shape[-1] // 3
+    mean, std = np.tile(IMAGENET_MEAN, repeats).reshape(shape), np.tile(IMAGENET_STD, repeats).reshape(shape)
+    return (cubes - mean) * (1 / std)
+
+
+def cube_statistics(cubes: Float[Array, "*B N D"]) -> tuple[Float[Array, "*B N 1 3"], Float[Array, "*B N 1 3"]]:
+    """Mean and scale of every cube and channel: the scale is sqrt(unbiased variance) + 1e-6."""
+    pixels = cubes.reshape(*cubes.shape[:-1], -1, 3)
+    scale = jnp.sqrt(jnp.var(pixels, axis=-2, keepdims=True, ddof=1)) + 1e-6
+    return pixels.mean(axis=-2, keepdims=True), scale
+
+
+def normalise_cubes(cubes: Float[Array, "*B N D"]) -> Float[Array, "*B N D"]:
+    """The reconstruction target: cube pixels in [0, 1], each cube and channel with mean 0 and variance 1 (section 3.1)."""
+    mean, scale = cube_statistics(cubes)
+    pixels = cubes.reshape(*cubes.shape[:-1], -1, 3)
+    return ((pixels - mean) / scale).reshape(cubes.shape)
+
+
+def restore_cubes(target: Float[Array, "*B N D"], cubes: Float[Array, "*B N D"]) -> Float[Array, "*B N D"]:
+    """Pixels in [0, 1] of a (predicted) target, with the mean and scale of the true `cubes`; clipped to the range."""
+    mean, scale = cube_statistics(cubes)
+    pixels = target.reshape(*target.shape[:-1], -1, 3) * scale + mean
+    return jnp.clip(pixels, 0.0, 1.0).reshape(target.shape)
+
+
+def take_tokens(tokens: Shaped[Array, "B N D"], indices: Shaped[Array, "B K"]) -> Shaped[Array, "B K D"]:
+    """The rows `indices` of each example's tokens."""
+    return jax.vmap(lambda rows, index: rows[index])(tokens, indices)

@@ -1,0 +1,302 @@
+"""Checkpoints of a run: saved in the background, whole or not at all, restored onto any mesh.
+
+Orbax does the work; this file is the only one that knows it. A checkpoint is a folder named by its step, with one
+pytree and a small JSON dictionary in it; it appears under that name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from mgmae_jax.errors import FileError
+from mgmae_jax.runtime.preemption import Preemption
+
+FOLDER = "checkpoints"  # where in a workdir they lie
+_STATE = "state"  # the name of the pytree in a checkpoint
+_SHOWN = 5  # differing tensors named in an error
+
+
+class Checkpoints:
+    """The checkpoints of one run, with what to save when, and when to stop for a preemption.
+
+    All processes of a run make one and call it at the same steps. While it is open, SIGTERM does not end the process:
+    it makes `preempted` true.
+
+    Args:
+      folder: where the checkpoints lie, seen by every process; made if absent. Leftovers of a save that was cut off
+        are removed.
+      every: save at multiples of this step.
+      keep: how many of the latest checkpoints to keep.
+      keep_period: keep every checkpoint at a multiple of this step as well.
+
+    Raises:
+      FileError: the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: str | Path, *, every: int, keep: int, keep_period: int | None = None) -> None:
+        self.folder = Path(folder).absolute()
+        self._every = every
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            reason = error.strerror or error
+            raise FileError(
+                self.folder, f"cannot hold checkpoints ({reason}): give a --workdir you can write to"
+            ) from error
+        policies = ocp.training.preservation_policies
+        kept = [policies.LatestN(keep)] + ([policies.EveryNSteps(keep_period)] if keep_period else [])
+        self._checkpointer = ocp.training.Checkpointer(
+            self.folder,
+            preservation_policy=policies.AnyPreservationPolicy(kept),
+            cleanup_tmp_directories=True,
+        )
+        self._saving: tuple[int, ocp.AsyncResponse] | None = None
+        self._preemption = Preemption()
+        logging.getLogger("absl").addFilter(_not_from_orbax)
+
+    def due(self, step: int) -> bool:
+        """Whether the policy saves at this step."""
+        return step % self._every == 0
+
+    def save(self, step: int, state: Any, metadata: dict[str, Any], force: bool = False) -> bool:
+        """Starts saving, if it is time to.
+
+        Returns as soon as the state is copied off the devices, so the caller may donate it to the next step.
+
+        Args:
+          step: how many updates made this state.
+          state: a pytree of arrays: dicts, dataclasses, optimiser states.
+          metadata: a small dictionary that JSON can hold, read again by `metadata`.
+          force: save whatever the step.
+
+        Returns:
+          Whether a save began: False where it is not time to, or this step is saved already.
+
+        Raises:
+          FileError: this save, or the one before it, failed.
+        """
+        if not force and not self.due(step):
+            return False
+        self.wait()
+        if step in self._steps():
+            return False
+        try:
+            response = self._checkpointer.save_async(
+                step, state, checkpointable_name=_STATE, force=True, custom_metadata=metadata
+            )
+        except Exception as error:
+            raise self._save_error(step, error) from error
+        self._saving = (step, response)
+        return True
+
+    def wait(self) -> None:
+        """Waits until the save in the background, if any, is complete.
+
+        Raises:
+          FileError: it failed. No step that it left looks complete.
+        """
+        if self._saving is None:
+            return
+        (step, response), self._saving = self._saving, None
+        try:
+            response.result()
+        except Exception as error:
+            with contextlib.suppress(Exception):  # Orbax raises the same once more in each thread that waits.
+                self._checkpointer.wait()
+            raise self._save_error(step, error) from error
+
+    def _save_error(self, step: int, error: Exception) -> FileError:
+        self._checkpointer.reload()
+        latest = self.latest_step()
+        after = "starts again" if latest is None else f"goes on from step {latest}"
+        return FileError(
+            self.folder,
+            f"the checkpoint of step {step} could not be saved ({_first_line(error)}). Free room there or make it "
+            f"writable, then run the same command: it {after}.",
+        )
+
+    def _steps(self) -> list[int]:
+        return [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
+
+    def latest_step(self) -> int | None:
+        """Gives the step of the latest checkpoint, once it is complete; None where there is none.
+
+        Raises:
+          FileError: the save in the background failed.
+        """
+        self.wait()
+        return max(self._steps(), default=None)
+
+    def restore(self, abstract_state: Any, step: int | None = None) -> Any:
+        """Reads a checkpoint onto the devices.
+
+        Args:
+          abstract_state: the pytree to fill, of `jax.ShapeDtypeStruct` with a `sharding`; any mesh will do.
+          step: which checkpoint; the latest by default.
+
+        Returns:
+          The state, bit for bit what was saved, with the shardings of `abstract_state`.
+
+        Raises:
+          FileError: there is no such checkpoint, it is damaged, or its tensors are not those of `abstract_state`.
+        """
+        path = self._path(step)
+        _check_tensors(path, _tensors(_read_metadata(path).metadata), _tensors(abstract_state))
+        return _load(path, abstract_state)
+
+    def metadata(self, step: int | None = None) -> dict[str, Any]:
+        """Gives the dictionary that was saved with a checkpoint, the latest by default.
+
+        Raises:
+          FileError: there is no such checkpoint, or it is damaged.
+        """
+        return _read_metadata(self._path(step)).custom_metadata or {}
+
+    def _path(self, step: int | None) -> Path:
+        self.wait()
+        steps = self._steps()
+        if not steps or (step is not None and step not in steps):
+            which = "" if step is None else f" of step {step}"
+            raise FileError(self.folder, f"holds no checkpoint{which}; the steps there are {steps or 'none'}")
+        return self.folder / str(steps[-1] if step is None else step)
+
+    def preempted(self, step: int) -> bool:
+        """Says whether to save and leave now, because SIGTERM came.
+
+        Args:
+          step: the step just made. To be called after each, by every process: see `Preemption.reached`.
+        """
+        return self._preemption.reached(step)
+
+    def close(self) -> None:
+        """Waits for the save in the background and lets go of everything.
+
+        Raises:
+          FileError: that save failed.
+        """
+        try:
+            self.wait()
+        finally:
+            with contextlib.suppress(Exception):  # `wait` has told of every failure, and Orbax would tell it again.
+                self._checkpointer.close()
+            logging.getLogger("absl").removeFilter(_not_from_orbax)
+            self._preemption.close()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # An error on its way out is the one to show, not what it made of the save.
+        with contextlib.suppress(FileError) if error is not None else contextlib.nullcontext():
+            self.close()
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """Finds the checkpoint that a path means, and touches nothing: the run there may be alive.
+
+    Args:
+      path: a checkpoint, a folder of checkpoints, or a workdir; of several the latest counts.
+
+    Returns:
+      The folder of one checkpoint.
+
+    Raises:
+      FileError: there is none.
+    """
+    path = Path(path).absolute()
+    if (path / _STATE).is_dir():
+        return path
+    for folder in (path / FOLDER, path):
+        # One that is being written, or was cut off, carries a suffix.
+        steps = [int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()]
+        if steps:
+            return folder / str(max(steps))
+    raise FileError(path, "holds no checkpoint: give a workdir, a folder of checkpoints or one of its steps")
+
+
+def restore_params(path: str | Path, abstract_params: Any) -> Any:
+    """Reads the parameters alone: the subtree `params` of a checkpoint's state.
+
+    Args:
+      path: as for `find_checkpoint`.
+      abstract_params: the pytree to fill, of `jax.ShapeDtypeStruct` with a `sharding`. What the checkpoint has beyond
+        it is left out; a tensor of another dtype is converted.
+
+    Returns:
+      The parameters, with the dtypes and shardings of `abstract_params`.
+
+    Raises:
+      FileError: there is no checkpoint, it is damaged, or tensors are missing in it or of another shape.
+    """
+    path = find_checkpoint(path)
+    saved, wanted = _tensors(_read_metadata(path).metadata), _tensors({"params": abstract_params})
+    # Tensors beyond those wanted, and other dtypes, are no difference here.
+    _check_tensors(path, {name: (saved[name][0], wanted[name][1]) for name in wanted if name in saved}, wanted)
+    return _load(path, {"params": abstract_params}, partial=True)["params"]
+
+
+def _tensors(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Names the leaves of a pytree, or of Orbax's description of one, with their shapes and dtypes."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): (tuple(leaf.shape), str(jax.numpy.dtype(leaf.dtype)))
+        for path, leaf in leaves
+    }
+
+
+def _check_tensors(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+    def told(tensors: dict[str, Any], name: str) -> str:
+        return f"{tensors[name][1]}{list(tensors[name][0])}" if name in tensors else "absent"
+
+    names = [name for name in {**wanted, **saved} if saved.get(name) != wanted.get(name)]
+    if names:
+        shown = [f"{name} is {told(saved, name)}, the model needs {told(wanted, name)}" for name in names[:_SHOWN]]
+        more = f"; and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        reason = f"is of another model or optimiser: {'; '.join(shown)}{more}. Give the config that it was made with."
+        raise FileError(path, reason)
+
+
+def _read_metadata(path: Path) -> Any:
+    try:
+        description = ocp.metadata(path)
+    except Exception as error:
+        raise _damaged(path, error) from error
+    if description.metadata is None:  # Orbax warns of an unreadable one, and goes on without.
+        raise _damaged(path, ValueError("its list of tensors is unreadable"))
+    return description
+
+
+def _load(path: Path, abstract: Any, partial: bool = False) -> Any:
+    context = ocp.Context()
+    context.pytree.loading.partial_load = partial
+    try:
+        with context:
+            return ocp.load(path, abstract)
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> FileError:
+    return FileError(path, f"is damaged ({_first_line(error)}): move it away to use the checkpoint before it.")
+
+
+def _first_line(error: Exception) -> str:
+    return re.split(r"\n| \[", str(error), maxsplit=1)[0][:300] or type(error).__name__
+
+
+def _not_from_orbax(record: logging.LogRecord) -> bool:
+    # Each of Orbax's threads logs the traceback of a failed save, hundreds of lines; we raise it once, in one.
+    return not (record.levelno >= logging.ERROR and "orbax" in record.pathname)

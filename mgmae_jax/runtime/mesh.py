@@ -1,0 +1,107 @@
+"""The device mesh ("data", "fsdp"), the sharding rules over it, and the one transfer of a batch onto it.
+
+The batch is split over both axes; parameters and optimiser state are split over "fsdp" alone. `fsdp=1` is plain data
+parallelism; `fsdp=` the devices of one host (or more) is fully sharded data parallelism.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from mgmae_jax.errors import ConfigError
+
+AXES = ("data", "fsdp")
+_SMALLEST_SHARDED = 2**16  # elements; gathering anything smaller costs more than the memory that it frees
+
+
+def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Lays the devices out as a mesh of shape ("data", "fsdp").
+
+    Args:
+      fsdp: over how many neighbouring devices each large parameter is split, at least 1.
+      devices: the devices of all processes; all that JAX sees by default.
+
+    Returns:
+      A mesh whose axes are `Auto`: the compiler places the intermediate values (`jax.make_mesh` defaults to
+      `Explicit`, where shardings are part of the types).
+
+    Raises:
+      ConfigError: `fsdp` does not divide the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    if fsdp < 1 or len(devices) % fsdp:
+        raise ConfigError("mesh.fsdp", fsdp, f"a divisor of the number of devices, which is {len(devices)}")
+    return jax.make_mesh((len(devices) // fsdp, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The sharding of a batch: its leading axis over every device, the other axes whole."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of a value that every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def parameter_spec(shape: Sequence[int], fsdp: int) -> PartitionSpec:
+    """Says how a parameter (or its optimiser state) is split: a pure rule of its shape.
+
+    Args:
+      shape: of the whole parameter.
+      fsdp: the size of the mesh axis "fsdp".
+
+    Returns:
+      "fsdp" on the largest dimension that it divides (the last such), or no split for a parameter under 2**16
+      elements, or where no dimension divides.
+    """
+    dividing = [axis for axis, size in enumerate(shape) if size % fsdp == 0]
+    if fsdp == 1 or math.prod(shape) < _SMALLEST_SHARDED or not dividing:
+        return PartitionSpec()
+    largest = max(dividing, key=lambda axis: (shape[axis], axis))
+    return PartitionSpec(*[None] * largest, "fsdp")
+
+
+def tree_shardings(mesh: Mesh, abstract_tree: Any) -> Any:
+    """Applies `parameter_spec` to every leaf.
+
+    Args:
+      mesh: from `make_mesh`.
+      abstract_tree: a pytree of anything with a shape, as from `jax.eval_shape`.
+
+    Returns:
+      The same pytree of `NamedSharding`.
+    """
+    fsdp = mesh.shape["fsdp"]
+    return jax.tree.map(lambda leaf: NamedSharding(mesh, parameter_spec(leaf.shape, fsdp)), abstract_tree)
+
+
+def put_batch(local: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Moves this process's share of a batch to its devices, as a part of the global batch.
+
+    Args:
+      local: arrays [local batch, ...] of the same leading size in every process; the global batch is the processes'
+        shares one after another.
+      mesh: from `make_mesh`.
+
+    Returns:
+      Global arrays [global batch, ...], split over every device.
+
+    Raises:
+      ConfigError: the leading size does not divide over this process's devices.
+    """
+    sharding = batch_sharding(mesh)
+    here = len(sharding.addressable_devices)
+    for array in local.values():
+        if len(array) == 0 or len(array) % here:
+            total = len(array) * mesh.size // here
+            raise ConfigError("train.batch_size", total, f"a multiple of the number of devices, which is {mesh.size}")
+    # The transfer that is meant; with several processes JAX would take it for an implicit one.
+    with jax.transfer_guard_host_to_device("allow"):
+        return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in local.items()}

@@ -1,0 +1,148 @@
+"""The numbers of a run: one line of JSON for each step that reports, and the same in TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+from mgmae_jax.errors import FileError
+
+FILE = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
+
+
+class MetricWriter:
+    """Writes WORKDIR/metrics.jsonl and WORKDIR/tensorboard.
+
+    Args:
+      workdir: the run's folder; made if absent.
+      primary: whether this process is the one that writes; in the others every call does nothing.
+
+    Raises:
+      FileError: the files there cannot be written, or are no metrics.
+    """
+
+    def __init__(self, workdir: str | Path, primary: bool) -> None:
+        self._path = Path(workdir) / FILE
+        self._primary = primary
+        self._purge_step: int | None = None
+        self._lines: Any = None
+        self._board: SummaryWriter | None = None
+
+    def truncate_from(self, step: int) -> None:
+        """Drops what an earlier, cut-off run wrote from a step on, so that each step stands there once.
+
+        To be called before the first `write`.
+
+        Args:
+          step: the first step that will be written again: one after that of the checkpoint restored.
+        """
+        if not self._primary:
+            return
+        self._purge_step = step
+        if self._path.exists():
+            kept = [line for line in _read(self._path) if line["step"] < step]
+            self._try(self._replace, "".join(_json_line(line) for line in kept))
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes the metrics of one step, and sees that they reach the file.
+
+        Args:
+          step: how many updates were made.
+          metrics: host numbers by name. One that is not finite is null in the file, and itself in TensorBoard.
+
+        Raises:
+          FileError: the files cannot be written.
+        """
+        if not self._primary:
+            return
+        numbers = {name: float(value) for name, value in metrics.items()}
+        self._try(self._append, step, numbers)
+
+    def _append(self, step: int, numbers: dict[str, float]) -> None:
+        if self._lines is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._path.exists():
+                self._trim_torn_line()
+            self._lines = self._path.open("a", encoding="utf-8")
+            self._board = SummaryWriter(str(self._path.parent / TENSORBOARD), purge_step=self._purge_step)
+        self._lines.write(_json_line({"step": step, **numbers}))
+        self._lines.flush()
+        for name, value in numbers.items():
+            self._board.add_scalar(name, value, step)
+
+    def _trim_torn_line(self) -> None:
+        with self._path.open("rb+") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
+
+    def _replace(self, text: str) -> None:
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, self._path)
+
+    def _try(self, call: Any, *args: Any) -> None:
+        try:
+            call(*args)
+        except OSError as error:
+            reason = f"cannot write metrics ({error.strerror or error}): free room or give another --workdir"
+            raise FileError(self._path, reason) from error
+
+    def close(self) -> None:
+        """Closes the files."""
+        if self._lines is not None:
+            self._lines.close()
+            self._board.close()
+            self._lines = self._board = None
+
+    def __enter__(self) -> MetricWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read_metrics(path: str | Path) -> list[dict[str, float]]:
+    """Reads metrics back.
+
+    Args:
+      path: a metrics.jsonl, or a workdir with one.
+
+    Returns:
+      For each line `step` (an int) and its numbers; one that was not finite is NaN. A last line that a killed run
+      left unfinished is skipped.
+
+    Raises:
+      FileError: there is no such file, or a line in it is no JSON object with a step.
+    """
+    path = Path(path)
+    return _read(path / FILE if path.is_dir() else path)
+
+
+def _read(path: Path) -> list[dict[str, float]]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # whole lines end with a newline
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(path, f"cannot be read as metrics ({error})") from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            values = json.loads(line)
+            step = int(values.pop("step"))
+        except (ValueError, AttributeError, TypeError, KeyError) as error:
+            raise FileError(path, f"line {number} is no JSON object with a step: {line[:80]!r}") from error
+        found.append({"step": step} | {name: math.nan if value is None else value for name, value in values.items()})
+    return found
+
+
+def _json_line(values: Mapping[str, float]) -> str:
+    finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+    return json.dumps(finite, allow_nan=False) + "\n"

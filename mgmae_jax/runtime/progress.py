@@ -1,0 +1,100 @@
+"""One line on the terminal that says how far the run is."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TextIO
+
+_BAR = 24  # characters
+_WINDOW = 20  # updates that the speed is taken from
+
+
+class Progress:
+    """Shows steps, loss, speed and the time left.
+
+    On a terminal one line is rewritten; elsewhere a whole line is printed at most every `interval` seconds, and one
+    for the last step. The time left is taken from the last updates, without the first, which compiles.
+
+    Args:
+      total_steps: the step at which the run ends.
+      start_step: the step it starts from: 0, or that of the checkpoint restored.
+      stream: where to write.
+      interval: seconds between lines where the stream is no terminal.
+      clock: gives seconds.
+    """
+
+    def __init__(
+        self,
+        total_steps: int,
+        start_step: int = 0,
+        stream: TextIO | None = None,
+        interval: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._total = total_steps
+        self._stream = sys.stderr if stream is None else stream
+        self._rewrites = self._stream.isatty()
+        self._interval = interval
+        self._clock = clock
+        self._printed_at = -float("inf")
+        # The first entry is of the end of the first update: start-up and compilation are before it.
+        self._marks: deque[tuple[float, int]] = deque(maxlen=_WINDOW + 1)
+        self._width = 0
+        self._line_open = False
+        if start_step < total_steps:
+            self._show(start_step, f"step {start_step}/{total_steps}  compiling the first step")
+
+    def update(self, step: int, *, loss: float, lr: float, clips_per_s: float) -> None:
+        """Shows a step that is done.
+
+        Args:
+          step: how many updates were made.
+          loss: of this step.
+          lr: the learning rate; printed where there is room for it, in whole lines.
+          clips_per_s: speed over all devices.
+        """
+        now = self._clock()
+        self._marks.append((now, step))
+        last = step >= self._total
+        if not self._rewrites and not last and now - self._printed_at < self._interval:
+            return
+        self._printed_at = now
+        rate = "" if self._rewrites else f"  lr {lr:.2e}"
+        speed = f"{clips_per_s:.1f} clips/s  ETA {self._eta(step)}"
+        self._show(step, f"{step / self._total:4.0%}  step {step}/{self._total}  loss {loss:.4f}{rate}  {speed}")
+
+    def _show(self, step: int, line: str) -> None:
+        if not self._rewrites:
+            self._stream.write(line + "\n")
+        else:
+            columns = shutil.get_terminal_size().columns
+            bar = min(_BAR, columns - len(line) - 4)
+            if bar > 0:
+                filled = step * bar // self._total
+                line = f"[{'#' * filled}{'.' * (bar - filled)}] {line}"
+            line = line[: columns - 1]  # a line that wraps cannot be rewritten
+            self._stream.write(f"\r{line.ljust(self._width)}")
+            self._width = len(line)
+            self._line_open = True
+            if step >= self._total:
+                self.close()
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Ends the line that is being rewritten, so that what comes next starts on its own."""
+        if self._line_open:
+            self._stream.write("\n")
+            self._line_open = False
+
+    def _eta(self, step: int) -> str:
+        (start, first), (now, latest) = self._marks[0], self._marks[-1]
+        if latest <= first or now <= start:
+            return "--:--" if step < self._total else "0:00"
+        seconds = round((self._total - step) * (now - start) / (latest - first))
+        hours, rest = divmod(seconds, 3600)
+        minutes, seconds = divmod(rest, 60)
+        return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,46 @@
+"""Named random streams: a key is a pure function of (root key, step, stream name, global example index).
+
+Nothing random is stored: a resumed run, or one on another number of devices, draws what the first would have drawn.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+# A stream's id is its place here, so names are only ever appended: moving one would change every run.
+STREAMS = ("init", "mask", "base", "exposure", "drop_path", "dropout", "mixup", "flow")
+
+
+def stream(root_key: jax.Array, step: jax.Array | int, name: str) -> jax.Array:
+    """Gives the key of one use of randomness at one step.
+
+    Args:
+      root_key: the run's typed key, `jax.random.key(seed)`.
+      step: the training step, at least 0; may be traced.
+      name: one of `STREAMS`.
+
+    Returns:
+      A typed key, `fold_in(fold_in(root_key, step), id of name)`.
+
+    Raises:
+      ValueError: the name is not in `STREAMS`.
+    """
+    if name not in STREAMS:
+        raise ValueError(f"no random stream is called {name!r}: use one of {', '.join(STREAMS)}, or append to STREAMS")
+    return jax.random.fold_in(jax.random.fold_in(root_key, step), STREAMS.index(name))
+
+
+def per_example(key: jax.Array, start: jax.Array | int, count: int) -> jax.Array:
+    """Gives each of `count` examples its own key, by its index in the global batch.
+
+    Args:
+      key: a typed key, from `stream`.
+      start: the global index of the first example, 0 for a whole batch; may be traced.
+      count: how many examples, known before tracing.
+
+    Returns:
+      Typed keys, shape [count]; key i is `fold_in(key, start + i)`, whatever the batch is split into.
+    """
+    indices = jnp.asarray(start, jnp.uint32) + jnp.arange(count, dtype=jnp.uint32)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, indices)

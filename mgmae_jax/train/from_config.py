@@ -1,0 +1,91 @@
+"""The parts of a pre-training run from its config; every wrong value is a ConfigError before anything starts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mgmae_jax.errors import ConfigError
+from mgmae_jax.masking.samplers import MaskOptions
+from mgmae_jax.masking.select import visible_per_tubelet
+from mgmae_jax.models.mae import MaskedAutoencoder
+from mgmae_jax.models.variants import find_variant
+from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.train.mask_step import FlowOptions, MaskStep
+from mgmae_jax.train.optim import adamw_direction, cosine_schedule, scaled_rate
+from mgmae_jax.train.pretrain import Pretraining
+
+MACHINE_FIELDS = (
+    "data.workers",
+    "flow.weights",
+    "train.log_every",
+    "checkpoint",
+    "mesh",
+    "preview",
+    "compile_cache",
+    "model.remat",
+)
+"""Fields that do not change what is learned: a run may go on with others. (The weights' hash is checked by itself.)"""
+
+
+def build_mask_step(config: ConfigDict) -> MaskStep:
+    """The masking step that config.clip, config.mask and config.flow describe.
+
+    Raises:
+      ConfigError: a field has a value that cannot work.
+    """
+    clip, model, flow = config.clip, config.model, config.flow
+    grid = TokenGrid(clip.frames, clip.size, clip.size, model.tubelet, model.patch)
+    options = MaskOptions(**config.mask)
+    visible_per_tubelet(options.ratio, grid)
+    _dtype("flow.dtype", flow.dtype)
+    return MaskStep(grid, options, FlowOptions(flow.source, flow.iters, flow.size, flow.dtype, flow.tvl1_fast))
+
+
+def build_pretraining(config: ConfigDict, videos: int) -> Pretraining:
+    """The model, masks and optimiser of a run over `videos` videos.
+
+    Raises:
+      ConfigError: a field has a value that cannot work.
+    """
+    masks = build_mask_step(config)
+    if config.model.decoder_depth < 1:
+        raise ConfigError("model.decoder_depth", config.model.decoder_depth, "1 or more")
+    if config.model.attention not in ("xla", "cudnn"):
+        raise ConfigError("model.attention", config.model.attention, "one of xla, cudnn")
+    model = MaskedAutoencoder(
+        variant=find_variant(config.model.name),
+        grid=masks.grid,
+        decoder_depth=config.model.decoder_depth,
+        dtype=_dtype("model.dtype", config.model.dtype),
+        implementation=config.model.attention,
+        remat=config.model.remat,
+    )
+    batch, optim = config.train.batch_size, config.optim
+    for field in ("data.views", "train.accumulate", "train.log_every", "train.max_bad_steps", "train.batch_size"):
+        section, name = field.split(".")
+        if config[section][name] < 1:
+            raise ConfigError(field, config[section][name], "1 or more")
+    schedule = cosine_schedule(
+        scaled_rate(optim.lr, batch),
+        scaled_rate(optim.min_lr, batch),
+        steps=epochs_to_steps(config.train.epochs, videos, batch),
+        warmup_steps=int(optim.warmup_epochs * videos / batch),
+    )
+    optimiser = adamw_direction(b1=optim.b1, b2=optim.b2, weight_decay=optim.weight_decay)
+    return Pretraining(model, masks, optimiser, schedule, config.train.accumulate)
+
+
+def epochs_to_steps(epochs: float, videos: int, batch_size: int) -> int:
+    """Steps in `epochs` passes over the videos, at least 1."""
+    if not epochs > 0:
+        raise ConfigError("train.epochs", epochs, "a number above 0")
+    return max(1, int(epochs * videos / batch_size))
+
+
+def _dtype(field: str, name: str) -> jnp.dtype:
+    allowed: Mapping[str, Any] = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+    if name not in allowed:
+        raise ConfigError(field, name, "one of " + ", ".join(allowed))
+    return jnp.dtype(allowed[name])

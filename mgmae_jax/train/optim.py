@@ -1,0 +1,56 @@
+"""AdamW as the recipes have it: cosine schedule per step with linear warm-up, weight decay on matrices alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from mgmae_jax.errors import ConfigError
+
+Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
+
+
+def scaled_rate(rate: float, batch_size: int) -> float:
+    """The linear scaling rule: a rate given for a batch of 256."""
+    return rate * batch_size / 256
+
+
+def cosine_schedule(base: float, final: float, *, steps: int, warmup_steps: int) -> Schedule:
+    """Learning rate of a step: from 0 up to `base` at the last warm-up step, then half a cosine towards `final`.
+
+    Args:
+      base: peak, already scaled by the batch.
+      final: the rate that the cosine ends at, already scaled.
+      steps: of the whole run.
+      warmup_steps: fewer than `steps`.
+
+    Raises:
+      ConfigError: the warm-up is as long as the run.
+    """
+    if not 0 <= warmup_steps < steps:
+        raise ConfigError("optim.warmup_epochs", warmup_steps, f"a warm-up shorter than the run of {steps} steps")
+
+    def rate(step: Int[Array, ""]) -> Float[Array, ""]:
+        step = step.astype(jnp.float32)
+        warming = base * step / max(warmup_steps - 1, 1)
+        passed = (step - warmup_steps) / (steps - warmup_steps)
+        cosine = final + 0.5 * (base - final) * (1 + jnp.cos(jnp.pi * passed))
+        return jnp.where(step < warmup_steps, warming, cosine)
+
+    return rate
+
+
+def decayed(params: Any) -> Any:
+    """Which parameters decay: those of two or more dimensions; no bias, norm or token does."""
+    return jax.tree.map(lambda parameter: parameter.ndim > 1, params)
+
+
+def adamw_direction(*, b1: float, b2: float, weight_decay: float) -> optax.GradientTransformation:
+    """AdamW's step before it is multiplied by the (negative) learning rate; eps 1e-8."""
+    return optax.chain(
+        optax.scale_by_adam(b1=b1, b2=b2, eps=1e-8),
+        optax.add_decayed_weights(weight_decay, mask=decayed),
+    )

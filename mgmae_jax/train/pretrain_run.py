@@ -1,0 +1,220 @@
+"""A whole pre-training run: from a config and a workdir to checkpoints, metrics and pictures."""
+
+import functools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgmae_jax.data.bad_videos import BadVideos
+from mgmae_jax.data.clips import ClipSpec
+from mgmae_jax.data.pipeline import FlowSpec, PretrainBatches, pretrain_batches
+from mgmae_jax.data.sources import VideoList, read_source
+from mgmae_jax.datasets import motion_shapes
+from mgmae_jax.errors import MgmaeError
+from mgmae_jax.flow.weights_hash import weights_hash
+from mgmae_jax.masking.select import visible_per_tubelet
+from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
+from mgmae_jax.runtime.distributed import barrier, is_primary
+from mgmae_jax.runtime.mesh import make_mesh, replicated
+from mgmae_jax.runtime.metrics import MetricWriter
+from mgmae_jax.runtime.progress import Progress
+from mgmae_jax.runtime.rng import stream
+from mgmae_jax.runtime.run_info import check_same_config, write_run_info
+from mgmae_jax.train.from_config import MACHINE_FIELDS, build_pretraining, epochs_to_steps
+from mgmae_jax.train.loop import Hook, Run, train
+from mgmae_jax.train.mask_step import MaskDetails, MaskStep
+from mgmae_jax.train.pretrain import Pretraining
+from mgmae_jax.train.state import TrainState, abstract_state, make_sharded
+
+Draw = Callable[[int, np.ndarray, MaskDetails, np.ndarray], None]
+"""Draws a preview: (steps done, clip uint8 [T, H, W, 3], mask, reconstruction uint8 [T, H, W, 3]), host arrays."""
+
+
+def run_pretraining(
+    config: ConfigDict, workdir: Path, flow_params: Mapping[str, Any], draw: Draw, argv: Sequence[str]
+) -> None:
+    """Pre-trains, or goes on with the run that the workdir holds.
+
+    Args:
+      config: resolved, see configs/common.py.
+      workdir: for config.json, run.json, metrics.jsonl, tensorboard/, checkpoints/, bad_videos.jsonl and previews.
+      flow_params: RAFT's parameters, or an empty dict where `flow.source` is another.
+      draw: draws previews, in the first process.
+      argv: the command, for run.json.
+
+    Raises:
+      MgmaeError: anything that the user can mend; the message says how.
+    """
+    # 1. What is to be done, and may it be done here?
+    videos = find_videos(config)
+    pretraining = build_pretraining(config, len(videos))
+    check_same_config(workdir, config, MACHINE_FIELDS)
+    if is_primary():
+        write_run_info(workdir, config, argv)
+
+    # 2. The state: new, or from the last checkpoint, in either case straight onto the mesh.
+    mesh = make_mesh(config.mesh.fsdp)
+    key = jax.random.key(config.seed)
+    metadata = {"flow_weights": weights_hash(flow_params) if flow_params else None}
+    total = epochs_to_steps(config.train.epochs, len(videos), config.train.batch_size)
+    with (
+        Checkpoints(
+            workdir / FOLDER,
+            every=config.checkpoint.every,
+            keep=config.checkpoint.keep,
+            keep_period=config.checkpoint.keep_period,
+        ) as checkpoints,
+        MetricWriter(workdir, is_primary()) as writer,
+    ):
+        start = checkpoints.latest_step() or 0
+        if start:
+            check_flow_weights(checkpoints.metadata(start), metadata, workdir)
+        abstract = abstract_state(lambda: pretraining.init(stream(key, 0, "init")), mesh)
+        if start:
+            state = checkpoints.restore(abstract, start)
+        else:
+            state = make_sharded(lambda: pretraining.init(stream(key, 0, "init")), abstract)
+        writer.truncate_from(start + 1)
+        announce(config, pretraining, videos, state, total, start)
+        if start >= total:
+            return
+
+        # 3. The loop.
+        bad_videos = BadVideos(workdir / "bad_videos.jsonl", len(videos), config.data.max_bad_fraction)
+        run = Run(
+            step=pretraining.step,
+            batches=lambda first: open_batches(config, pretraining.masks, videos, first, bad_videos),
+            frozen=flow_params,
+            key=key,
+            total_steps=total,
+            clips_per_step=config.train.batch_size * config.data.views,
+            log_every=config.train.log_every,
+            max_bad_steps=config.train.max_bad_steps,
+            metadata=metadata,
+            hooks=[preview_hook(config, pretraining, videos, flow_params, key, draw, total)],
+        )
+        train(run, state, mesh, checkpoints, writer, Progress(total, start) if is_primary() else None)
+
+
+def find_videos(config: ConfigDict) -> VideoList:
+    """The videos of config.data: those at `data.path`, or the procedural ones, which the first process makes if need be."""
+    if config.data.path:
+        return read_source(config.data.path)
+    options = config.data.motion_shapes
+    make = functools.partial(
+        motion_shapes.prepare,
+        motion_shapes.default_cache(),
+        videos=options.videos,
+        seed=config.seed,
+        size=(options.size, options.size),
+        frames=options.frames,
+    )
+    if is_primary():
+        make(on_progress=_tell_rendered)
+    barrier("motion_shapes")
+    return read_source(make())
+
+
+def _tell_rendered(done: int, total: int) -> None:
+    if done % 64 == 0 or done == total:
+        print(f"rendered {done} of {total} procedural videos", file=sys.stderr, flush=True)
+
+
+def check_flow_weights(saved: Mapping[str, Any], now: Mapping[str, Any], workdir: Path) -> None:
+    """Sees that a run goes on with the flow weights it began with.
+
+    Raises:
+      MgmaeError: they are others.
+    """
+    if saved.get("flow_weights") != now["flow_weights"]:
+        raise MgmaeError(
+            f"{workdir} holds a run with flow weights {saved.get('flow_weights')}, and config.flow.weights are "
+            f"{now['flow_weights']} (hashes): give the same weights, or another --workdir."
+        )
+
+
+def flow_spec(masks: MaskStep) -> FlowSpec | None:
+    """What flow the data workers are to compute."""
+    if masks.flow.source != "tvl1" or not masks.mask.needs_flow:
+        return None
+    base = {"middle": masks.grid.frames // 2, "first": 0, "random": None}[masks.mask.base_frame]
+    return FlowSpec(base, masks.mask.direction, masks.flow.tvl1_fast)
+
+
+def open_batches(
+    config: ConfigDict, masks: MaskStep, videos: VideoList, first: int, bad_videos: BadVideos
+) -> PretrainBatches:
+    """This process's batches from step `first` on."""
+    return pretrain_batches(
+        videos,
+        ClipSpec(config.clip.frames, config.clip.stride, config.clip.size),
+        batch_size=config.train.batch_size,
+        views=config.data.views,
+        seed=config.seed,
+        workers=config.data.workers,
+        start_step=first,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        flow=flow_spec(masks),
+        on_bad=bad_videos,
+    )
+
+
+def preview_hook(
+    config: ConfigDict,
+    pretraining: Pretraining,
+    videos: VideoList,
+    flow_params: Mapping[str, Any],
+    key: jax.Array,
+    draw: Draw,
+    total: int,
+) -> Hook:
+    """Draws the first clip of the data, always with the same mask, before the first step, at intervals and at the end."""
+    example: dict[str, np.ndarray] = {}
+
+    @jax.jit
+    def reconstruct(params: Any, flow_params: Any, clip: jax.Array, flow: jax.Array | None, key: jax.Array) -> Any:
+        return pretraining.reconstruct(params, flow_params, clip, flow, stream(key, 0, "mask"))
+
+    def hook(done: int, state: TrainState) -> None:
+        if done not in (0, total) and not (config.preview.every and done % config.preview.every == 0):
+            return
+        everywhere = replicated(state.step.sharding.mesh)
+        if not example:
+            clip = ClipSpec(config.clip.frames, config.clip.stride, config.clip.size)
+            one = {"batch_size": 1, "views": 1, "process_index": 0, "process_count": 1, "workers": 0, "start_step": 0}
+            ignore = {"seed": config.seed, "flow": flow_spec(pretraining.masks), "on_bad": lambda path, reason: None}
+            with pretrain_batches(videos, clip, **one, **ignore) as batches:
+                example.update({name: array[0] for name, array in next(batches).items()})
+        inputs = jax.device_put((flow_params, example["clip"], example.get("flow"), key), everywhere)
+        details, clip = jax.device_get(reconstruct(state.params, *inputs))
+        if is_primary():
+            draw(done, example["clip"], details, clip)
+
+    return hook
+
+
+def announce(
+    config: ConfigDict, pretraining: Pretraining, videos: VideoList, state: TrainState, total: int, start: int
+) -> None:
+    """Says on standard error, in the first process, what is about to run."""
+    if not is_primary():
+        return
+    grid, masks = pretraining.grid, pretraining.masks
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    visible = visible_per_tubelet(masks.mask.ratio, grid) * grid.tubelets
+    flow = f", flow by {masks.flow.source}" if masks.mask.needs_flow else ""
+    devices = f"{jax.device_count()} {jax.devices()[0].device_kind}"
+    where = f"going on from step {start}" if start else "from the start"
+    lines = [
+        f"{config.model.name}: {parameters:,} parameters; {visible} of {grid.tokens} tokens visible, "
+        f"masks by {masks.mask.strategy}{flow}",
+        f"{len(videos)} videos, {config.train.batch_size} x {config.data.views} clips a step, {total} steps, {where}; "
+        f"{devices} device(s) in {jax.process_count()} process(es)",
+    ]
+    print("\n".join(lines), file=sys.stderr, flush=True)

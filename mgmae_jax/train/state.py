@@ -1,0 +1,88 @@
+"""What a run carries from step to step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int
+
+from mgmae_jax.runtime.mesh import tree_shardings
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Parameters, optimiser state and counters.
+
+    `step` counts all steps, also those that were skipped, so that it is the position in the data. `bad_steps` counts the
+    skipped ones, `bad_in_row` those since the last good one.
+    """
+
+    step: Int[Array, ""]
+    params: Any
+    opt_state: Any
+    bad_steps: Int[Array, ""]
+    bad_in_row: Int[Array, ""]
+
+
+def create(params: Any, optimiser: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, params, optimiser.init(params), zero, zero)
+
+
+def abstract_state(make: Callable[[], TrainState], mesh: Mesh) -> TrainState:
+    """The state's shapes with their shardings on `mesh`, without making it."""
+    shapes = jax.eval_shape(make)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        tree_shardings(mesh, shapes),
+    )
+
+
+def make_sharded(make: Callable[[], TrainState], abstract: TrainState) -> TrainState:
+    """Makes the state in place: no device ever holds more than its share."""
+    return jax.jit(make, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))()
+
+
+def apply_update(
+    state: TrainState,
+    optimiser: optax.GradientTransformation,
+    loss: Float[Array, ""],
+    grads: Any,
+    rate: Float[Array, ""],
+) -> tuple[TrainState, dict[str, Array]]:
+    """One optimiser step, or none where the loss or the gradient is not finite.
+
+    Args:
+      state: before the step.
+      optimiser: gives the direction; see `optim.adamw_direction`.
+      loss: of the step.
+      grads: of the loss, like `state.params`.
+      rate: the learning rate.
+
+    Returns:
+      The state after the step, and its metrics: loss, grad_norm, lr, bad_steps, bad_in_row.
+    """
+    norm = optax.global_norm(grads)
+    good = jnp.isfinite(loss) & jnp.isfinite(norm)
+    direction, opt_state = optimiser.update(grads, state.opt_state, state.params)
+    params = jax.tree.map(lambda parameter, change: parameter - rate * change, state.params, direction)
+    bad = 1 - good.astype(jnp.int32)
+    state = TrainState(
+        step=state.step + 1,
+        params=_where(good, params, state.params),
+        opt_state=_where(good, opt_state, state.opt_state),
+        bad_steps=state.bad_steps + bad,
+        bad_in_row=(state.bad_in_row + bad) * bad,
+    )
+    metrics = {"loss": loss, "grad_norm": norm, "lr": rate}
+    return state, metrics | {"bad_steps": state.bad_steps, "bad_in_row": state.bad_in_row}
+
+
+def _where(condition: Bool[Array, ""], new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)

@@ -1,0 +1,131 @@
+import os
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mgmae_jax.data.sources import VideoList, _csv_entry, _json_entry, read_source
+from mgmae_jax.errors import ConfigError, FileError
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_folder_of_classes(tmp_path):
+    touch(tmp_path, "run/b.mp4", "jump/z.avi", "jump/A.MKV", "run/notes.txt", "run/._b.mp4", ".trash/c.mp4")
+    videos = read_source(tmp_path)
+    assert [os.path.relpath(path, tmp_path) for path in videos.paths] == ["jump/A.MKV", "jump/z.avi", "run/b.mp4"]
+    assert videos.class_names == ("jump", "run")
+    assert videos.labels == (0, 0, 1)
+    assert len(videos) == 3
+    assert pickle.loads(pickle.dumps(videos)) == videos
+
+
+def test_folder_without_classes(tmp_path):
+    touch(tmp_path, "b.mp4", "deep/down/a.webm")
+    videos = read_source(str(tmp_path))
+    assert videos == VideoList((str(tmp_path / "b.mp4"), str(tmp_path / "deep/down/a.webm")))
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    touch(tmp_path, "root/a/x.mp4", "elsewhere/y.mp4")
+    (tmp_path / "root/b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root/a/loop").symlink_to(tmp_path / "root")
+    assert [os.path.basename(path) for path in read_source(tmp_path / "root").paths] == ["x.mp4", "y.mp4"]
+
+
+def test_folder_without_videos(tmp_path):
+    touch(tmp_path, "a.txt")
+    with pytest.raises(FileError, match=r"holds no video \(looked in all its folders for .*\.mp4"):
+        read_source(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["absent", "absent.csv"])
+def test_nothing_there(tmp_path, name):
+    with pytest.raises(ConfigError, match=r"config\.data\.path='.*absent.*that exists"):
+        read_source(tmp_path / name)
+
+
+def test_a_file_of_another_kind(tmp_path):
+    touch(tmp_path, "a.mp4")
+    with pytest.raises(ConfigError, match=r"a list that ends in \.csv or \.jsonl"):
+        read_source(tmp_path / "a.mp4")
+
+
+def lines(tmp_path, text, name="list.csv"):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "paths", "labels", "class_names"),
+    [
+        ("a.mp4\nsub/b.mp4\n", ["a.mp4", "sub/b.mp4"], None, None),
+        ("path,label\na.mp4,3\nb.mp4,1", ["a.mp4", "b.mp4"], (3, 1), None),
+        ("\ufeffPath\r\na.mp4\r\n\r\n", ["a.mp4"], None, None),
+        ("a.mp4,run\nb.mp4,jump\n", ["a.mp4", "b.mp4"], (1, 0), ("jump", "run")),
+        ('"a, b.mp4",12,7\n', ["a, b.mp4"], (7,), None),
+        ("a.mp4 3\nb.mp4 -1\n", ["a.mp4", "b.mp4"], (3, -1), None),
+        ("a.mp4 120 3\nmy own b.MP4 90 1\n", ["a.mp4", "my own b.MP4"], (3, 1), None),
+        ("a b.mp4\n", ["a b.mp4"], None, None),
+        ("a.mp4 run\n", ["a.mp4"], (0,), ("run",)),
+        ("clip\n", ["clip"], None, None),
+    ],
+)
+def test_csv(tmp_path, text, paths, labels, class_names):
+    expected = VideoList(tuple(str(tmp_path / path) for path in paths), labels, class_names)
+    assert read_source(lines(tmp_path, text)) == expected
+
+
+def test_absolute_paths_stay(tmp_path):
+    assert read_source(lines(tmp_path, "/videos/a.mp4\n")).paths == ("/videos/a.mp4",)
+
+
+def test_jsonl(tmp_path):
+    text = '{"path": "a.mp4", "label": "run"}\n\n{"path": "b.mp4", "label": "jump", "more": 1}\n'
+    videos = read_source(lines(tmp_path, text, "list.jsonl"))
+    assert videos == VideoList((str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")), (1, 0), ("jump", "run"))
+    assert read_source(lines(tmp_path, '{"path": "a.mp4"}', "list.jsonl")).labels is None
+    assert read_source(lines(tmp_path, '{"path": "a.mp4", "label": 4}', "list.jsonl")).labels == (4,)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("list.csv", "", "lists no video"),
+        ("list.csv", "path,label\n\n", "lists no video"),
+        ("list.csv", "a.mp4,1\nb.mp4\n", "line 2: give every line a label, or none"),
+        ("list.csv", "a.mp4\n,1\n", "line 2: is not `path`, `path,label`"),
+        ("list.csv", "a.mp4,1,2,3\n", "line 1: is not `path`, `path,label`"),
+        ("list.csv", "a 1 2 3\n", "line 1: separate the path from what follows by a comma"),
+        ("list.csv", '"a.mp4,1\n', "line 1: "),
+        ("list.csv", b"a.mp4\n\xff\xfe.mp4\n", "line 2: is not UTF-8 text"),
+        ("list.csv", "a.mp4\n" + "b" * 70000, "line 2: is longer than 65536 bytes"),
+        ("list.csv", "a.mp4," + "9" * 5000, "line 1: "),
+        ("list.jsonl", '{"path": "a.mp4"\n', "line 1: is not JSON"),
+        ("list.jsonl", "[" * 60000 + "\n", "line 1: is not JSON"),
+        ("list.jsonl", '["a.mp4"]\n', 'line 1: is not an object with a "path"'),
+        ("list.jsonl", '{"path": 3}\n', 'line 1: is not an object with a "path"'),
+        ("list.jsonl", '{"path": "a.mp4", "label": 1.5}\n', "line 1: has a label that is neither"),
+    ],
+)
+def test_bad_lists_name_the_line(tmp_path, name, text, message):
+    path = lines(tmp_path, text, name)
+    with pytest.raises(FileError, match=rf"{name}: {message}"):
+        read_source(path)
+
+
+@given(st.text())
+def test_any_line_is_an_entry_or_an_error(text):
+    for entry in (_csv_entry, _json_entry):
+        try:
+            parsed = entry(text.strip() or "a", 2)
+        except ValueError:
+            continue
+        assert parsed[0]

@@ -1,0 +1,87 @@
+"""RAFT-small against the official program with the same random weights."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgmae_jax.flow.raft import RaftSmall, init_params, upsample_flow
+from tests.shared_data import shared
+
+RAFT = RaftSmall()
+
+
+def channels_last(array):
+    return jnp.asarray(np.moveaxis(array, -3, -1))
+
+
+@pytest.fixture(scope="module")
+def maps(raft_golden, random_params):
+    """Features of image 1 and 2, and the context of image 1."""
+
+    @jax.jit
+    def encode(params, images):
+        features = RAFT.apply({"params": params}, images, method="features")
+        return features, RAFT.apply({"params": params}, images, method="context")
+
+    images = jnp.concatenate([channels_last(raft_golden["image1"]), channels_last(raft_golden["image2"])])
+    features, context = encode(random_params, images)
+    return features[:1], features[1:], context[:1]
+
+
+@functools.partial(jax.jit, static_argnames=("iters", "for_cpu", "dtype"))
+def refine(params, maps, iters, for_cpu, dtype=jnp.float32):
+    options = {"iters": iters, "for_cpu": for_cpu, "method": "refine"}
+    return RaftSmall(dtype).apply({"params": params}, *maps, **options)
+
+
+def test_parameter_count():
+    params = jax.eval_shape(init_params, jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 990_162
+
+
+def test_random_parameters_are_float32_and_differ_by_key():
+    init = jax.jit(init_params)
+    one, two = init(jax.random.key(1)), init(jax.random.key(2))
+    assert {leaf.dtype for leaf in jax.tree.leaves(one)} == {jnp.dtype("float32")}
+    assert (one["gru"]["update"]["kernel"] != two["gru"]["update"]["kernel"]).any()
+
+
+def test_features_and_context_agree(maps):
+    with np.load(shared("golden/raft_small.npz")) as full:
+        np.testing.assert_allclose(maps[0], channels_last(full["fmap1"][:1]), atol=1e-4, rtol=0)
+        np.testing.assert_allclose(maps[1], channels_last(full["fmap2"][:1]), atol=1e-4, rtol=0)
+        np.testing.assert_allclose(maps[2], channels_last(full["cnet"][:1]), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("for_cpu", [False, True])
+@pytest.mark.parametrize("iters", [1, 6, 12])
+def test_flow_agrees_to_a_thousandth_of_a_pixel(raft_golden, random_params, maps, iters, for_cpu):
+    low = refine(random_params, maps, iters, for_cpu)
+    reference = channels_last(raft_golden[f"flow_low_iters{iters}"])
+    assert jnp.abs(reference).max() > 0.1
+    np.testing.assert_allclose(low * 8, reference * 8, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("iters", [1, 6, 12])
+def test_upsampled_flow_agrees(iters):
+    with np.load(shared("golden/raft_small.npz")) as full:
+        upsampled = upsample_flow(channels_last(full[f"flow_low_iters{iters}"]))
+        np.testing.assert_allclose(upsampled, channels_last(full[f"flow_up_iters{iters}"]), atol=1e-4, rtol=0)
+
+
+def test_call_is_encode_and_refine(raft_golden, random_params):
+    image1, image2 = channels_last(raft_golden["image1"]), channels_last(raft_golden["image2"])
+    low = jax.jit(lambda params: RAFT.apply({"params": params}, image1, image2, iters=1))(random_params)
+    np.testing.assert_allclose(low, channels_last(raft_golden["flow_low_iters1"]), atol=1e-4, rtol=0)
+
+
+def test_bfloat16_stays_close_and_returns_float32(random_params, maps):
+    low = refine(random_params, [x.astype(jnp.bfloat16) for x in maps], 6, False, jnp.bfloat16)
+    exact = refine(random_params, maps, 6, False)
+    assert low.dtype == jnp.float32
+    error = jnp.linalg.norm(low - exact, axis=-1) * 8
+    length = jnp.linalg.norm(exact, axis=-1) * 8
+    assert 0 < error.mean() < 0.1 * length.mean()

@@ -1,0 +1,179 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from mgmae_jax.errors import MgmaeError
+from mgmae_jax.runtime.distributed import initialize, processes_from_environment
+
+GIVEN = {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:1234", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def environment(port: int, count: int, index: int) -> dict[str, str]:
+    """Two CPU devices in each of `count` processes on this machine."""
+    return os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+        "JAX_NUM_PROCESSES": str(count),
+        "JAX_PROCESS_ID": str(index),
+    }
+
+
+def run(program: str, env: Mapping[str, str]) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("environ", "on_tpu_vm", "want"),
+    [
+        ({}, False, None),
+        (GIVEN, False, {"coordinator_address": "10.0.0.1:1234", "num_processes": 4, "process_id": 3}),
+        ({**GIVEN, "JAX_COORDINATOR_ADDRESS": "[::1]:1234", "SLURM_STEP_NUM_TASKS": "9"}, False, "[::1]:1234"),
+        ({"SLURM_STEP_NUM_TASKS": "2"}, False, {}),
+        ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "8"}, False, None),
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, False, None),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, False, {}),
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, False, None),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, False, None),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True, {}),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, True, None),
+        ({"TPU_WORKER_HOSTNAMES": "localhost", "MEGASCALE_NUM_SLICES": "2"}, True, {}),
+        ({"TPU_WORKER_HOSTNAMES": "a,b", "JAX_PLATFORMS": "cpu"}, True, None),
+        ({}, True, {}),
+        ({"TPU_SKIP_MDS_QUERY": "1"}, True, None),
+    ],
+)
+def test_the_processes_of_a_run_are_found(environ: Mapping[str, str], on_tpu_vm: bool, want: object):
+    found = processes_from_environment(environ, on_tpu_vm)
+    assert (found["coordinator_address"] if isinstance(want, str) else found) == want
+
+
+@pytest.mark.parametrize("missing", GIVEN)
+def test_variables_that_are_incomplete_are_an_error_that_names_them(missing: str):
+    environ = {name: value for name, value in GIVEN.items() if name != missing}
+    with pytest.raises(MgmaeError, match=f"but not {missing}: set all three"):
+        processes_from_environment(environ)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"JAX_COORDINATOR_ADDRESS": "host"},
+        {"JAX_COORDINATOR_ADDRESS": ":12"},
+        {"JAX_COORDINATOR_ADDRESS": "host:port"},
+        {"JAX_NUM_PROCESSES": "two"},
+        {"JAX_PROCESS_ID": "4"},
+        {"JAX_PROCESS_ID": "-1"},
+    ],
+)
+def test_variables_that_are_malformed_are_an_error_with_the_value(change: dict[str, str]):
+    ((name, value),) = change.items()
+    with pytest.raises(MgmaeError, match=f"{name}={value}"):
+        processes_from_environment(GIVEN | change)
+
+
+def test_without_any_sign_of_others_the_run_is_one_process(monkeypatch: pytest.MonkeyPatch):
+    for name in (*GIVEN, "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    initialize()
+
+
+ALONE = """
+from mgmae_jax.errors import MgmaeError
+from mgmae_jax.runtime.distributed import initialize
+try:
+    initialize(timeout_s=1)
+except MgmaeError as error:
+    raise SystemExit(f"told: {error}")
+"""
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_process_whose_peers_never_come_ends_with_a_message(index: int):
+    port = free_port()
+    ended = run(ALONE, environment(port, 2, index))
+    assert ended.returncode == 1
+    assert f"told: process {index} did not meet the other processes at 127.0.0.1:{port} within 1 s" in ended.stderr
+
+
+def test_a_port_that_is_taken_is_an_error_that_names_it():
+    with socket.socket(socket.AF_INET6) as taken:
+        taken.bind(("::", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = run(ALONE, environment(port, 2, 0))
+    assert ended.returncode == 1
+    assert f"told: JAX_COORDINATOR_ADDRESS=127.0.0.1:{port}: give a free port" in ended.stderr
+
+
+TRAINING = """
+import sys
+import jax, jax.numpy as jnp, numpy as np
+from mgmae_jax.runtime.checkpoint import Checkpoints
+from mgmae_jax.runtime.distributed import barrier, initialize, is_primary
+from mgmae_jax.runtime.mesh import make_mesh, put_batch, tree_shardings
+
+initialize(timeout_s=60)
+initialize()
+mesh = make_mesh(fsdp=2)
+index = jax.process_index()
+assert (jax.process_count(), jax.device_count(), is_primary()) == (2, 4, index == 0)
+shardings = tree_shardings(mesh, {"w": jax.ShapeDtypeStruct((512, 256), jnp.float32)})
+state = jax.jit(lambda: {"w": jnp.arange(512 * 256, dtype=jnp.float32).reshape(512, 256)}, out_shardings=shardings)()
+mean = jax.jit(lambda state, batch: state["w"][0, 1] * batch["x"].mean())
+with Checkpoints(sys.argv[1], every=10, keep=1) as checkpoints:
+    print("ready", flush=True)
+    for step in range(1, 1_000_000):
+        rows = np.arange(4, dtype=np.float32) + 4 * index
+        with jax.transfer_guard("disallow"):
+            batch = put_batch({"x": rows}, mesh)
+        value = float(mean(state, batch))
+        assert value == 3.5, value
+        if checkpoints.preempted(step):
+            checkpoints.save(step, state, {"step": step}, force=True)
+            break
+    wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
+    restored = checkpoints.restore(wanted)
+    assert jax.jit(lambda a, b: jnp.array_equal(a["w"], b["w"]))(state, restored)
+    barrier("saved")
+    print("left at", step, checkpoints.latest_step(), flush=True)
+"""
+
+
+def test_two_processes_share_a_batch_and_leave_together_when_one_is_preempted(tmp_path: Path):
+    port = free_port()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TRAINING, str(tmp_path)],
+            env=environment(port, 2, index),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    try:
+        for process in processes:
+            assert "ready\n" in iter(process.stdout.readline, "")
+        processes[1].send_signal(signal.SIGTERM)
+        outputs = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    lines = {out.strip().rpartition("\n")[2] for out, _ in outputs}
+    assert len(lines) == 1, outputs
+    step = lines.pop().split()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == [step]
