@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 DEMO_DIR ?= runs/demo
+DEMO_ARGS ?=
 
 .PHONY: demo test lint bench clean help
 
@@ -18,10 +19,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/mgmae pretrain --config configs/demo.py --workdir $(DEMO_DIR)
+	$(BIN)/mgmae pretrain --config configs/demo.py --workdir $(DEMO_DIR) $(DEMO_ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -3,8 +3,8 @@
     mgmae pretrain --config configs/pretrain/folder.py --workdir runs/mine \
         --config.data.path=VIDEOS --config.flow.weights=raft-small.pth
 
-Without RAFT weights, `--config.flow.source=tvl1` computes Dual TV-L1 flow in the data workers. The recipe is VideoMAE's for
-ViT-S (batch 1024, lr 1.5e-4 for 256) with a batch that one machine holds; the learning rate scales with the batch.
+Without RAFT weights, `--config.flow.source=tvl1` computes Dual TV-L1 flow in the data workers. The recipe is VideoMAE's
+for ViT-S (batch 1024, lr 1.5e-4 for 256) with a batch that one machine holds; the learning rate scales with the batch.
 """
 
 from ml_collections import ConfigDict

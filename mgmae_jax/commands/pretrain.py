@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.flow_params import load_flow_params
+from mgmae_jax.commands.pictures import masked_clip
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.distributed import initialize
 from mgmae_jax.runtime.metrics import FILE, read_metrics
@@ -17,7 +17,7 @@ from mgmae_jax.show.curves import draw_curves
 from mgmae_jax.show.strip import motion_strip
 from mgmae_jax.show.video_out import write_png
 from mgmae_jax.train.from_config import build_mask_step
-from mgmae_jax.train.mask_step import MaskDetails
+from mgmae_jax.train.mask_step import MaskDetails, MaskStep
 from mgmae_jax.train.pretrain_run import Draw, run_pretraining
 
 EXAMPLE = """example:
@@ -25,8 +25,8 @@ EXAMPLE = """example:
   mgmae pretrain --config configs/pretrain/folder.py --workdir runs/mine \\
       --config.data.path=VIDEOS --config.flow.source=tvl1
 
-Every field of the config is changed by --config.FIELD=VALUE; configs/common.py lists them. Run the same command again to
-go on with a run that was cut off. With several processes, see launch/."""
+Every field of the config is changed by --config.FIELD=VALUE; configs/common.py lists them. Run the same command again
+to go on with a run that was cut off. With several processes, see launch/."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -42,32 +42,15 @@ def main(argv: Sequence[str]) -> None:
     enable_compilation_cache(config.compile_cache or None)
     masks = build_mask_step(config)
     flow_params = load_flow_params(config.flow.weights) if masks.runs_raft else {}
-    run_pretraining(
-        config, args.workdir, flow_params, draw_previews(config, args.workdir), ["mgmae", "pretrain", *argv]
-    )
+    run_pretraining(config, args.workdir, flow_params, draw_previews(masks, args.workdir), ["mgmae", "pretrain", *argv])
 
 
-def draw_previews(config: ConfigDict, workdir: Path) -> Draw:
+def draw_previews(masks: MaskStep, workdir: Path) -> Draw:
     """Writes WORKDIR/previews/STEP.png, and WORKDIR/curves.png from the metrics so far."""
 
     def draw(done: int, clip: np.ndarray, mask: MaskDetails, reconstruction: np.ndarray) -> None:
         path = workdir / "previews" / f"{done:08d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tubelets, side = config.clip.frames // config.model.tubelet, config.clip.size // config.model.patch
-        seen = np.zeros(tubelets * side**2, bool)
-        seen[mask.split.visible] = True
-        strip = motion_strip(
-            frames=clip,
-            flow=mask.flow,
-            base=int(mask.base),
-            mask_map=mask.volume,
-            visible=seen.reshape(tubelets, side, side),
-            patch=config.model.patch,
-            tubelet=config.model.tubelet,
-            reconstruction=reconstruction,
-            caption=f"step {done}",
-        )
-        write_png(path, strip)
+        write_png(path, motion_strip(masked_clip(masks, clip, mask, reconstruction, f"Step {done}")))
         if (workdir / FILE).exists() and (metrics := read_metrics(workdir)):
             draw_curves(metrics, workdir / "curves.png")
         print(f"\nwrote {path}", file=sys.stderr, flush=True)

@@ -22,8 +22,8 @@ from mgmae_jax.data.clips import ClipSpec, pretrain_indices
 from mgmae_jax.data.decode import open_video
 from mgmae_jax.data.sources import VideoList
 from mgmae_jax.errors import ConfigError, MgmaeError, VideoError
-from mgmae_jax.ops.pairs import Direction, adjacent_pairs, neighbour_pairs
 from mgmae_jax.flow.tvl1 import tvl1_flow
+from mgmae_jax.ops.pairs import Direction, adjacent_pairs, neighbour_pairs
 
 MAX_TRIES = 16  # Positions tried for one example before the data set is given up.
 # What a worker says of the bad videos that it met. Text of a fixed size, so that examples stack.
@@ -213,7 +213,7 @@ class _Examples:
             crops.append(crop_resize(frames, box, clip.size))
         example = {"clip": np.stack(crops)}
         if self.flow is not None:
-            example["flow"] = np.stack([_clip_flow(crop, self.flow) for crop in crops])
+            example["flow"] = np.stack([tvl1_clip_flow(crop, self.flow) for crop in crops])
         return example
 
 
@@ -226,8 +226,16 @@ def _seed_sequence(seed: int, *key: int) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed, spawn_key=key)
 
 
-def _clip_flow(frames: np.ndarray, flow: FlowSpec) -> np.ndarray:
-    """float32 [T-1, S, S, 2], or [2, T-1, S, S, 2] without a base frame."""
+def tvl1_clip_flow(frames: np.ndarray, flow: FlowSpec) -> np.ndarray:
+    """Dual TV-L1 flow of one clip.
+
+    Args:
+      frames: uint8 [T, S, S, 3], RGB.
+      flow: what to compute.
+
+    Returns:
+      float32 [T-1, S, S, 2], or [2, T-1, S, S, 2] without a base frame; see `pretrain_batches`.
+    """
     if flow.base is None:
         source, target = adjacent_pairs(len(frames))
     else:

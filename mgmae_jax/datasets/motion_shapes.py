@@ -23,7 +23,7 @@ from typing import Literal
 
 import numpy as np
 
-from mgmae_jax.datasets.motion_shapes_encode import encode_mp4
+from mgmae_jax.data.encode import encode_mp4
 from mgmae_jax.datasets.motion_shapes_motion import CLASSES
 from mgmae_jax.datasets.motion_shapes_scene import draw, sample_scene, scene_flow
 from mgmae_jax.errors import FileError, MgmaeError

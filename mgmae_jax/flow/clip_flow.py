@@ -10,8 +10,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.ops.pairs import Direction, neighbour_pairs
 from mgmae_jax.flow.raft import CELL, RaftSmall, upsample_flow
+from mgmae_jax.ops.pairs import Direction, neighbour_pairs
 
 MIN_SIDE = 64
 """Smallest side of a frame, in pixels, that RAFT's four-level pyramid can work on."""
@@ -129,7 +129,7 @@ def _low_flow(
 
 
 def _in_parts(f: Callable, part: int) -> Callable:
-    """`f` over `part` rows of its arrays at a time, unrolled: each part fits a CPU's cache, and XLA overlaps the parts."""
+    """`f` over `part` rows of its arrays at a time, unrolled: each fits a core's cache, and XLA overlaps them."""
 
     def over_parts(*arrays: Array) -> Any:
         rows = range(0, arrays[0].shape[0], part)

@@ -41,8 +41,8 @@ def _halve(x: Float[Array, "P H W C"]) -> Float[Array, "P h w C"]:
 def lookup(pyramid: list[Float[Array, "P N _ _"]], positions: Float[Array, "P h w xy=2"]) -> Float[Array, "P h w D"]:
     """Correlation in a 7x7 window around `positions` (x, y in cells of map 2) at every level, zero outside.
 
-    The window is sampled by products with bilinear weights, which accelerators run faster than a gather. Its order follows
-    RAFT's code: the slower index moves along x.
+    The window is sampled by products with bilinear weights, which accelerators run faster than a gather. Its order
+    follows RAFT's code: the slower index moves along x.
 
     Returns:
       [P, h, w, levels * 49].

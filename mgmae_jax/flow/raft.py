@@ -37,7 +37,7 @@ class RaftSmall(nn.Module):
         return self.feature_encoder(images)
 
     def context(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B h w 160"]:
-        """Context features of source images in [-1, 1]: the hidden state's start and the GRU's constant input, unactivated."""
+        """Context features of images in [-1, 1]: hidden state's start and GRU's constant input, unactivated."""
         return self.context_encoder(images)
 
     def refine(
@@ -51,8 +51,8 @@ class RaftSmall(nn.Module):
     ) -> Float[Array, "P h w xy=2"]:
         """Flow from map 1 to map 2 in cells, after `iters` updates from zero.
 
-        The updates are a `lax.scan`; with `for_cpu` they are unrolled and look the correlation up by gather, because XLA's
-        CPU backend runs convolutions inside a loop, and small batched products, on slow paths.
+        The updates are a `lax.scan`; with `for_cpu` they are unrolled and look the correlation up by gather, because
+        XLA's CPU backend runs convolutions inside a loop, and small batched products, on slow paths.
         """
         pyramid = correlation_pyramid(features1, features2)
         hidden = jnp.tanh(context[..., :HIDDEN])
@@ -91,5 +91,5 @@ def init_params(key: Array) -> dict[str, Any]:
 
 
 def upsample_flow(flow: Float[Array, "P h w xy=2"]) -> Float[Array, "P H W xy=2"]:
-    """Flow in cells to flow in pixels: bilinear with aligned corners, as RAFT-small does in place of learned upsampling."""
+    """Flow in cells to flow in pixels: bilinear with aligned corners; RAFT-small learns no upsampling."""
     return resize_aligned(flow, flow.shape[1] * CELL, flow.shape[2] * CELL) * jnp.float32(CELL)

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 # End-point error in pixels of OpenCV's defaults and of these: RubberWhale 0.156, 0.215; FlyingChairs 3 1.62, 1.86;
-# FlyingChairs 5 (large motion) 14.99, 9.97; Sintel alley_2 24 0.470, 0.491. Halving the image from scale to scale reaches
-# further motion than the default 0.8 does, with as many scales.
+# FlyingChairs 5 (large motion) 14.99, 9.97; Sintel alley_2 24 0.470, 0.491. Halving the image from scale to scale
+# reaches further motion than the default 0.8 does, with as many scales.
 _FAST = {"scaleStep": 0.5, "warps": 2, "outerIterations": 1, "innnerIterations": 10, "medianFiltering": 3}
 
 

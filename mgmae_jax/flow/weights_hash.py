@@ -9,7 +9,7 @@ from flax import traverse_util
 
 
 def weights_hash(params: Mapping[str, Any]) -> str:
-    """First 16 hexadecimal digits of the SHA-256 over the names, types, shapes and bytes of `params`, sorted by name."""
+    """First 16 hex digits of the SHA-256 over the names, types, shapes and bytes of `params`, sorted by name."""
     digest = hashlib.sha256()
     for name, value in sorted(traverse_util.flatten_dict(params, sep="/").items()):
         array = np.asarray(value, order="C")

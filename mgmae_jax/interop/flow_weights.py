@@ -17,7 +17,8 @@ from mgmae_jax.flow.raft import init_params
 from mgmae_jax.interop.torch_pickle import read_torch_tensors
 from mgmae_jax.interop.torch_raft import params_from_torch
 
-# The zip format, and the pickled number that starts the older one. (A safetensors file starts with the length of its header.)
+# The zip format, and the pickled number that starts the older one. (A safetensors file starts with the length of its
+# header.)
 _TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")
 _SHOWN = 3
 
@@ -26,15 +27,16 @@ def load_flow_weights(path: str | Path) -> dict[str, Any]:
     """Reads and checks the weights of `flow.raft.RaftSmall`.
 
     Args:
-      path: a safetensors file, with this project's names (HWIO kernels) or PyTorch's (OIHW); or a PyTorch state dict, in
-        either of its formats. PyTorch's names may be those of princeton-vl/RAFT or of torchvision. What the file is shows
-        in its contents, not in its name.
+      path: a safetensors file, with this project's names (HWIO kernels) or PyTorch's (OIHW); or a PyTorch state dict,
+        in either of its formats. PyTorch's names may be those of princeton-vl/RAFT or of torchvision. What the file is
+        shows in its contents, not in its name.
 
     Returns:
       The parameters, nested dicts of float32 numpy arrays.
 
     Raises:
-      WeightsError: no such file, damaged, not RAFT-small (with the tensors that differ), or with values that are not finite.
+      WeightsError: no such file, damaged, not RAFT-small (with the tensors that differ), or with values that are not
+        finite.
     """
     path = Path(path)
     tensors = _read(path)
@@ -47,7 +49,8 @@ def load_flow_weights(path: str | Path) -> dict[str, Any]:
 
 
 def save_flow_weights(path: str | Path, params: Mapping[str, Any], dtype: type = np.float32) -> None:
-    """Writes weights as safetensors under this project's dotted names ("feature_encoder.stem.kernel"), whole or not at all.
+    """Writes weights as safetensors under this project's dotted names ("feature_encoder.stem.kernel"), whole or not at
+    all.
 
     Args:
       path: the file, in a folder that exists.

@@ -1,7 +1,7 @@
 """Unpickling of plain data from files that nobody vouches for.
 
-`pickle.Unpickler` with a strict `find_class` runs no foreign code either, but a hostile file still makes it allocate by a
-number alone (a memo index of 2^32 takes 64 GB) or hash a tuple of tuples for ever. This reader knows the opcodes of
+`pickle.Unpickler` with a strict `find_class` runs no foreign code either, but a hostile file still makes it allocate by
+a number alone (a memo index of 2^32 takes 64 GB) or hash a tuple of tuples for ever. This reader knows the opcodes of
 protocol 2 that plain data needs, and does no work that the file's own length does not pay for.
 """
 
@@ -35,7 +35,8 @@ def load_plain(
 
     Args:
       stream: in memory, so that asking for more than is there allocates nothing.
-      allowed: "module.name" to what stands for it; the pickle may refer to these alone, and may call those that are callable.
+      allowed: "module.name" to what stands for it; the pickle may refer to these alone, and may call those that are
+        callable.
       persistent_load: gives the object for a persistent id; None refuses them.
 
     Returns:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.ops.pairs import Direction
 from mgmae_jax.masking import base_map
 from mgmae_jax.masking.select import (
     TokenSplit,
@@ -23,6 +22,7 @@ from mgmae_jax.masking.select import (
 )
 from mgmae_jax.masking.volume import HoleFill, Warp, visibility_volume
 from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.ops.pairs import Direction
 
 
 @runtime_checkable
@@ -54,8 +54,9 @@ class MaskOptions:
       hole_fill: "tube", "random", "invisible", "visible" or "previous" (Table 1e).
       select: "tubelet" (the paper's frame level) or "clip" (Table 1c).
       exposure: scale of the noise on one random frame's scores; 0 is none.
-      preset: "paper", or "released_code" for what the authors' program does: flow always towards the earlier frame, Gaussians
-        without the 1/2 combined by maximum, holes where the value is exactly 0, flow shortened by (W - 1) / W.
+      preset: "paper", or "released_code" for what the authors' program does: flow always towards the earlier frame,
+        Gaussians without the 1/2 combined by maximum, holes where the value is exactly 0, flow shortened by (W - 1) /
+        W.
     """
 
     strategy: Literal["motion", "tube", "random", "frame"] = "motion"
@@ -115,12 +116,13 @@ def motion_volume(
     """The visibility volume of one clip, as `motion` samples from it; see `visibility_volume` for the flow."""
     key_map, key_holes = jax.random.split(jax.random.fold_in(key, 1))
     count = visible_per_tubelet(options.ratio, grid)
+    released = options.preset == "released_code"
     if options.init == "pixel":
         share = count / grid.per_tubelet
         start = base_map.pixel_map(key_map, grid, round(share * grid.height * grid.width))
     else:
-        released = options.preset == "released_code"
-        # It rounds the hidden tokens down where it draws the centres (20 for 224 pixels and 0.9), not the visible ones.
+        # The released code, where it draws the centres, rounds the hidden tokens down (20 visible for 224 pixels and
+        # 0.9).
         centres = grid.per_tubelet - int(options.ratio * grid.per_tubelet) if released else count
         tokens = base_map.random_tokens(key_map, grid, centres)
         if options.init == "token":
@@ -128,6 +130,9 @@ def motion_volume(
         else:
             gaussian = base_map.gaussian_maximum if released else base_map.gaussian_mixture
             start = gaussian(base_map.token_centres(tokens, grid), grid, float(grid.patch))
+    if released and options.init != "gaussian":
+        # Its holes are zeros, so the map itself has none.
+        start = jnp.maximum(start, 1e-8)
     return warp_volume(start, grid, flow, base_frame(key, grid.frames, options), key_holes, options)
 
 

@@ -24,10 +24,10 @@ def visible_per_tubelet(ratio: float, grid: TokenGrid) -> int:
       ConfigError: no token, or every token, would be visible.
     """
     # (1 - 0.9) * 10 is 0.99..98 in floating point, and means 1.
-    count = int((1 - ratio) * grid.per_tubelet + 1e-6)
-    if not 0 < ratio < 1 or count < 1:
+    count = int((1 - ratio) * grid.per_tubelet + 1e-6) if 0 < ratio < 1 else 0
+    if not 0 < count < grid.per_tubelet:
         least, most = 1 / grid.per_tubelet, 1 - 1 / grid.per_tubelet
-        want = f"from {least:.4g} to {most:.4g}, so that of {grid.per_tubelet} tokens a tubelet some are hidden and some seen"
+        want = f"from {least:.4g} to {most:.4g}, so that of {grid.per_tubelet} tokens some are hidden, some seen"
         raise ConfigError("mask.ratio", ratio, want)
     return count
 

@@ -28,13 +28,13 @@ def visibility_volume(
 
     Args:
       base_map: visibility in the base frame, any range from 0 up.
-      flow: flow j is between frames j and j + 1; for backward warping it starts in the one further from the base frame, for
-        forward warping in the nearer one.
+      flow: flow j is between frames j and j + 1; for backward warping it starts in the one further from the base frame,
+        for forward warping in the nearer one.
       base: index of the base frame, static or traced.
       key: for `hole_fill="random"`.
       warp: "backward" or "forward" (Table 1b).
-      hole_fill: what a hole gets (Table 1e): "tube", the base map at that place; "previous", the map it was warped from at
-        that place; "visible" and "invisible", the base map's maximum and 0; "random", one of these, invisible with
+      hole_fill: what a hole gets (Table 1e): "tube", the base map at that place; "previous", the map it was warped from
+        at that place; "visible" and "invisible", the base map's maximum and 0; "random", one of these, invisible with
         probability `ratio`.
       ratio: the mask ratio.
       zero_is_hole: the released code's rule: a hole is where the warped value is exactly 0.

@@ -11,16 +11,16 @@ def warp_backward(
 ) -> tuple[Float[Array, "H W"], Bool[Array, "H W"]]:
     """Pulls a visibility map one frame away from the base frame (Eq. 2, phi_B).
 
-    Pixel p of the result is `visibility` at p + flow(p): the flow starts in the frame that the map is made for and ends in
-    the frame that it is taken from.
+    Pixel p of the result is `visibility` at p + flow(p): the flow starts in the frame that the map is made for and ends
+    in the frame that it is taken from.
 
     Args:
       visibility: map of the neighbour nearer the base frame, any range.
       flow: displacement in pixels towards that neighbour, x then y.
 
     Returns:
-      The warped map, and a mask that is True where the source lies outside the frame (a hole). Beyond the border the map
-      falls to zero within a pixel.
+      The warped map, and a mask that is True where the source lies outside the frame (a hole). Beyond the border the
+      map falls to zero within a pixel.
     """
     height, width = visibility.shape
     source = pixel_grid(height, width) + flow
@@ -30,15 +30,17 @@ def warp_backward(
 def warp_forward(
     visibility: Float[Array, "H W"], flow: Float[Array, "H W xy=2"]
 ) -> tuple[Float[Array, "H W"], Bool[Array, "H W"]]:
-    """Pushes a visibility map one frame away from the base frame (phi_F): each pixel lands on the four around p + flow(p).
+    """Pushes a visibility map one frame away from the base frame (phi_F).
+
+    Each pixel lands on the four around p + flow(p).
 
     Args:
       visibility: map of the neighbour nearer the base frame, any range.
       flow: displacement in pixels from that neighbour to the frame that the map is made for, x then y.
 
     Returns:
-      The mean of what landed on each pixel, by bilinear weight, and a mask that is True where nothing landed (a hole; the map
-      is zero there).
+      The mean of what landed on each pixel, by bilinear weight, and a mask that is True where nothing landed (a hole;
+      the map is zero there).
     """
     height, width = visibility.shape
     target = pixel_grid(height, width) + flow

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mgmae_jax.ops.attention import Implementation, attention
@@ -15,7 +16,7 @@ Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform()
 
 
 def position_table(tokens: int, width: int) -> Float[np.ndarray, "{tokens} {width}"]:
-    """Fixed one-dimensional sine-cosine table over the flattened token index; sines on even channels, cosines on odd."""
+    """Fixed sine-cosine table over the flattened token index; sines on even channels, cosines on odd."""
     channel = np.arange(width) // 2 * 2
     angle = np.arange(tokens)[:, None] / 10000.0 ** (channel / width)
     return np.where(np.arange(width) % 2 == 0, np.sin(angle), np.cos(angle)).astype(np.float32)
@@ -25,7 +26,7 @@ class Attention(nn.Module):
     """Self-attention with one bias-free projection to queries, keys and values, and learned biases on q and v alone."""
 
     heads: int
-    dtype: jnp.dtype
+    dtype: DTypeLike
     implementation: Implementation
 
     @nn.compact
@@ -47,7 +48,7 @@ class Mlp(nn.Module):
     """Two linear layers with the exact GELU between them."""
 
     hidden: int
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
@@ -61,7 +62,7 @@ class Block(nn.Module):
 
     heads: int
     mlp: int
-    dtype: jnp.dtype
+    dtype: DTypeLike
     implementation: Implementation
 
     @nn.compact
@@ -83,7 +84,7 @@ class Blocks(nn.Module):
     depth: int
     heads: int
     mlp: int
-    dtype: jnp.dtype
+    dtype: DTypeLike
     implementation: Implementation
     remat: bool
 

@@ -1,7 +1,8 @@
-"""The video masked autoencoder: an encoder of the visible tokens, a smaller decoder of the hidden ones (section 3.1)."""
+"""The masked autoencoder: an encoder of the visible tokens, a smaller decoder of the hidden ones (section 3.1)."""
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mgmae_jax.masking.select import TokenSplit
@@ -22,7 +23,7 @@ class Decoder(nn.Module):
     depth: int
     heads: int
     grid: TokenGrid
-    dtype: jnp.dtype
+    dtype: DTypeLike
     implementation: Implementation
     remat: bool
 
@@ -58,7 +59,7 @@ class MaskedAutoencoder(nn.Module):
     variant: Variant
     grid: TokenGrid
     decoder_depth: int = 4
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     implementation: Implementation = "xla"
     remat: bool = False
 

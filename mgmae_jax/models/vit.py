@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from mgmae_jax.models.layers import Blocks, Dense, position_table
@@ -20,7 +21,7 @@ class Encoder(nn.Module):
 
     variant: Variant
     tokens: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     implementation: Implementation = "xla"
     remat: bool = False
 
@@ -29,7 +30,8 @@ class Encoder(nn.Module):
         """Encodes the cubes at `indices` of their clips.
 
         Args:
-          cubes: pixels normalised by ImageNet's mean and standard deviation, values in order (frame, row, column, channel).
+          cubes: pixels normalised by ImageNet's mean and standard deviation, values in order (frame, row, column,
+            channel).
           indices: each cube's place in the clip.
 
         Returns:

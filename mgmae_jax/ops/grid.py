@@ -7,7 +7,8 @@ from mgmae_jax.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class TokenGrid:
-    """The token grid of a clip: cubes of `tubelet` x `patch` x `patch` pixels, counted (tubelet, row, column) row-major.
+    """The token grid of a clip: cubes of `tubelet` x `patch` x `patch` pixels, counted (tubelet, row, column)
+    row-major.
 
     Args:
       frames: T, a multiple of `tubelet`.

@@ -13,9 +13,9 @@ def neighbour_pairs(num_frames: int, base: Any, direction: Direction = "to_base"
     Args:
       num_frames: T.
       base: index of the base frame: an int, or a traced int32 scalar.
-      direction: "to_base", the paper's Eq. 1 (v_{i -> i+1} before the base, v_{i -> i-1} after it), for backward warping;
-        "from_base", the opposite, for forward warping; "to_earlier", always v_{j+1 -> j}, which is what the released code
-        takes for backward warping.
+      direction: "to_base", the paper's Eq. 1 (v_{i -> i+1} before the base, v_{i -> i-1} after it), for backward
+        warping; "from_base", the opposite, for forward warping; "to_earlier", always v_{j+1 -> j}, which is what the
+        released code takes for backward warping.
 
     Returns:
       Two int32 arrays [T - 1].

@@ -12,7 +12,7 @@ IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def patchify(clip: Shaped[Array, "*B T H W 3"], grid: TokenGrid) -> Shaped[Array, "*B N D"]:
-    """Cuts clips into cubes: token order (tubelet, row, column), values of a cube in order (frame, row, column, channel)."""
+    """Cuts clips into cubes: tokens by (tubelet, row, column), values by (frame, row, column, channel)."""
     lead = clip.shape[:-4]
     cut = (grid.tubelets, grid.tubelet, grid.rows, grid.patch, grid.columns, grid.patch, 3)
     n = len(lead)
@@ -50,7 +50,7 @@ def cube_statistics(cubes: Float[Array, "*B N D"]) -> tuple[Float[Array, "*B N 1
 
 
 def normalise_cubes(cubes: Float[Array, "*B N D"]) -> Float[Array, "*B N D"]:
-    """The reconstruction target: cube pixels in [0, 1], each cube and channel with mean 0 and variance 1 (section 3.1)."""
+    """The target: cube pixels in [0, 1], each cube and channel brought to mean 0 and variance 1 (section 3.1)."""
     mean, scale = cube_statistics(cubes)
     pixels = cubes.reshape(*cubes.shape[:-1], -1, 3)
     return ((pixels - mean) / scale).reshape(cubes.shape)

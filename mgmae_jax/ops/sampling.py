@@ -1,8 +1,8 @@
 """Bilinear sampling, and the one statement of this project's coordinates.
 
-A pixel's position is that of its centre: (0, 0) is the centre of the first pixel, (W - 1, H - 1) that of the last. Flow is
-(x, y) in pixels of the frame it belongs to: the point at p in that frame lies at p + flow(p) in the other one. Images are
-[..., H, W, C], a clip is [T, H, W, 3], a token index counts (tubelet, row, column) row-major.
+A pixel's position is that of its centre: (0, 0) is the centre of the first pixel, (W - 1, H - 1) that of the last. Flow
+is (x, y) in pixels of the frame it belongs to: the point at p in that frame lies at p + flow(p) in the other one.
+Images are [..., H, W, C], a clip is [T, H, W, 3], a token index counts (tubelet, row, column) row-major.
 """
 
 import jax
@@ -36,10 +36,10 @@ def interpolation_matrix(size_in: int, size_out: int) -> Float[Array, "{size_out
 
 
 def hat_weights(position: Float[Array, "*N"], size: int) -> Float[Array, "*N {size}"]:
-    """Weight of each of `size` samples in the linear interpolation at `position`; zero for samples further than one away.
+    """Weight of each of `size` samples in the linear interpolation at `position`; zero further than one away.
 
-    A product with these weights samples without a gather, and without the 0/0 that scaling positions to [-1, 1] has for an
-    axis of one sample.
+    A product with these weights samples without a gather, and without the 0/0 that scaling positions to [-1, 1] has for
+    an axis of one sample.
     """
     distance = jnp.abs(
         position[..., None] - jnp.arange(size, dtype=position.dtype).reshape((1,) * position.ndim + (size,))
@@ -48,7 +48,7 @@ def hat_weights(position: Float[Array, "*N"], size: int) -> Float[Array, "*N {si
 
 
 def resize_aligned(image: Float[Array, "*B h w C"], height: int, width: int) -> Float[Array, "*B {height} {width} C"]:
-    """Bilinear resize with the corner pixels' centres aligned (torch's `align_corners=True`), as two matrix products."""
+    """Bilinear resize with the corner pixels' centres aligned (torch's `align_corners=True`): two products."""
     rows = interpolation_matrix(image.shape[-3], height)
     columns = interpolation_matrix(image.shape[-2], width)
     exact = jax.lax.Precision.HIGHEST

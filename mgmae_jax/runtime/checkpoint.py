@@ -11,7 +11,6 @@ import logging
 import re
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -196,11 +195,9 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # An error on its way out is the one to show, not what it made of the save.
-        with contextlib.suppress(FileError) if error is not None else contextlib.nullcontext():
+        with contextlib.suppress(FileError) if kind is not None else contextlib.nullcontext():
             self.close()
 
 
@@ -272,10 +269,10 @@ def _check_tensors(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) ->
 def _read_metadata(path: Path) -> Any:
     try:
         description = ocp.metadata(path)
+        if description.metadata is None:  # Orbax warns of an unreadable one, and goes on without.
+            raise ValueError("its list of tensors is unreadable")
     except Exception as error:
         raise _damaged(path, error) from error
-    if description.metadata is None:  # Orbax warns of an unreadable one, and goes on without.
-        raise _damaged(path, ValueError("its list of tensors is unreadable"))
     return description
 
 

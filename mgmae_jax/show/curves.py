@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mgmae_jax.errors import FileError
+from mgmae_jax.show.files import writing
 
 _PANELS = {
     "loss": "loss",
@@ -30,7 +31,7 @@ def draw_curves(metrics: Iterable[Mapping[str, Any]], path: Path) -> None:
       path: a .png, .svg or .pdf file; its folder is made if need be.
 
     Raises:
-      FileError: there is nothing to draw, or the suffix is another.
+      FileError: there is nothing to draw, the suffix is another, or the file cannot be written.
     """
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise FileError(path, "curves are written as .png, .svg or .pdf; give a name with one of these endings.")
@@ -58,8 +59,8 @@ def draw_curves(metrics: Iterable[Mapping[str, Any]], path: Path) -> None:
         axes.tick_params(labelsize=8)
         axes.grid(color="0.9", lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with writing(path):
+        figure.savefig(path)
 
 
 def _series(metrics: list[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mgmae_jax.show.flow_color import component_to_rgb, flow_to_rgb
 
-HIDDEN_GREY = 160
+HIDDEN_GREY = 212  # of what is half bright
+_SHINES_THROUGH = 0.16
 PAPER, INK, FAINT, ACCENT = (250, 250, 248), (34, 34, 34), (120, 120, 120), (214, 69, 35)
 HAIRLINE = (222, 222, 218)
 
@@ -32,8 +33,35 @@ class Row(NamedTuple):
     images: np.ndarray
 
 
+class MaskedClip(NamedTuple):
+    """A clip, its mask and what led to it, as pictures show them.
+
+    Args:
+      frames: uint8 `[T, H, W, 3]`.
+      flow: float32 `[T, H, W, 2]` in pixels, of every frame but the base, which has zeros; None where the mask needs no
+        flow: then flow, mask map and base frame are not shown.
+      base: index of the base frame.
+      mask_map: float32 `[T, H, W]`, the visibility volume, any range.
+      visible: bool `[t, h, w]`, by token.
+      patch: side of a token's cube in pixels.
+      tubelet: its length in frames.
+      reconstruction: uint8 `[T, H, W, 3]`, or None to leave it out.
+      caption: what the reader should know, wrapped to the picture's width.
+    """
+
+    frames: np.ndarray
+    flow: np.ndarray | None
+    base: int
+    mask_map: np.ndarray
+    visible: np.ndarray
+    patch: int
+    tubelet: int
+    reconstruction: np.ndarray | None
+    caption: str
+
+
 def masked_frames(frames: np.ndarray, visible: np.ndarray, *, patch: int, tubelet: int) -> np.ndarray:
-    """Frames with the hidden cubes painted grey.
+    """Frames with the hidden cubes painted grey, what they hide shining through faintly.
 
     Args:
       frames: uint8 `[T, H, W, 3]`.
@@ -45,7 +73,8 @@ def masked_frames(frames: np.ndarray, visible: np.ndarray, *, patch: int, tubele
       uint8 `[T, H, W, 3]`.
     """
     pixels = visible.repeat(tubelet, axis=0).repeat(patch, axis=1).repeat(patch, axis=2)
-    return np.where(pixels[..., None], frames, np.uint8(HIDDEN_GREY))
+    faint = HIDDEN_GREY + _SHINES_THROUGH * (frames.mean(axis=-1, keepdims=True) - 127.5)
+    return np.where(pixels[..., None], frames, np.round(faint).astype(np.uint8))
 
 
 def flow_scale(flow: np.ndarray) -> float:
@@ -53,38 +82,33 @@ def flow_scale(flow: np.ndarray) -> float:
     return max(1.0, float(np.percentile(np.linalg.norm(flow, axis=-1), 99)))
 
 
-def clip_rows(
-    *,
-    frames: np.ndarray,
-    flow: np.ndarray,
-    mask_map: np.ndarray,
-    visible: np.ndarray,
-    patch: int,
-    tubelet: int,
-    reconstruction: np.ndarray | None,
-) -> dict[str, Row]:
-    """What there is to show of a clip; shapes as for `motion_strip`.
+def clip_rows(clip: MaskedClip) -> dict[str, Row]:
+    """What there is to show of a clip.
 
     Returns:
-      Rows by key, in the order of the paper's Figure 5: frames, flow_x, flow_y, flow, map, masked and, if given,
-      reconstruction.
+      Rows by key, in the order of the paper's Figure 5: frames; with flow flow_x, flow_y, flow and map; masked; with
+      flow tube, the cubes that are visible in the base frame at all times, as tube masking has it; with a
+      reconstruction reconstruction.
     """
-    scale = flow_scale(flow)
-    brightness = (mask_map - mask_map.min()) / max(float(np.ptp(mask_map)), 1e-6)
-    rows = {
-        "frames": Row("frames", "", frames),
-        "flow_x": Row("flow x", f"±{scale:.1f} px", component_to_rgb(flow[..., 0], scale)),
-        "flow_y": Row("flow y", f"±{scale:.1f} px", component_to_rgb(flow[..., 1], scale)),
-        "flow": Row("flow", f"rim {scale:.1f} px", flow_to_rgb(flow, scale)),
-        "map": Row("mask map", "bright = visible", matplotlib.colormaps["viridis"](brightness, bytes=True)[..., :3]),
-        "masked": Row(
-            "masked",
-            f"{visible.mean():.0%} visible",
-            masked_frames(frames, visible, patch=patch, tubelet=tubelet),
-        ),
-    }
-    if reconstruction is not None:
-        rows["reconstruction"] = Row("reconstruction", "", reconstruction)
+    cubes = {"patch": clip.patch, "tubelet": clip.tubelet}
+    rows = {"frames": Row("frames", "", clip.frames)}
+    if clip.flow is not None:
+        scale = flow_scale(clip.flow)
+        length = np.linalg.norm(clip.flow, axis=-1, keepdims=True)
+        at_most_scale = clip.flow * (scale / np.maximum(length, scale))
+        brightness = (clip.mask_map - clip.mask_map.min()) / max(float(np.ptp(clip.mask_map)), 1e-6)
+        map_images = matplotlib.colormaps["viridis"](brightness, bytes=True)[..., :3]
+        rows["flow_x"] = Row("flow x", f"±{scale:.1f} px", component_to_rgb(clip.flow[..., 0], scale))
+        rows["flow_y"] = Row("flow y", f"±{scale:.1f} px", component_to_rgb(clip.flow[..., 1], scale))
+        rows["flow"] = Row("flow", f"rim {scale:.1f} px", flow_to_rgb(at_most_scale, scale))
+        rows["map"] = Row("mask map", "bright = visible", map_images)
+    masked = masked_frames(clip.frames, clip.visible, **cubes)
+    rows["masked"] = Row("masked", f"{clip.visible.mean():.0%} visible", masked)
+    if clip.flow is not None:
+        still = np.broadcast_to(clip.visible[clip.base // clip.tubelet], clip.visible.shape)
+        rows["tube"] = Row("tube mask", "to compare", masked_frames(clip.frames, still, **cubes))
+    if clip.reconstruction is not None:
+        rows["reconstruction"] = Row("reconstruction", "", clip.reconstruction)
     return rows
 
 

@@ -6,58 +6,40 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mgmae_jax.show.flow_color import color_wheel
-from mgmae_jax.show.panels import ACCENT, FAINT, INK, PAPER, cell_size, clip_rows, draw_cell, fit, font, wrap
+from mgmae_jax.show.panels import (
+    ACCENT,
+    FAINT,
+    INK,
+    PAPER,
+    MaskedClip,
+    cell_size,
+    clip_rows,
+    draw_cell,
+    fit,
+    font,
+    wrap,
+)
 
 _GUTTER, _MARGIN, _LABELS, _HEADS = 4, 16, 116, 20
 
 
-def motion_strip(
-    *,
-    frames: np.ndarray,
-    flow: np.ndarray,
-    base: int,
-    mask_map: np.ndarray,
-    visible: np.ndarray,
-    patch: int,
-    tubelet: int,
-    reconstruction: np.ndarray | None,
-    caption: str,
-    max_columns: int = 16,
-    cell: int = 112,
-) -> np.ndarray:
+def motion_strip(clip: MaskedClip, *, max_columns: int = 8, cell: int = 112) -> np.ndarray:
     """Draws how a clip's motion became its mask.
 
     Args:
-      frames: uint8 `[T, H, W, 3]`.
-      flow: float32 `[T, H, W, 2]`, of every frame towards its neighbour nearer the base frame, in pixels; zeros for the
-        base frame.
-      base: index of the base frame.
-      mask_map: float32 `[T, H, W]`, the visibility volume, any range.
-      visible: bool `[t, h, w]`, by token.
-      patch: side of a token's cube in pixels.
-      tubelet: its length in frames.
-      reconstruction: uint8 `[T, H, W, 3]`, or None to leave the row out.
-      caption: what the reader should know, wrapped to the width; for a reconstruction, that the mean and variance of
-        each cube are the truth's.
+      clip: what to draw.
       max_columns: 1 or more; a longer clip shows frames evenly apart, the base frame among them.
       cell: width of a column in pixels.
 
     Returns:
       uint8 `[rows, columns, 3]` RGB.
     """
-    rows = clip_rows(
-        frames=frames,
-        flow=flow,
-        mask_map=mask_map,
-        visible=visible,
-        patch=patch,
-        tubelet=tubelet,
-        reconstruction=reconstruction,
-    )
-    columns = pick_columns(len(frames), base, max_columns)
-    size = cell_size(frames, cell)
+    rows = clip_rows(clip)
+    base = None if clip.flow is None else clip.base
+    columns = pick_columns(len(clip.frames), clip.base, max_columns)
+    size = cell_size(clip.frames, cell)
     width = 2 * _MARGIN + _LABELS + len(columns) * (cell + _GUTTER)
-    caption_lines = wrap(caption, font(13), width - 2 * _MARGIN)
+    caption_lines = wrap(clip.caption, font(13), width - 2 * _MARGIN)
     top = _MARGIN + _HEADS
     bottom = top + len(rows) * (size[1] + _GUTTER)
     height = bottom + (8 + 19 * len(caption_lines) if caption_lines else 0) + _MARGIN
@@ -84,10 +66,9 @@ def motion_strip(
 
 
 def pick_columns(frames: int, base: int, max_columns: int) -> list[int]:
-    """At most so many frame indices, evenly apart and with the base frame among them."""
-    columns = np.round(np.linspace(0, frames - 1, min(frames, max_columns))).astype(int)
-    columns[np.abs(columns - base).argmin()] = base
-    return columns.tolist()
+    """Every n-th frame, the base frame among them, with the smallest n that gives at most so many."""
+    step = -(-frames // max_columns)
+    return list(range(base % step, frames, step))
 
 
 def _wheel(side: int) -> Image.Image:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mgmae_jax.datasets.motion_shapes_encode import encode_mp4
+from mgmae_jax.data.encode import encode_mp4
 from mgmae_jax.errors import FileError
-from mgmae_jax.show.panels import ACCENT, FAINT, INK, PAPER, cell_size, clip_rows, draw_cell, font, wrap
+from mgmae_jax.show.files import writing
+from mgmae_jax.show.panels import ACCENT, FAINT, INK, PAPER, MaskedClip, cell_size, clip_rows, draw_cell, font, wrap
 
 _GUTTER, _MARGIN, _HEADS = 8, 16, 40
 
@@ -18,12 +19,12 @@ def write_png(path: Path, image: np.ndarray) -> None:
     """Writes a uint8 RGB image `[H, W, 3]`, making the folder if need be.
 
     Raises:
-      FileError: the path does not end in .png.
+      FileError: the path does not end in .png, or cannot be written.
     """
     if path.suffix.lower() != ".png":
         raise FileError(path, "pictures are written as PNG; give a name that ends in .png.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
+    with writing(path):
+        Image.fromarray(image).save(path)
 
 
 def write_animation(path: Path, images: list[np.ndarray], fps: float) -> None:
@@ -35,64 +36,37 @@ def write_animation(path: Path, images: list[np.ndarray], fps: float) -> None:
       fps: images per second.
 
     Raises:
-      FileError: another suffix.
+      FileError: another suffix, or the file cannot be written.
     """
     suffix = path.suffix.lower()
     if suffix not in (".gif", ".mp4"):
         raise FileError(path, "animations are written as GIF or MP4; give a name that ends in .gif or .mp4.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if suffix == ".mp4":
-        frames = np.stack(images)
-        height, width = frames.shape[1:3]
-        path.write_bytes(encode_mp4(np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), "edge"), fps))
-    else:
-        first, *rest = map(Image.fromarray, images)
-        first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+    with writing(path):
+        if suffix == ".mp4":
+            frames = np.stack(images)
+            height, width = frames.shape[1:3]
+            path.write_bytes(encode_mp4(np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), "edge"), fps))
+        else:
+            first, *rest = map(Image.fromarray, images)
+            first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
 
 
-def motion_animation(
-    *,
-    frames: np.ndarray,
-    flow: np.ndarray,
-    base: int,
-    mask_map: np.ndarray,
-    visible: np.ndarray,
-    patch: int,
-    tubelet: int,
-    reconstruction: np.ndarray | None,
-    caption: str,
-    cell: int = 224,
-) -> list[np.ndarray]:
+def motion_animation(clip: MaskedClip, *, cell: int = 160) -> list[np.ndarray]:
     """The moving counterpart of `motion_strip`: one image per frame, with its quantities side by side.
 
     Args:
-      frames: as for `motion_strip`, and so are flow, base, mask_map, visible, patch, tubelet, reconstruction, caption.
-      flow: towards the neighbour nearer the base frame.
-      base: index of the base frame.
-      mask_map: the visibility volume.
-      visible: by token.
-      patch: side of a token's cube in pixels.
-      tubelet: its length in frames.
-      reconstruction: None leaves that panel out.
-      caption: wrapped to the width.
+      clip: what to draw.
       cell: width of a panel in pixels.
 
     Returns:
       T uint8 RGB images `[rows, columns, 3]` of one size.
     """
-    rows = clip_rows(
-        frames=frames,
-        flow=flow,
-        mask_map=mask_map,
-        visible=visible,
-        patch=patch,
-        tubelet=tubelet,
-        reconstruction=reconstruction,
-    )
+    rows = clip_rows(clip)
+    base = None if clip.flow is None else clip.base
     shown = [row for key, row in rows.items() if key not in ("flow_x", "flow_y")]
-    size = cell_size(frames, cell)
+    size = cell_size(clip.frames, cell)
     width = 2 * _MARGIN + len(shown) * (cell + _GUTTER) - _GUTTER
-    caption_lines = wrap(caption, font(13), width - 2 * _MARGIN)
+    caption_lines = wrap(clip.caption, font(13), width - 2 * _MARGIN)
     top = _MARGIN + _HEADS
     bottom = top + size[1]
     page = Image.new("RGB", (width, bottom + (10 + 19 * len(caption_lines) if caption_lines else 0) + _MARGIN), PAPER)
@@ -105,7 +79,7 @@ def motion_animation(
         canvas.text((_MARGIN, bottom + 24 + 19 * i), line, fill=INK, font=font(13), anchor="ls")
 
     images = []
-    for t in range(len(frames)):
+    for t in range(len(clip.frames)):
         picture = page.copy()
         canvas = ImageDraw.Draw(picture)
         canvas.text((lefts[0], top - 26), f"frame {t}", fill=INK, font=font(14, bold=True), anchor="ls")

@@ -137,7 +137,7 @@ class _Report:
             raise MgmaeError(
                 f"step {done}: {metrics['bad_in_row']:.0f} steps in a row had a loss or gradient that is not finite "
                 f"(loss {metrics['loss']}, gradient norm {metrics['grad_norm']}), which is train.max_bad_steps. Lower "
-                "optim.lr, lengthen optim.warmup_epochs, or use model.dtype=float32; then start again from a checkpoint before it."
+                "optim.lr, lengthen optim.warmup_epochs, or use model.dtype=float32."
             )
         self._losses.append(metrics["loss"])
         if done % self._run.log_every and done != self._run.total_steps:

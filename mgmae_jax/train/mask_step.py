@@ -10,10 +10,10 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.flow.clip_flow import clip_flow
-from mgmae_jax.ops.pairs import neighbour_pairs
 from mgmae_jax.masking.samplers import MaskOptions, base_frame, build_sampler, motion_volume
 from mgmae_jax.masking.select import TokenSplit
 from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.ops.pairs import neighbour_pairs
 from mgmae_jax.ops.patches import unpatchify
 
 

@@ -102,7 +102,7 @@ def run_pretraining(
 
 
 def find_videos(config: ConfigDict) -> VideoList:
-    """The videos of config.data: those at `data.path`, or the procedural ones, which the first process makes if need be."""
+    """The videos at `data.path`, or the procedural ones, which the first process makes if need be."""
     if config.data.path:
         return read_source(config.data.path)
     options = config.data.motion_shapes
@@ -174,7 +174,7 @@ def preview_hook(
     draw: Draw,
     total: int,
 ) -> Hook:
-    """Draws the first clip of the data, always with the same mask, before the first step, at intervals and at the end."""
+    """Draws the data's first clip, always with the same mask: before the first step, at intervals, at the end."""
     example: dict[str, np.ndarray] = {}
 
     @jax.jit

@@ -17,8 +17,8 @@ from mgmae_jax.runtime.mesh import tree_shardings
 class TrainState:
     """Parameters, optimiser state and counters.
 
-    `step` counts all steps, also those that were skipped, so that it is the position in the data. `bad_steps` counts the
-    skipped ones, `bad_in_row` those since the last good one.
+    `step` counts all steps, also those that were skipped, so that it is the position in the data. `bad_steps` counts
+    the skipped ones, `bad_in_row` those since the last good one.
     """
 
     step: Int[Array, ""]
@@ -68,7 +68,7 @@ def apply_update(
     Returns:
       The state after the step, and its metrics: loss, grad_norm, lr, bad_steps, bad_in_row.
     """
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     good = jnp.isfinite(loss) & jnp.isfinite(norm)
     direction, opt_state = optimiser.update(grads, state.opt_state, state.params)
     params = jax.tree.map(lambda parameter, change: parameter - rate * change, state.params, direction)

@@ -12,8 +12,8 @@ from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.data.pipeline import FlowSpec, pretrain_batches
 from mgmae_jax.data.sources import VideoList, read_source
 from mgmae_jax.errors import ConfigError, MgmaeError
-from mgmae_jax.ops.pairs import adjacent_pairs, neighbour_pairs
 from mgmae_jax.flow.tvl1 import tvl1_flow
+from mgmae_jax.ops.pairs import adjacent_pairs, neighbour_pairs
 
 CLIP = ClipSpec(frames=4, stride=2, size=32)
 

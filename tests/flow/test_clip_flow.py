@@ -46,12 +46,9 @@ def test_published_weights_see_the_motion_and_its_direction(published_params):
     np.testing.assert_allclose(jnp.median(flow, axis=(1, 2)), [[3, -1], [-3, 1]], atol=0.3)
 
 
-@pytest.mark.parametrize("base", [0, 1])
-def test_a_traced_base_gives_what_a_static_one_gives(random_params, base):
+def test_a_traced_base_gives_what_a_static_one_gives(random_params):
     clip = moving_noise(64, 64)
-    np.testing.assert_array_equal(
-        traced_base_flow(random_params, clip, jnp.int32(base)), flow_of(random_params, clip, base)
-    )
+    np.testing.assert_array_equal(traced_base_flow(random_params, clip, jnp.int32(1)), flow_of(random_params, clip, 1))
 
 
 def test_directions_are_those_of_neighbour_pairs(random_params):

@@ -37,16 +37,10 @@ def refine(params, maps, iters, for_cpu, dtype=jnp.float32):
     return RaftSmall(dtype).apply({"params": params}, *maps, **options)
 
 
-def test_parameter_count():
+def test_parameters_are_float32_and_as_many_as_the_papers():
     params = jax.eval_shape(init_params, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 990_162
-
-
-def test_random_parameters_are_float32_and_differ_by_key():
-    init = jax.jit(init_params)
-    one, two = init(jax.random.key(1)), init(jax.random.key(2))
-    assert {leaf.dtype for leaf in jax.tree.leaves(one)} == {jnp.dtype("float32")}
-    assert (one["gru"]["update"]["kernel"] != two["gru"]["update"]["kernel"]).any()
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
 
 
 def test_features_and_context_agree(maps):

@@ -168,8 +168,8 @@ def test_differences_are_named(tmp_path, params):
     differing = {name: tensor for name, tensor in own.items() if not name.startswith("gru.")}
     differing |= {"stranger": np.zeros(1), "flow_head.conv1.bias": np.zeros(127, np.float32)}
     message = (
-        "is not RAFT-small: missing gru.candidate.bias, gru.candidate.kernel, gru.reset.bias and 3 more; unexpected stranger; "
-        "of another shape or type flow_head.conv1.bias float32[127] for float32[128]"
+        "is not RAFT-small: missing gru.candidate.bias, gru.candidate.kernel, gru.reset.bias and 3 more; "
+        "unexpected stranger; of another shape or type flow_head.conv1.bias float32[127] for float32[128]"
     )
     with pytest.raises(WeightsError, match=re.escape(message)) as caught:
         load(tmp_path / "raft", differing)

@@ -244,7 +244,7 @@ def test_damage_gives_an_error_of_ours_or_tensors(read, zip_format, changes):
 @pytest.mark.parametrize("zip_format", [False, True])
 def test_pytorch_reads_the_same(tmp_path, zip_format):
     torch = pytest.importorskip("torch")
-    dtypes = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool".split()
+    dtypes = ["float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"]
     state = {dtype: torch.arange(-3, 9).reshape(3, 4).to(getattr(torch, dtype)) for dtype in dtypes}
     whole = torch.randn(4, 6)
     state |= {"transposed": whole.T, "slice": whole[1:3, ::2], "expanded": whole[:1].expand(5, 6)}

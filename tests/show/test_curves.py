@@ -60,3 +60,9 @@ def test_nothing_to_draw_is_an_error(tmp_path):
     with pytest.raises(FileError, match=r"curves\.bmp.*\.png"):
         draw_curves(metrics(), tmp_path / "curves.bmp")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match=r"curves\.png: cannot be written"):
+        draw_curves(metrics(), tmp_path / "file" / "curves.png")

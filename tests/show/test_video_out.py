@@ -52,21 +52,30 @@ def test_other_suffixes_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match=r"file/picture\.png: cannot be written.*folder"):
+        write_png(tmp_path / "file" / "picture.png", plain_images()[0])
+    (tmp_path / "film.gif").mkdir()
+    with pytest.raises(FileError, match=r"film\.gif: cannot be written"):
+        write_animation(tmp_path / "film.gif", plain_images(), fps=10)
+
+
 def test_animation_panels_follow_the_frames():
     clip = example()
-    images = motion_animation(**clip, cell=48)
-    masked = masked_frames(clip["frames"], clip["visible"], patch=PATCH, tubelet=TUBELET)
+    images = motion_animation(clip, cell=48)
+    masked = masked_frames(clip.frames, clip.visible, patch=PATCH, tubelet=TUBELET)
     assert len(images) == 8
     top, step = 16 + 40, 48 + 8
     for t, image in enumerate(images):
         assert image.shape == images[0].shape
-        for panel, expected in {0: clip["frames"], 3: masked, 4: clip["reconstruction"]}.items():
+        for panel, expected in {0: clip.frames, 3: masked, 5: clip.reconstruction}.items():
             left = 16 + panel * step
             np.testing.assert_array_equal(image[top : top + 32, left : left + 48], expected[t])
         assert (image == ACCENT).all(axis=-1).any() == (t == BASE)
 
 
 def test_animation_without_reconstruction_is_narrower():
-    full = motion_animation(**example(), cell=48)[0]
-    without = motion_animation(**(example() | {"reconstruction": None}), cell=48)[0]
+    full = motion_animation(example(), cell=48)[0]
+    without = motion_animation(example()._replace(reconstruction=None), cell=48)[0]
     assert full.shape[1] - without.shape[1] == 48 + 8

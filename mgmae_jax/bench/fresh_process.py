@@ -1,0 +1,42 @@
+"""Running a measurement in a process of its own, so that its peak of memory is its own."""
+
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+import jax
+
+from mgmae_jax.errors import MgmaeError
+
+Result = TypeVar("Result")
+
+
+def in_fresh_process(function: Callable[..., Result], *args: Any) -> Result:
+    """Calls a function in a new Python process, where nothing is compiled yet, nor read from the compilation cache.
+
+    The caller must not have used an accelerator, whose memory the new process would then lack.
+
+    Args:
+      function: picklable, by its module and name.
+      *args: picklable.
+
+    Returns:
+      What the function returns.
+
+    Raises:
+      MgmaeError: the process was killed. Errors of the function are raised as they are.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_without_compilation_cache) as pool:
+        try:
+            return pool.submit(function, *args).result()
+        except BrokenProcessPool as error:
+            raise MgmaeError(
+                "the process that measures was killed, most likely for want of memory: give a smaller --batch-size"
+            ) from error
+
+
+def _without_compilation_cache() -> None:
+    jax.config.update("jax_enable_compilation_cache", False)

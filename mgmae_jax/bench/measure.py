@@ -1,0 +1,89 @@
+"""Timing one jitted program: compilation, many synchronised calls, operations and memory."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from mgmae_jax.bench.flops import count_flops
+from mgmae_jax.runtime.device_info import device_memory
+
+WARM_UP = 2
+"""Calls before the first that counts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What was measured of one program.
+
+    Args:
+      name: of the row.
+      clips: that one call works on.
+      seconds: of each call, from its start until its last output is there.
+      compile_seconds: tracing, lowering and compiling, with nothing cached.
+      flops: of one call; see `count_flops`.
+      program_gib: memory of one device that the compiled program needs at once: arguments, outputs not in the place of
+        donated arguments, and temporaries (XLA's plan).
+      peak_gib: the most that the process (on an accelerator: its fullest device) has held, making the
+        parameters and compiling included.
+    """
+
+    name: str
+    clips: int
+    seconds: tuple[float, ...]
+    compile_seconds: float
+    flops: int
+    program_gib: float
+    peak_gib: float
+
+    @property
+    def median(self) -> float:
+        """Seconds of the median call."""
+        return float(np.median(self.seconds))
+
+    def quantiles_ms_per_clip(self) -> dict[str, float]:
+        """Milliseconds for each clip of a call: least, quartiles, most."""
+        values = np.quantile(self.seconds, [0, 0.25, 0.5, 0.75, 1]) * 1000 / self.clips
+        return dict(zip(("min", "q1", "median", "q3", "max"), values.tolist(), strict=True))
+
+
+def measure(
+    name: str, function: Callable[..., tuple[Any, Any]], carry: Any, args: tuple, *, clips: int, repeats: int
+) -> Measurement:
+    """Compiles `function` and calls it again and again, waiting for each call to end.
+
+    Args:
+      name: of the row.
+      function: (carry, *args) -> (carry, result); the carry is donated, and handed to the next call.
+      carry: arrays placed on devices, like a training state; an empty tuple where there is none.
+      args: the same in every call.
+      clips: that one call works on.
+      repeats: calls that count, after `WARM_UP` that do not.
+    """
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, carry)
+    start = time.perf_counter()
+    traced = jax.jit(function, donate_argnums=0, out_shardings=(shardings, None)).trace(carry, *args)
+    compiled = traced.lower().compile()
+    compile_seconds = time.perf_counter() - start
+    seconds = []
+    for _ in range(WARM_UP + repeats):
+        start = time.perf_counter()
+        carry, result = jax.block_until_ready(compiled(carry, *args))
+        seconds.append(time.perf_counter() - start)
+        del result
+    plan = compiled.memory_analysis()
+    program = (
+        plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes + plan.temp_size_in_bytes
+    )
+    return Measurement(
+        name=name,
+        clips=clips,
+        seconds=tuple(seconds[WARM_UP:]),
+        compile_seconds=compile_seconds,
+        flops=count_flops(traced.jaxpr.jaxpr),
+        program_gib=program / 2**30,
+        peak_gib=device_memory()["memory_gib"],
+    )

@@ -1,0 +1,45 @@
+"""The whole pre-training step, with motion guided masks and with tube masks, and the parts that make the difference."""
+
+import functools
+
+import jax
+from ml_collections import ConfigDict
+
+from mgmae_jax.bench.masking import Case, part_cases, place_inputs, with_masks
+from mgmae_jax.bench.measure import Measurement, measure
+from mgmae_jax.runtime.mesh import make_mesh
+from mgmae_jax.runtime.rng import stream
+from mgmae_jax.train.from_config import build_pretraining
+from mgmae_jax.train.state import abstract_state, make_sharded
+
+_VIDEOS = 168_913  # of Something-Something V2's training set; the learning rate depends on it, the time does not
+
+
+def pretrain_cases(config: ConfigDict) -> list[Case]:
+    """The rows of `mgmae bench pretrain`.
+
+    Args:
+      config: see configs/common.py; `train.batch_size` clips make a step.
+
+    Raises:
+      ConfigError: a field has a value that cannot work.
+    """
+    build_pretraining(with_masks(config, "motion"), _VIDEOS)
+    return [
+        functools.partial(measure_step, "step, motion masks", with_masks(config, "motion")),
+        functools.partial(measure_step, "step, tube masks", with_masks(config, "tube")),
+        *part_cases(config),
+    ]
+
+
+def measure_step(name: str, config: ConfigDict, repeats: int) -> Measurement:
+    """Measures the train step that the config describes, jitted, its state donated."""
+    pretraining = build_pretraining(config, _VIDEOS)
+    mesh = make_mesh(config.mesh.fsdp)
+
+    def init() -> object:
+        return pretraining.init(stream(jax.random.key(config.seed), 0, "init"))
+
+    state = make_sharded(init, abstract_state(init, mesh))
+    inputs = place_inputs(pretraining.masks, config)
+    return measure(name, pretraining.step, state, inputs, clips=config.train.batch_size, repeats=repeats)

@@ -1,0 +1,98 @@
+"""Measurements as a table for people and as JSON for machines."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mgmae_jax.bench.measure import WARM_UP, Measurement
+
+NOTES = """\
+ms/clip: median of the calls, each waited for; "step, tube masks" is as good as the model alone. x tube: ratio to the
+row of tube masking. GFLOP: matrix products and convolutions. GiB planned: what the compiled program holds at once on a
+device, by XLA's plan. GiB peak: the most that the row's own process (on an accelerator: its fullest device) has held,
+compiling included. RAFT's parameters are random, which is the same program."""
+
+
+def rows(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
+    """The numbers of each measurement, as JSON values.
+
+    Args:
+      measurements: one of them with "tube" in its name, which the others are set against.
+    """
+    tube = next(one for one in measurements if "tube" in one.name)
+    return [
+        {
+            "name": one.name,
+            "clips_per_call": one.clips,
+            "calls": len(one.seconds),
+            "ms_per_call": one.median * 1000,
+            "ms_per_clip": one.quantiles_ms_per_clip(),
+            "clips_per_second": one.clips / one.median,
+            "times_tube": one.median / tube.median,
+            "gflop_per_clip": one.flops / one.clips / 1e9,
+            "gflop_per_second": one.flops / one.median / 1e9,
+            "planned_gib": one.program_gib,
+            "peak_gib": one.peak_gib,
+            "compile_seconds": one.compile_seconds,
+        }
+        for one in measurements
+    ]
+
+
+def table(numbers: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as a Markdown table whose columns are aligned."""
+    head = (
+        "", "ms/call", "ms/clip", "quartiles", "min - max", "clips/s", "x tube", "GFLOP/clip", "GFLOP/s",
+        "GiB planned", "GiB peak", "compile s",
+    )  # fmt: skip
+    lines = [head, *map(_cells, numbers)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, tuple("-" * width for width in widths))
+    return "\n".join(
+        "| " + " | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) + " |" for line in lines
+    )
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    clip = row["ms_per_clip"]
+    return (
+        row["name"],
+        _three_digits(row["ms_per_call"]),
+        _three_digits(clip["median"]),
+        f"{_three_digits(clip['q1'])} - {_three_digits(clip['q3'])}",
+        f"{_three_digits(clip['min'])} - {_three_digits(clip['max'])}",
+        _three_digits(row["clips_per_second"]),
+        _three_digits(row["times_tube"]),
+        _three_digits(row["gflop_per_clip"]),
+        _three_digits(row["gflop_per_second"]),
+        f"{row['planned_gib']:.2f}",
+        f"{row['peak_gib']:.2f}",
+        f"{row['compile_seconds']:.1f}",
+    )
+
+
+def _three_digits(value: float) -> str:
+    """Three digits that count, never in powers of ten."""
+    for places, limit in ((0, 100), (1, 10), (2, 1)):
+        if value >= limit:
+            return f"{value:.{places}f}"
+    return f"{value:.3f}"
+
+
+def heading(machine: Mapping[str, Any], config: ConfigDict, repeats: int) -> str:
+    """What the table was measured with, in two lines."""
+    commit, _, dirty = (machine["git_revision"] or "").partition("-")
+    revision = f" ({commit[:12]}{dirty and ', changed'})" if commit else ""
+    clip, model, flow, mask = config.clip, config.model, config.flow, config.mask
+    by = flow.source
+    if flow.source == "raft":
+        by = f"RAFT-small {flow.dtype}, {flow.iters} updates on {flow.size or clip.size} pixels"
+    return "\n".join(
+        [
+            f"{machine['devices']} {machine['device_kind']}; {machine['processor']}, {machine['cores']} cores; "
+            f"mgmae-jax {machine['mgmae_jax']}{revision}, jax {machine['jax']}, jaxlib {machine['jaxlib']}",
+            f"{model.name} {model.dtype}, {config.train.batch_size} clips of {clip.frames}x{clip.size}x{clip.size}, "
+            f"mask ratio {mask.ratio}; flow by {by}; {repeats} calls after {WARM_UP}",
+        ]
+    )

@@ -1,0 +1,81 @@
+"""`mgmae bench`: measure the masking step or the whole pre-training step on this machine."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from mgmae_jax.bench import report
+from mgmae_jax.bench.fresh_process import in_fresh_process
+from mgmae_jax.bench.machine import describe_machine
+from mgmae_jax.bench.masking import masking_cases
+from mgmae_jax.bench.measure import Measurement
+from mgmae_jax.bench.pretrain import pretrain_cases
+from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.errors import FileError, MgmaeError
+
+CASES = {"masking": masking_cases, "pretrain": pretrain_cases}
+PAPER = "configs/pretrain/ssv2_vit_b.py"
+FLOAT32 = ("--config.model.dtype=float32", "--config.flow.dtype=float32")
+EXAMPLE = f"""example:
+  mgmae bench masking
+  mgmae bench pretrain --batch-size 4 --repeats 50 --json bench.json --config.model.name=vit_s
+
+Without --config it is the paper's setting, {PAPER} (run it where configs/ is), in float32 on a CPU.
+Fields are changed by --config.FIELD=VALUE. Clips are synthetic, parameters random, and every row of the table is
+measured in a process of its own."""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command; `argv` is without "mgmae bench"."""
+    parser = argparse.ArgumentParser(
+        "mgmae bench", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=CASES, help="what to measure")
+    parser.add_argument("--config", metavar="FILE", help="a Python file of configs/")
+    parser.add_argument("--batch-size", type=int, default=2, help="clips of a call, over all devices (default 2)")
+    parser.add_argument("--repeats", type=int, default=20, help="calls that count (default 20)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    args, overrides = parser.parse_known_args(argv)
+    if args.repeats < 1 or args.batch_size < 1:
+        parser.error(f"--repeats {args.repeats}, --batch-size {args.batch_size}: give 1 or more")
+    if args.json and not args.json.parent.is_dir():
+        raise FileError(args.json, "cannot be written: its folder does not exist")
+    load_bench_config(args.config, overrides, args.batch_size, "cpu")  # a mistake is told before anything is started
+
+    machine = in_fresh_process(describe_machine)
+    config = load_bench_config(args.config, overrides, args.batch_size, machine["platform"])
+    if args.batch_size % machine["devices"]:
+        raise MgmaeError(f"--batch-size {args.batch_size}: give a multiple of the {machine['devices']} devices")
+    print(report.heading(machine, config, args.repeats), flush=True)
+    measurements: list[Measurement] = []
+    for case in CASES[args.what](config):
+        measurements.append(in_fresh_process(case, args.repeats))
+        last = measurements[-1]
+        print(f"{last.name}: {last.median / last.clips * 1000:.4g} ms a clip", file=sys.stderr, flush=True)
+    numbers = report.rows(measurements)
+    print(f"\n{report.table(numbers)}\n\n{report.NOTES}")
+    if args.json:
+        whole = {"bench": args.what, "machine": machine, "config": config.to_dict(), "rows": numbers}
+        try:
+            args.json.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise FileError(args.json, f"cannot be written: {error.strerror or error}") from error
+
+
+def load_bench_config(path: str | None, overrides: Sequence[str], batch_size: int, platform: str) -> ConfigDict:
+    """The config to measure with; the paper's where no file is given, in float32 on a CPU.
+
+    Raises:
+      MgmaeError: there is no such file or field, or a value has the wrong type.
+    """
+    if path is None and not Path(PAPER).is_file():
+        raise FileError(PAPER, "not found from here, and no --config is given: name a config file")
+    if path is None and platform == "cpu":
+        overrides = [*FLOAT32, *overrides]
+    config = load_config(path or PAPER, overrides)
+    config.train.batch_size = batch_size
+    return config

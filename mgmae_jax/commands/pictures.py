@@ -1,0 +1,94 @@
+"""From a clip to what pictures show of its mask."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+
+from mgmae_jax.data.pipeline import tvl1_clip_flow
+from mgmae_jax.ops.pairs import Direction
+from mgmae_jax.runtime.checkpoint import find_checkpoint, restore_params
+from mgmae_jax.show.panels import MaskedClip
+from mgmae_jax.train.mask_step import MaskDetails, MaskStep
+from mgmae_jax.train.pretrain import Pretraining
+from mgmae_jax.train.pretrain_run import flow_spec
+
+_SOURCES = {"raft": "RAFT-small", "tvl1": "Dual TV-L1"}
+_DIRECTIONS: dict[Direction, str] = {
+    "to_base": "from each frame to its neighbour nearer the base frame",
+    "from_base": "to each frame from its neighbour nearer the base frame",
+    "to_earlier": "between each frame and its neighbour nearer the base frame, towards the earlier of the two",
+}
+
+
+def masked_clip(
+    masks: MaskStep, clip: np.ndarray, details: MaskDetails, reconstruction: np.ndarray | None, title: str
+) -> MaskedClip:
+    """What pictures show of a clip whose mask `masks` has made.
+
+    Args:
+      masks: the masking step.
+      clip: uint8 [T, H, W, 3].
+      details: of its mask, as host arrays.
+      reconstruction: uint8 [T, H, W, 3], or None.
+      title: begins the caption, which goes on with how to read flow and reconstruction.
+    """
+    grid, needs_flow = masks.grid, masks.mask.needs_flow
+    visible = np.zeros(grid.tokens, bool)
+    visible[details.split.visible] = True
+    caption = f"{title}. Mask: {masks.mask.strategy}, ratio {masks.mask.ratio:g}."
+    if needs_flow:
+        caption += f" Flow: {_SOURCES[masks.flow.source]}, {_DIRECTIONS[masks.mask.direction]}."
+        caption += " Tube mask: the visible cubes of the base frame, held still."
+    if reconstruction is not None:
+        caption += " Reconstruction: hidden cubes are predicted up to their mean and variance, which are the truth's."
+    return MaskedClip(
+        frames=clip,
+        flow=details.flow if needs_flow else None,
+        base=int(details.base),
+        mask_map=details.volume,
+        visible=visible.reshape(grid.tubelets, grid.rows, grid.columns),
+        patch=grid.patch,
+        tubelet=grid.tubelet,
+        reconstruction=reconstruction,
+        caption=caption,
+    )
+
+
+def mask_and_reconstruct(
+    pretraining: Pretraining,
+    checkpoint: Path | None,
+    flow_params: Mapping[str, Any],
+    clip: np.ndarray,
+    key: Key[Array, ""],
+    title: str,
+) -> MaskedClip:
+    """Masks one clip and, with a checkpoint, predicts what is hidden.
+
+    Args:
+      pretraining: the masking step and the model.
+      checkpoint: of the model's parameters, as for `find_checkpoint`, or None.
+      flow_params: RAFT's parameters, or an empty dict where it does not run.
+      clip: uint8 [T, H, W, 3].
+      key: of the mask.
+      title: begins the caption.
+
+    Raises:
+      FileError: there is no such checkpoint, or it is of another model.
+    """
+    masks = pretraining.masks
+    spec = flow_spec(masks)
+    stored = None if spec is None else tvl1_clip_flow(clip, spec)
+    if checkpoint is None:
+        details, reconstruction = jax.jit(masks.details)(flow_params, key, clip, stored), None
+    else:
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        shapes = jax.eval_shape(pretraining.init, key).params
+        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes)
+        params = restore_params(checkpoint, abstract)
+        details, reconstruction = jax.jit(pretraining.reconstruct)(params, flow_params, clip, stored, key)
+        title += f". Model: step {find_checkpoint(checkpoint).name}"
+    return masked_clip(masks, clip, *jax.device_get((details, reconstruction)), title)

@@ -1,0 +1,141 @@
+import json
+from pathlib import Path
+
+import jax
+import pytest
+
+from mgmae_jax import cli
+from mgmae_jax.bench import report
+from mgmae_jax.bench.measure import Measurement
+from mgmae_jax.commands import bench
+from mgmae_jax.models.variants import VARIANTS, Variant
+
+# ml_collections loads config files by an old function of importlib.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "--config=configs/common.py",
+    "--config.clip.frames=4",
+    "--config.model.name=tiny",
+    "--config.model.decoder_depth=1",
+    "--config.flow.iters=1",
+]
+GIVEN_FLOW = ["--config.clip.size=32", "--config.model.patch=8", "--config.flow.source=tvl1"]
+ROW = {
+    "name", "clips_per_call", "calls", "ms_per_call", "ms_per_clip", "clips_per_second", "times_tube",
+    "gflop_per_clip", "gflop_per_second", "planned_gib", "peak_gib", "compile_seconds",
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Runs `mgmae bench` in this process, on its eight devices; gives the JSON and what was printed."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(bench, "in_fresh_process", lambda function, *args: function(*args))
+
+    def run(*argv):
+        file = tmp_path / "bench.json"
+        assert cli.main(["bench", *argv, "--batch-size=8", "--repeats=3", f"--json={file}"]) == 0
+        return json.loads(file.read_text()), capsys.readouterr().out
+
+    return run
+
+
+def check(written, printed, names):
+    assert [row["name"] for row in written["rows"]] == names
+    assert written["machine"]["devices"] == 8
+    assert written["config"]["train"]["batch_size"] == 8
+    for row in written["rows"]:
+        assert set(row) == ROW
+        assert f"| {row['name']} " in printed
+        times = row["ms_per_clip"]
+        assert 0 < times["min"] <= times["q1"] <= times["median"] <= times["q3"] <= times["max"]
+        assert row["ms_per_call"] == pytest.approx(8 * times["median"])
+        assert row["clips_per_second"] == pytest.approx(1000 / times["median"])
+        assert row["planned_gib"] > 0
+        assert row["peak_gib"] > 0
+        assert row["compile_seconds"] > 0
+
+
+def test_masking_with_given_flow(run):
+    written, printed = run("masking", *TINY, *GIVEN_FLOW)
+    check(written, printed, ["motion", "masks of given flow", "tube", "random"])
+    assert "8 clips of 4x32x32" in printed
+    assert "flow by tvl1" in printed
+
+
+@pytest.mark.slow
+def test_masking_with_raft(run):
+    written, printed = run("masking", *TINY, "--config.clip.size=64", "--config.clip.frames=2")
+    check(written, printed, ["motion", "flow", "masks of given flow", "tube", "random"])
+    work = {row["name"]: row["gflop_per_clip"] for row in written["rows"]}
+    assert work["motion"] == pytest.approx(work["flow"] + work["masks of given flow"], rel=1e-3)
+    assert work["tube"] == work["random"] == 0
+
+
+@pytest.mark.slow
+def test_pretrain(run, monkeypatch):
+    monkeypatch.setitem(
+        VARIANTS, "tiny", Variant(width=96, depth=1, heads=3, mlp=192, decoder_width=48, decoder_heads=3)
+    )
+    with jax.numpy_dtype_promotion("standard"):  # for optax
+        written, printed = run("pretrain", *TINY, *GIVEN_FLOW)
+    check(written, printed, ["step, motion masks", "step, tube masks", "masks of given flow"])
+    motion, tube, masks = written["rows"]
+    assert tube["times_tube"] == 1
+    assert motion["gflop_per_clip"] == pytest.approx(tube["gflop_per_clip"] + masks["gflop_per_clip"], rel=1e-3)
+    assert motion["gflop_per_clip"] > masks["gflop_per_clip"]
+
+
+def test_help_has_an_example(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["bench", "--help"])
+    assert "mgmae bench masking\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["masking", "--config.mask.ration=0.9"], '"ratio"'),
+        (["masking", "--repeat5"], "unknown argument '--repeat5'"),
+        (["masking", "--config=configs/none.py"], "configs/none.py: no such config file"),
+        (["masking", "--json=nowhere/b.json"], "nowhere/b.json: cannot be written: its folder does not exist"),
+        (["masking", "--batch-size=3"], "--batch-size 3: give a multiple of the 8 devices"),
+        (["masking", "--batch-size=8", "--config.flow.source=none"], "config.flow.source='none'"),
+        (["pretrain", "--batch-size=8", "--config.model.name=vit_x"], "config.model.name='vit_x'"),
+    ],
+)
+def test_mistakes_are_named(monkeypatch, capsys, argv, message):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(bench, "in_fresh_process", lambda function, *args: function(*args))
+    assert cli.main(["bench", *argv]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_without_the_config_folder_the_flag_is_named(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["bench", "masking"]) == 1
+    assert "--config" in capsys.readouterr().err
+
+
+def test_the_default_is_the_papers_setting_in_float32_on_a_cpu(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = bench.load_bench_config(None, [], 2, "cpu")
+    assert (config.model.name, config.clip.frames, config.clip.size) == ("vit_b", 16, 224)
+    assert (config.model.dtype, config.flow.dtype, config.train.batch_size) == ("float32", "float32", 2)
+    assert bench.load_bench_config(None, [], 2, "gpu").model.dtype == "bfloat16"
+    chosen = bench.load_bench_config(None, ["--config.model.dtype=bfloat16"], 2, "cpu")
+    assert (chosen.model.dtype, chosen.flow.dtype) == ("bfloat16", "float32")
+
+
+def test_the_columns_of_the_table_are_aligned():
+    slow = Measurement("step, motion masks", 2, (0.3, 0.4), 12.0, 3 * 10**12, 4.5, 5.5)
+    fast = Measurement("tube", 2, (0.1, 0.1), 1.0, 0, 0.001, 0.5)
+    numbers = report.rows([slow, fast])
+    assert numbers[0]["times_tube"] == pytest.approx(3.5)
+    assert numbers[0]["gflop_per_clip"] == 1500
+    lines = report.table(numbers).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert len({tuple(index for index, letter in enumerate(line) if letter == "|") for line in lines}) == 1
+    assert " 3.50 " in lines[2]

@@ -1,0 +1,166 @@
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgmae_jax.errors import MgmaeError
+from mgmae_jax.flow.raft import init_params
+from mgmae_jax.runtime.checkpoint import Checkpoints
+from mgmae_jax.runtime.mesh import make_mesh, replicated
+from mgmae_jax.runtime.metrics import MetricWriter, read_metrics
+from mgmae_jax.train.loop import Run, train
+from mgmae_jax.train.state import TrainState
+from tests.train.tiny import random_batch, tiny_pretraining, tiny_state
+
+KEY = jax.random.key(0)
+
+
+class Batches:
+    """Batches by step number; `on_next` is called with it before each."""
+
+    def __init__(self, make: Callable[[int], Mapping[str, np.ndarray]], on_next: Callable[[int], None] | None = None):
+        self._make, self._on_next = make, on_next
+
+    @contextlib.contextmanager
+    def __call__(self, first: int) -> Iterator[Iterator[Mapping[str, np.ndarray]]]:
+        yield self._from(first)
+
+    def _from(self, step: int) -> Iterator[Mapping[str, np.ndarray]]:
+        while True:
+            if self._on_next:
+                self._on_next(step)
+            yield self._make(step)
+            step += 1
+
+
+def a_run(step: Callable, batches: Batches, **changes: Any) -> Run:
+    options = {"frozen": {}, "key": KEY, "total_steps": 6, "clips_per_step": 8, "log_every": 1, "max_bad_steps": 3}
+    return Run(step, batches, metadata={}, **(options | changes))
+
+
+def train_in(workdir: Path, run: Run, state: TrainState, every: int = 2) -> TrainState:
+    with (
+        Checkpoints(workdir / "checkpoints", every=every, keep=9) as checkpoints,
+        MetricWriter(workdir, True) as writer,
+    ):
+        return train(run, state, make_mesh(), checkpoints, writer, None)
+
+
+def random_raft() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(init_params, KEY)
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape, scale=0.02).astype(np.float32), shapes)
+
+
+@pytest.fixture
+def compiled() -> Iterator[list[str]]:
+    """The names of the programs compiled so far."""
+    names: list[str] = []
+
+    def listen(event: str, seconds: float, **details: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(details.get("fun_name", "?"))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.parametrize(
+    ("flow", "size"), [("none", 32), ("tvl1", 32), pytest.param("raft", 64, marks=pytest.mark.slow)]
+)
+def test_the_loop_compiles_once_transfers_nothing_unasked_and_donates(
+    tmp_path: Path, compiled: list[str], flow: str, size: int
+):
+    pretraining = tiny_pretraining(size=size, flow=flow, strategy="tube" if flow == "none" else "motion")
+    frozen = random_raft() if flow == "raft" else {}
+    seen: list[list[str]] = []
+    batches = Batches(
+        lambda step: random_batch(step, size=size, flow=flow == "tvl1"), on_next=lambda step: seen.append(compiled[:])
+    )
+    state = tiny_state(pretraining)
+    first = jax.tree.leaves(state)
+    with jax.transfer_guard("disallow"):
+        last = train_in(tmp_path, a_run(pretraining.step, batches, frozen=frozen), state, every=100)
+    assert len(seen) == 6
+    during_first_step = seen[1][len(seen[0]) :]
+    assert during_first_step == ["jit(step)"], during_first_step
+    assert seen[-1] == seen[1]
+    assert all(leaf.is_deleted() for leaf in first)
+    assert int(last.step) == 6
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    assert all(np.isfinite(line["loss"]) for line in read_metrics(tmp_path))
+
+
+@jax.tree_util.Partial
+def counting_step(state: TrainState, frozen: Any, batch: Mapping[str, jax.Array], key: jax.Array):
+    """A step whose loss is its number, or that is bad where the batch says so."""
+    bad = batch["bad"].max()
+    state = state.replace(step=state.step + 1, bad_in_row=(state.bad_in_row + bad) * bad)
+    loss = jnp.where(bad > 0, jnp.nan, state.step.astype(jnp.float32))
+    return state, {"loss": loss, "lr": loss, "grad_norm": loss, "bad_in_row": state.bad_in_row}
+
+
+def counting_state(step: int = 0) -> TrainState:
+    scalars = (jnp.int32(value) for value in (step, 0, 0))
+    step, bad_steps, bad_in_row = jax.device_put(list(scalars), replicated(make_mesh()))
+    return TrainState(step, {}, (), bad_steps, bad_in_row)
+
+
+def all_good(step: int) -> dict[str, np.ndarray]:
+    return {"bad": np.zeros(8, np.int32)}
+
+
+def test_metrics_are_means_over_the_steps_since_the_last_line_and_the_last_step_always_has_one(tmp_path: Path):
+    train_in(tmp_path, a_run(counting_step, Batches(all_good), total_steps=7, log_every=3), counting_state())
+    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [(3, 2), (6, 5), (7, 7)]
+
+
+def test_hooks_see_every_step_and_the_state_after_it(tmp_path: Path):
+    calls = []
+    run = a_run(counting_step, Batches(all_good), hooks=[lambda done, state: calls.append((done, int(state.step)))])
+    train_in(tmp_path, run, counting_state(step=2))
+    assert calls == [(2, 2), (3, 3), (4, 4), (5, 5), (6, 6)]
+
+
+def test_the_batches_start_at_the_states_step(tmp_path: Path):
+    asked: list[int] = []
+    train_in(tmp_path, a_run(counting_step, Batches(all_good, asked.append)), counting_state(step=4))
+    assert asked == [4, 5]
+
+
+def test_a_checkpoint_comes_after_the_metrics_of_every_step_before_it(tmp_path: Path):
+    """Else a run that is killed right after the save goes on without them."""
+    lines_at_save: list[int] = []
+
+    class Watched(Checkpoints):
+        def save(self, step: int, *args: Any, **options: Any) -> bool:
+            lines_at_save.append(len(read_metrics(tmp_path)))
+            return super().save(step, *args, **options)
+
+    with Watched(tmp_path / "checkpoints", every=2, keep=9) as checkpoints, MetricWriter(tmp_path, True) as writer:
+        run = a_run(counting_step, Batches(all_good), total_steps=5)
+        train(run, counting_state(), make_mesh(), checkpoints, writer, None)
+        assert checkpoints.latest_step() == 5
+    assert lines_at_save == [2, 4, 5]
+
+
+def test_too_many_bad_steps_in_a_row_stop_the_run_with_the_remedy(tmp_path: Path):
+    bad_steps = {1, 2, 4, 5, 6}
+    batches = Batches(lambda step: {"bad": np.full(8, step in bad_steps, np.int32)})
+    with pytest.raises(MgmaeError, match=r"step 7: 3 steps in a row.*train.max_bad_steps.*optim.lr"):
+        train_in(tmp_path, a_run(counting_step, batches, total_steps=20), counting_state(), every=100)
+    # Null in the file: a bad loss is reported, not dropped.
+    assert [line["step"] for line in read_metrics(tmp_path) if np.isnan(line["loss"])] == [2, 3, 5, 6]
+
+
+def test_no_checkpoint_is_made_of_a_run_that_has_gone_bad(tmp_path: Path):
+    batches = Batches(lambda step: {"bad": np.ones(8, np.int32)})
+    with pytest.raises(MgmaeError, match="step 3: 3 steps in a row"):
+        train_in(tmp_path, a_run(counting_step, batches, total_steps=20), counting_state(), every=3)
+    assert not list((tmp_path / "checkpoints").iterdir())

@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mgmae_jax.errors import ConfigError
+from mgmae_jax.interop.torch_videomae import pretrain_params_from_torch
+from mgmae_jax.train.optim import adamw_direction, cosine_schedule, decayed, scaled_rate
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+FACTS = json.loads((GOLDEN / "recipe_facts.json").read_text())
+
+
+@pytest.mark.parametrize("facts", FACTS["cosine_schedule"], ids=lambda facts: f"{facts['epochs']} epochs")
+def test_schedule_is_the_official_one(facts: dict):
+    steps, warmup = (facts[name] * facts["steps_per_epoch"] for name in ("epochs", "warmup_epochs"))
+    rate = jax.jit(cosine_schedule(facts["base"], facts["final"], steps=steps, warmup_steps=warmup))
+    for step, want in facts["values"].items():
+        # Near the end the cosine is a difference of nearly equal float32 numbers.
+        np.testing.assert_allclose(rate(jnp.int32(int(step))), want, rtol=1e-6, atol=1e-7 * facts["base"])
+
+
+def test_without_warm_up_the_schedule_starts_at_the_peak():
+    rate = cosine_schedule(0.5, 0.1, steps=10, warmup_steps=0)
+    np.testing.assert_allclose([rate(jnp.int32(0)), rate(jnp.int32(5))], [0.5, 0.3], rtol=1e-6)
+
+
+@pytest.mark.parametrize("warmup", [10, 11, -1])
+def test_a_warm_up_as_long_as_the_run_is_an_error(warmup: int):
+    with pytest.raises(ConfigError, match=r"config\.optim\.warmup_epochs"):
+        cosine_schedule(1.0, 0.0, steps=10, warmup_steps=warmup)
+
+
+def test_the_rate_is_given_for_a_batch_of_256():
+    assert scaled_rate(1e-3, 384) == pytest.approx(1.5e-3)
+
+
+def test_the_official_parameters_decay():
+    official = {f"encoder.{name}": decay > 0 for name, decay in FACTS["layer_decay"]["weight_decay"].items()}
+    with np.load(GOLDEN / "mae_pretrain_tiny.npz") as arrays:
+        tensors = {name[2:]: arrays[name] for name in arrays.files if name[2:] in official}
+    assert (
+        len(tensors) == 7
+    )  # those that the pre-training encoder shares with the classifier: of block 0 and the patches
+    found = {name: decayed(pretrain_params_from_torch({name: tensor}, "")) for name, tensor in tensors.items()}
+    assert {name: jax.tree.leaves(tree) for name, tree in found.items()} == {name: [official[name]] for name in tensors}
+
+
+def test_a_parameter_without_gradient_moves_by_its_decay_alone():
+    params = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full(2, 3.0)}
+    optimiser = adamw_direction(b1=0.9, b2=0.95, weight_decay=0.05)
+    direction, _ = optimiser.update(jax.tree.map(jnp.zeros_like, params), optimiser.init(params), params)
+    np.testing.assert_allclose(direction["kernel"], 0.15, rtol=1e-6)
+    np.testing.assert_array_equal(direction["bias"], 0)
+
+
+def test_the_first_step_is_one_in_the_direction_of_the_gradient_whatever_its_size():
+    params = {"bias": jnp.zeros(2)}
+    optimiser = adamw_direction(b1=0.9, b2=0.95, weight_decay=0.05)
+    direction, _ = optimiser.update({"bias": jnp.array([1e-3, -50.0])}, optimiser.init(params), params)
+    np.testing.assert_allclose(direction["bias"], [1, -1], rtol=1e-4)
