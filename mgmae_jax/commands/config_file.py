@@ -1,14 +1,18 @@
-"""Reading a config file with the changes of the command line."""
+"""Reading a config, from its file or from a run's workdir, with the changes of the command line."""
 
+import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict, config_dict, config_flags
 
 from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.runtime.checkpoint import find_checkpoint
+from mgmae_jax.runtime.run_info import CONFIG
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -24,28 +28,63 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     file = Path(path).resolve()
     if not file.is_file():
         raise FileError(path, "no such config file; those that come with the project are in configs/")
-    for other in overrides:
-        if not other.startswith("--config."):
-            raise MgmaeError(f"unknown argument {other!r}: a field of the config is changed by --config.FIELD=VALUE")
     roots = [folder.parent for folder in file.parents if folder.name == "configs"]
     if roots and str(roots[0]) not in sys.path:
         sys.path.insert(0, str(roots[0]))
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=["mgmae", f"--config={file}", *overrides])
-    try:
-        values(["mgmae", f"--config={file}", *overrides])
-        config = values.config
-    except flags.Error as error:
-        raise MgmaeError(f"{error}.") from error
-    except (AttributeError, KeyError) as error:
-        # ml_collections: "'ration'\nDid you mean "ratio" instead of "ration"?"
-        hint = re.sub(r"^'(\w+)'\s*", r"\1: no such field. ", str(error.args[0]))
-        raise MgmaeError(f"{_field_of(overrides, hint)}{hint}") from error
+    config = _with_overrides(config_flags.DEFINE_config_file, None, [f"--config={file}", *overrides])
     if not isinstance(config, ConfigDict):
         raise FileError(path, f"its get_config() gives a {type(config).__name__}, not an ml_collections.ConfigDict")
     return config
 
 
-def _field_of(overrides: Sequence[str], hint: str) -> str:
-    name = hint.split(":")[0]
-    return next((f"{text.split('=')[0]}: " for text in overrides if name in text.split("=")[0].split(".")), "")
+def load_run_config(checkpoint: Path, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The config of the run that a workdir, or a checkpoint in it, belongs to.
+
+    Raises:
+      MgmaeError: there is no readable config.json, or an override names no field or has the wrong type.
+    """
+    found = find_checkpoint(checkpoint)
+    path = next((folder / CONFIG for folder in found.parents if (folder / CONFIG).is_file()), None)
+    if path is None:
+        raise FileError(checkpoint, f"no {CONFIG} above this checkpoint; give --checkpoint the workdir of a run.")
+    try:
+        config = ConfigDict(_open_fields(json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, AttributeError) as error:
+        raise FileError(path, f"cannot be read as the config of a run ({error}).") from error
+    return _with_overrides(config_flags.DEFINE_config_dict, config, overrides)
+
+
+def _open_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Makes fields without a value, whose type JSON does not keep, take any."""
+
+    def opened(value: Any) -> Any:
+        if value is None:
+            return config_dict.placeholder(object)
+        return _open_fields(value) if isinstance(value, dict) else value
+
+    return {name: opened(value) for name, value in fields.items()}
+
+
+def _with_overrides(define: Callable, default: ConfigDict | None, arguments: Sequence[str]) -> ConfigDict:
+    for argument in arguments:
+        if not argument.startswith(("--config.", "--config=")):
+            raise MgmaeError(
+                f"unknown argument {argument!r}: a field of the config is changed by --config.FIELD=VALUE."
+            )
+    values, argv = flags.FlagValues(), ["mgmae", *arguments]
+    try:
+        define("config", default, flag_values=values, sys_argv=argv)
+        values(argv)
+        return values.config
+    except flags.Error as error:
+        raise MgmaeError(f"{error}.") from error
+    except (AttributeError, KeyError) as error:
+        # ml_collections says, in one or two layers of quotes: 'ration'\nDid you mean "ratio" instead of "ration"?
+        missing = re.search(r"'(\w+)\\?'", str(error))
+        nearest = re.search(r'Did you mean "(\w+)"', str(error))
+        if missing is None:
+            raise
+        fields = [argument.split("=")[0] for argument in arguments]
+        field = next((field for field in fields if missing[1] in field.split(".")), missing[1])
+        hint = f'did you mean "{nearest[1]}"?' if nearest else "configs/common.py lists the fields."
+        raise MgmaeError(f'{field}: the config has no field "{missing[1]}"; {hint}') from error

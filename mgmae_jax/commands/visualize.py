@@ -1,28 +1,22 @@
 """`mgmae visualize`: draw how a video's motion becomes its mask (the paper's Figure 5)."""
 
 import argparse
-import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
-from absl import flags
-from ml_collections import ConfigDict, config_dict, config_flags
+from ml_collections import ConfigDict
 
 import mgmae_jax
-from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.commands.config_file import load_config, load_run_config
 from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.datasets.motion_shapes import CLASSES
-from mgmae_jax.errors import FileError, MgmaeError
-from mgmae_jax.runtime.checkpoint import find_checkpoint
+from mgmae_jax.errors import FileError
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.rng import stream
-from mgmae_jax.runtime.run_info import CONFIG
 from mgmae_jax.show.clip import motion_shapes_clip, video_clip
 from mgmae_jax.show.strip import motion_strip
 from mgmae_jax.show.video_out import motion_animation, write_animation, write_png
@@ -32,7 +26,8 @@ EXAMPLE = """examples:
   mgmae visualize VIDEO.mp4 --config.flow.source=tvl1 --out masks.png
   mgmae visualize VIDEO.mp4 --weights raft-small.pth --config.clip.stride=2 --out masks.gif
   mgmae visualize VIDEO.mp4 --checkpoint runs/mine --out reconstruction.png
-  mgmae visualize --motion-shapes pushed_right --seed 5 --config.flow.source=tvl1 --config.clip.stride=2 --out shapes.png
+  mgmae visualize --motion-shapes pushed_right --seed 5 --config.flow.source=tvl1 --config.clip.stride=2 \\
+      --out shapes.png
 
 Every field of the config is changed by --config.FIELD=VALUE, as for `mgmae pretrain`."""
 _DEFAULT_CONFIG = Path(mgmae_jax.__file__).parents[1] / "configs" / "common.py"
@@ -65,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
     if args.out.suffix.lower() not in (".png", ".gif", ".mp4"):
         raise FileError(args.out, "pictures are written as .png, .gif or .mp4; give --out one of these endings.")
     overrides += [f"--config.flow.weights={args.weights}"] if args.weights else []
-    config = run_config(args.checkpoint, overrides) if args.checkpoint else file_config(args.config, overrides)
+    config = load_run_config(args.checkpoint, overrides) if args.checkpoint else file_config(args.config, overrides)
     pretraining = build_pretraining(config, videos=1)
     spec = ClipSpec(config.clip.frames, config.clip.stride, config.clip.size)
     if args.motion_shapes:
@@ -92,42 +87,3 @@ def file_config(path: str | None, overrides: Sequence[str]) -> ConfigDict:
     if path is None and not _DEFAULT_CONFIG.is_file():
         raise FileError(_DEFAULT_CONFIG, "is not there: give --config one of the files in the repository's configs/.")
     return load_config(path or str(_DEFAULT_CONFIG), overrides)
-
-
-def run_config(checkpoint: Path, overrides: Sequence[str]) -> ConfigDict:
-    """The config of the run that a workdir, or a checkpoint in it, belongs to.
-
-    Raises:
-      MgmaeError: there is no readable config.json, or an override names no field or has the wrong type.
-    """
-    found = find_checkpoint(checkpoint)
-    path = next((folder / CONFIG for folder in found.parents if (folder / CONFIG).is_file()), None)
-    if path is None:
-        raise FileError(checkpoint, f"no {CONFIG} above this checkpoint; give --checkpoint the workdir of a run.")
-    try:
-        config = ConfigDict(_open_fields(json.loads(path.read_text(encoding="utf-8"))))
-    except (OSError, ValueError, AttributeError) as error:
-        raise FileError(path, f"cannot be read as the config of a run ({error}).") from error
-    values, argv = flags.FlagValues(), ["mgmae", *overrides]
-    try:
-        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-        values(argv)
-    except flags.Error as error:
-        raise MgmaeError(f"{error}.") from error
-    except (AttributeError, KeyError) as error:
-        hint = re.search(r"Did you mean [^?]*\?", str(error))
-        raise MgmaeError(
-            f"{' '.join(overrides)}: {path} has no such field. {hint[0] if hint else ''}".rstrip()
-        ) from error
-    return values.config
-
-
-def _open_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """Makes fields without a value, whose type JSON does not keep, take any."""
-
-    def opened(value: Any) -> Any:
-        if value is None:
-            return config_dict.placeholder(object)
-        return _open_fields(value) if isinstance(value, dict) else value
-
-    return {name: opened(value) for name, value in fields.items()}

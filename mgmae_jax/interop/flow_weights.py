@@ -17,8 +17,7 @@ from mgmae_jax.flow.raft import init_params
 from mgmae_jax.interop.torch_pickle import read_torch_tensors
 from mgmae_jax.interop.torch_raft import params_from_torch
 
-# The zip format, and the pickled number that starts the older one. (A safetensors file starts with the length of its
-# header.)
+# The zip format, and the pickled number that starts the older one; safetensors starts with the length of its header.
 _TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")
 _SHOWN = 3
 
@@ -49,8 +48,7 @@ def load_flow_weights(path: str | Path) -> dict[str, Any]:
 
 
 def save_flow_weights(path: str | Path, params: Mapping[str, Any], dtype: type = np.float32) -> None:
-    """Writes weights as safetensors under this project's dotted names ("feature_encoder.stem.kernel"), whole or not at
-    all.
+    """Writes weights as safetensors under this project's names ("feature_encoder.stem.kernel"), whole or not at all.
 
     Args:
       path: the file, in a folder that exists.

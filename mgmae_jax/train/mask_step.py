@@ -126,7 +126,7 @@ class MaskStep:
             return MaskDetails(split, base, jnp.zeros((*volume.shape, 2)), volume)
         volume = motion_volume(key, self.grid, flow, self.mask)
         pair = jnp.arange(self.grid.frames - 1, dtype=jnp.int32)
-        frames = jnp.zeros((*volume.shape, 2)).at[pair + (pair >= base)].set(flow)
+        frames = jnp.zeros((*volume.shape, 2)).at[pair + (pair >= base).astype(jnp.int32)].set(flow)
         return MaskDetails(split, base, frames, volume)
 
 

@@ -211,6 +211,8 @@ def announce(
     flow = f", flow by {masks.flow.source}" if masks.mask.needs_flow else ""
     devices = f"{jax.device_count()} {jax.devices()[0].device_kind}"
     where = f"going on from step {start}" if start else "from the start"
+    if start >= total:
+        where = f"finished at step {start}, nothing to do"
     lines = [
         f"{config.model.name}: {parameters:,} parameters; {visible} of {grid.tokens} tokens visible, "
         f"masks by {masks.mask.strategy}{flow}",

@@ -11,7 +11,6 @@ from mgmae_jax.commands import bench
 from mgmae_jax.models.variants import VARIANTS, Variant
 
 # ml_collections loads config files by an old function of importlib.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 ROOT = Path(__file__).parents[2]
 TINY = [

@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from mgmae_jax.commands import visualize
+from mgmae_jax.commands.config_file import load_run_config
 from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.data.encode import encode_mp4
@@ -15,7 +16,6 @@ from mgmae_jax.show.clip import motion_shapes_clip
 from mgmae_jax.train.from_config import build_pretraining
 
 # ml_collections loads config files by a function that Python 3.12 drops, and then by another.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 SMALL = [
     "--config.clip.frames=4", "--config.clip.size=32", "--config.clip.stride=2", "--config.model.name=tiny",
@@ -90,7 +90,7 @@ def test_a_checkpoint_brings_its_config_and_reconstructions(video, workdir, tmp_
 
 def test_reconstructions_keep_what_is_visible(workdir):
     checkpoint = workdir / FOLDER / "7"
-    config = visualize.run_config(checkpoint, [])
+    config = load_run_config(checkpoint, [])
     clip, _ = motion_shapes_clip("falling", 0, ClipSpec(4, 2, 32), None)
     shown = mask_and_reconstruct(build_pretraining(config, 1), checkpoint, {}, clip, jax.random.key(0), "a title")
     visible = shown.visible.repeat(2, 0).repeat(8, 1).repeat(8, 2)
@@ -102,7 +102,7 @@ def test_reconstructions_keep_what_is_visible(workdir):
 
 
 def test_fields_of_a_run_can_be_changed(workdir):
-    config = visualize.run_config(workdir, ["--config.mask.ratio=0.5", "--config.flow.size=96"])
+    config = load_run_config(workdir, ["--config.mask.ratio=0.5", "--config.flow.size=96"])
     assert (config.mask.ratio, config.flow.size, config.clip.size) == (0.5, 96, 32)
     for override, words in {
         "--config.mask.ration=0.5": r'ration=0\.5: .*config\.json has no such field\. Did you mean "ratio"',
@@ -110,15 +110,15 @@ def test_fields_of_a_run_can_be_changed(workdir):
         "--bogus": "bogus",
     }.items():
         with pytest.raises(MgmaeError, match=words):
-            visualize.run_config(workdir, [override])
+            load_run_config(workdir, [override])
 
 
 def test_a_checkpoint_without_its_run_is_an_error(workdir, tmp_path):
     (tmp_path / "7").symlink_to(workdir / FOLDER / "7")
     with pytest.raises(FileError, match=r"config\.json.*--checkpoint"):
-        visualize.run_config(tmp_path / "7", [])
+        load_run_config(tmp_path / "7", [])
     with pytest.raises(FileError, match="holds no checkpoint"):
-        visualize.run_config(tmp_path / "elsewhere", [])
+        load_run_config(tmp_path / "elsewhere", [])
 
 
 def test_a_damaged_config_is_an_error(workdir, tmp_path):
@@ -126,7 +126,7 @@ def test_a_damaged_config_is_an_error(workdir, tmp_path):
     for text in ("{", "[1]", "3"):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(FileError, match=r"config\.json: cannot be read"):
-            visualize.run_config(tmp_path, [])
+            load_run_config(tmp_path, [])
 
 
 def test_a_missing_config_names_the_flag(monkeypatch, tmp_path):

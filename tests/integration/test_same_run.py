@@ -1,0 +1,150 @@
+"""One run, made in many ways, is one run."""
+
+import random
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from orbax.checkpoint import v1 as ocp
+
+from tests.integration.runs import ROOT, STEPS, Launcher, command, losses
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def reference(launcher: Launcher, twelve_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of an uninterrupted run on one device."""
+    workdir = tmp_path_factory.mktemp("reference")
+    launcher.run(command(workdir, data__path=twelve_videos))
+    return workdir
+
+
+def tensors(workdir: Path) -> dict[str, bytes]:
+    """The parameters and optimiser state after the last step, byte by byte."""
+    folder = workdir / "checkpoints"
+    assert sorted(int(path.name) for path in folder.iterdir())[-1] == STEPS
+
+    def flat(tree: object, prefix: str = "") -> dict[str, bytes]:
+        if isinstance(tree, dict):
+            items = tree.items()
+        elif isinstance(tree, list | tuple):
+            items = enumerate(tree)
+        else:
+            return {prefix: np.asarray(tree).tobytes()}
+        return {name: value for key, child in items for name, value in flat(child, f"{prefix}/{key}").items()}
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sharding info not provided", UserWarning)
+        return flat(ocp.load(folder / str(STEPS)))
+
+
+def test_a_run_leaves_its_record(reference: Path):
+    found = losses(reference)
+    assert np.mean(found[-3:]) < 0.97 * found[0]
+    names = {path.name for path in reference.iterdir()}
+    assert {"config.json", "run.json", "metrics.jsonl", "tensorboard", "checkpoints", "curves.png"} <= names
+    for picture in ("previews/00000000.png", f"previews/{STEPS:08}.png", "curves.png"):
+        assert (reference / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_finished_run_does_nothing_more_and_says_so(launcher: Launcher, reference: Path, twelve_videos: Path):
+    before = losses(reference), tensors(reference)
+    errors = launcher.run(command(reference, data__path=twelve_videos))
+    assert f"finished at step {STEPS}" in errors
+    assert (losses(reference), tensors(reference)) == before
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_data_workers_change_no_bit(
+    launcher: Launcher, reference: Path, twelve_videos: Path, tmp_path: Path, workers: int
+):
+    launcher.run(command(tmp_path, data__path=twelve_videos, data__workers=workers))
+    assert losses(tmp_path) == losses(reference)
+
+
+@pytest.mark.parametrize("fsdp", [1, 4])
+def test_eight_devices(launcher: Launcher, reference: Path, twelve_videos: Path, tmp_path: Path, fsdp: int):
+    launcher.run(command(tmp_path, data__path=twelve_videos, mesh__fsdp=fsdp), devices=8)
+    np.testing.assert_allclose(losses(tmp_path), losses(reference), rtol=1e-5)
+
+
+def test_two_processes_of_four_devices(launcher: Launcher, reference: Path, twelve_videos: Path, tmp_path: Path):
+    arguments = [str(ROOT / "launch" / "local.sh"), "-n", "2", "--devices-per-process", "4", "--"]
+    arguments += [sys.executable, "-m", "mgmae_jax.cli", *command(tmp_path, data__path=twelve_videos)]
+    environ = launcher.environment() | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    done = subprocess.run(arguments, env=environ, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "8 cpu device(s) in 2 process(es)" in done.stderr
+    np.testing.assert_allclose(losses(tmp_path), losses(reference), rtol=1e-5)
+
+
+def lines_reach(count: int) -> Callable[[Path], bool]:
+    """Whether so many steps have reported."""
+
+    def reached(workdir: Path) -> bool:
+        path = workdir / "metrics.jsonl"
+        return path.exists() and path.read_bytes().count(b"\n") >= count
+
+    return reached
+
+
+def saving(workdir: Path) -> bool:
+    """Whether a checkpoint beyond the first is being written."""
+    names = [path.name for path in (workdir / "checkpoints").glob("*")]
+    return any(not name.isdigit() for name in names) and "3" in names
+
+
+def stop_when(process: subprocess.Popen, reached: Callable[[], bool], how: signal.Signals) -> str:
+    """Sends a signal as soon as `reached`; returns what the process wrote."""
+    while not reached():
+        assert process.poll() is None, process.stderr.read()
+    process.send_signal(how)
+    return process.communicate(timeout=120)[1]
+
+
+def test_killed_at_any_moment_it_is_the_same_run(
+    launcher: Launcher, reference: Path, twelve_videos: Path, tmp_path: Path
+):
+    arguments = command(tmp_path, data__path=twelve_videos, data__workers=1)
+    moments = [lines_reach(random.Random(0).randint(1, 2)), saving, lines_reach(random.Random(1).randint(7, 10))]
+    for moment in moments:
+        process = launcher.start(arguments)
+        stop_when(process, lambda moment=moment: moment(tmp_path), signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL
+    errors = launcher.run(arguments)
+    assert "going on from step" in errors
+    assert losses(tmp_path) == losses(reference)
+    assert tensors(tmp_path) == tensors(reference)
+    assert all(path.name.isdigit() for path in (tmp_path / "checkpoints").iterdir())
+
+
+def test_told_to_stop_it_saves_and_the_same_command_goes_on(
+    launcher: Launcher, reference: Path, twelve_videos: Path, tmp_path: Path
+):
+    arguments = command(tmp_path, data__path=twelve_videos, checkpoint__every=1000)
+    process = launcher.start(arguments)
+    errors = stop_when(process, lambda: lines_reach(2)(tmp_path), signal.SIGTERM)
+    assert process.returncode == 1, errors
+    assert "Traceback" not in errors
+    (step,) = (int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    assert f"told to stop at step {step}, which is saved: run the same command to go on" in errors
+    assert f"going on from step {step}" in launcher.run(arguments)
+    assert losses(tmp_path) == losses(reference)
+    assert tensors(tmp_path) == tensors(reference)
+
+
+def test_a_shipped_config_goes_through_save_and_resume(launcher: Launcher, twelve_videos: Path, tmp_path: Path):
+    changes = {"flow__source": "tvl1", "flow__tvl1_fast": True, "model__name": "tiny", "clip__size": 64}
+    changes |= {"data__path": twelve_videos, "train__log_every": 2, "optim__warmup_epochs": 1}
+    arguments = command(tmp_path, "configs/pretrain/folder.py", **changes)
+    process = launcher.start(arguments)
+    stop_when(process, lambda: (tmp_path / "checkpoints" / "6").exists(), signal.SIGTERM)
+    launcher.run(arguments)
+    steps = [int(line.split(",")[0].split()[-1]) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [2, 4, 6, 8, 10, 12]

@@ -1,0 +1,37 @@
+import re
+
+import pytest
+
+import mgmae_jax
+from mgmae_jax.cli import COMMANDS, main
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h", "help"])
+def test_help_lists_every_command(capsys: pytest.CaptureFixture, flag: str):
+    assert main([flag]) == 0
+    text = capsys.readouterr().out
+    assert all(re.search(rf"^  {name}\s+{help_text}$", text, re.MULTILINE) for name, help_text in COMMANDS.items())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_shows_an_example(capsys: pytest.CaptureFixture, command: str):
+    with pytest.raises(SystemExit) as left:
+        main([command, "--help"])
+    assert left.value.code == 0
+    assert f"mgmae {command}" in capsys.readouterr().out.split("example", 1)[1]
+
+
+def test_version(capsys: pytest.CaptureFixture):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"mgmae-jax {mgmae_jax.__version__}\n"
+
+
+def test_without_a_command_it_shows_how():
+    assert main([]) == 2
+
+
+def test_an_unknown_command_is_named_and_the_others_are_listed(capsys: pytest.CaptureFixture):
+    assert main(["pretrian"]) == 2
+    errors = capsys.readouterr().err
+    assert "there is no command 'pretrian'" in errors
+    assert "pretrain" in errors
