@@ -7,8 +7,11 @@ on any number of processes and workers. Grain's workers are spawned processes: t
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
@@ -252,3 +255,10 @@ def _start_worker(index: int, count: int) -> None:
     cv2.setNumThreads(0)
     # Ctrl-C reaches every process of the terminal; the main one ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A main process that is killed ends no worker, and one that waits for room in its queue would wait for ever.
+    multiprocessing.parent_process().join()
+    os._exit(1)

@@ -131,6 +131,8 @@ def _low_flow(
 def _in_parts(f: Callable, part: int) -> Callable:
     """`f` over `part` rows of its arrays at a time, unrolled: each fits a core's cache, and XLA overlaps them."""
 
+    f = jax.jit(f)  # traced once for all its parts
+
     def over_parts(*arrays: Array) -> Any:
         rows = range(0, arrays[0].shape[0], part)
         parts = [f(*(array[row : row + part] for array in arrays)) for row in rows]

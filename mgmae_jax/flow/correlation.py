@@ -77,7 +77,8 @@ def lookup_by_gather(
         inside = ((y >= 0) & (y < rows))[..., None, :] & ((x >= 0) & (x < columns))[..., None]
         cell = jnp.clip(y, 0, rows - 1)[..., None, :] * columns + jnp.clip(x, 0, columns - 1)[..., None]
         flat = correlation.reshape(pairs, height * width, rows * columns)
-        window = jnp.take_along_axis(flat, cell.reshape(*cell.shape[:2], -1), axis=2).reshape(cell.shape)
+        cell = cell.reshape(*cell.shape[:2], -1)
+        window = jnp.take_along_axis(flat, cell, axis=2, mode="promise_in_bounds").reshape(inside.shape)
         window = jnp.where(inside, window, 0.0)
         window = window[:, :, :-1] * (1 - fraction[:, :, 0]) + window[:, :, 1:] * fraction[:, :, 0]
         window = window[..., :-1] * (1 - fraction[:, :, 1]) + window[..., 1:] * fraction[:, :, 1]

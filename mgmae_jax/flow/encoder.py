@@ -15,8 +15,26 @@ def instance_norm(x: Float[Array, "*B H W C"]) -> Float[Array, "*B H W C"]:
     return ((wide - mean) * jax.lax.rsqrt(variance + 1e-5)).astype(x.dtype)
 
 
-def conv(features: int, size: int, stride: int = 1, *, dtype: DTypeLike, name: str) -> nn.Conv:
+class Pointwise(nn.Module):
+    """A 1x1 convolution, as a matrix product: XLA's CPU backend runs that two to five times faster."""
+
+    features: int
+    stride: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
+        """Returns the features of every `stride`-th pixel."""
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (1, 1, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        x = x[:, :: self.stride, :: self.stride].astype(self.dtype)
+        return x @ kernel[0, 0].astype(self.dtype) + bias.reshape(1, 1, 1, -1)
+
+
+def conv(features: int, size: int, stride: int = 1, *, dtype: DTypeLike, name: str) -> nn.Module:
     """A convolution with torch's symmetric padding, whose output at stride 2 sits on the even pixels."""
+    if size == 1:
+        return Pointwise(features, stride, dtype, name=name)
     pad = size // 2
     return nn.Conv(features, (size, size), (stride, stride), [(pad, pad), (pad, pad)], dtype=dtype, name=name)
 

@@ -1,5 +1,6 @@
 """Attention, behind one name."""
 
+import functools
 from typing import Literal
 
 import jax
@@ -16,6 +17,10 @@ def attention(
 ) -> Float[Array, "B N heads d"]:
     """Scaled dot-product attention without a mask; the softmax is taken in float32.
 
-    "cudnn" is NVIDIA's fused kernel: half precision, head size a multiple of 8.
+    "cudnn" is NVIDIA's fused kernel: half precision, head size a multiple of 8. Like it, "xla" computes the probabilities
+    again in the backward pass: kept, those of the decoder's 1568 tokens would be the largest part of a step's memory.
     """
-    return jax.nn.dot_product_attention(query, key, value, implementation=implementation)
+    attend = functools.partial(jax.nn.dot_product_attention, implementation=implementation)
+    # JAX's own implementation mixes float32 and bfloat16 where a strict session forbids it.
+    with jax.numpy_dtype_promotion("standard"):
+        return (attend if implementation == "cudnn" else jax.checkpoint(attend))(query, key, value)

@@ -105,3 +105,18 @@ def put_batch(local: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
     # The transfer that is meant; with several processes JAX would take it for an implicit one.
     with jax.transfer_guard_host_to_device("allow"):
         return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in local.items()}
+
+
+def put_replicated(tree: Any, mesh: Mesh) -> Any:
+    """Places arrays whole on every device, also on those of other processes.
+
+    Args:
+      tree: a pytree of arrays or random keys, the same in every process.
+      mesh: from `make_mesh`.
+
+    Returns:
+      The same pytree of global arrays.
+    """
+    # `jax.device_put` takes no key to another process's devices. The transfer is meant.
+    with jax.transfer_guard("allow"):
+        return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)

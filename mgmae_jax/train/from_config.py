@@ -1,6 +1,8 @@
 """The parts of a pre-training run from its config; every wrong value is a ConfigError before anything starts."""
 
+import math
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 import jax.numpy as jnp
@@ -29,6 +31,26 @@ MACHINE_FIELDS = (
 """Fields that do not change what is learned: a run may go on with others. (The weights' hash is checked by itself.)"""
 
 
+_LEAST = {
+    "seed": 0,
+    "clip.stride": 1,
+    "data.views": 1,
+    "data.workers": 0,
+    "data.max_bad_fraction": 0,
+    "model.decoder_depth": 1,
+    "optim.min_lr": 0,
+    "optim.warmup_epochs": 0,
+    "optim.weight_decay": 0,
+    "train.batch_size": 1,
+    "train.accumulate": 1,
+    "train.log_every": 1,
+    "train.max_bad_steps": 1,
+    "checkpoint.every": 1,
+    "checkpoint.keep": 1,
+    "preview.every": 0,
+}
+
+
 def build_mask_step(config: ConfigDict) -> MaskStep:
     """The masking step that config.clip, config.mask and config.flow describe.
 
@@ -50,8 +72,7 @@ def build_pretraining(config: ConfigDict, videos: int) -> Pretraining:
       ConfigError: a field has a value that cannot work.
     """
     masks = build_mask_step(config)
-    if config.model.decoder_depth < 1:
-        raise ConfigError("model.decoder_depth", config.model.decoder_depth, "1 or more")
+    check_numbers(config)
     if config.model.attention not in ("xla", "cudnn"):
         raise ConfigError("model.attention", config.model.attention, "one of xla, cudnn")
     model = MaskedAutoencoder(
@@ -63,23 +84,41 @@ def build_pretraining(config: ConfigDict, videos: int) -> Pretraining:
         remat=config.model.remat,
     )
     batch, optim = config.train.batch_size, config.optim
-    for field in ("data.views", "train.accumulate", "train.log_every", "train.max_bad_steps", "train.batch_size"):
-        section, name = field.split(".")
-        if config[section][name] < 1:
-            raise ConfigError(field, config[section][name], "1 or more")
+    steps = epochs_to_steps(config.train.epochs, videos, batch)
+    warmup_steps = int(optim.warmup_epochs * videos / batch)
+    if warmup_steps >= steps:
+        want = f"a warm-up shorter than the run, which is train.epochs={config.train.epochs}"
+        raise ConfigError("optim.warmup_epochs", optim.warmup_epochs, want)
     schedule = cosine_schedule(
         scaled_rate(optim.lr, batch),
         scaled_rate(optim.min_lr, batch),
-        steps=epochs_to_steps(config.train.epochs, videos, batch),
-        warmup_steps=int(optim.warmup_epochs * videos / batch),
+        steps=steps,
+        warmup_steps=warmup_steps,
     )
     optimiser = adamw_direction(b1=optim.b1, b2=optim.b2, weight_decay=optim.weight_decay)
     return Pretraining(model, masks, optimiser, schedule, config.train.accumulate)
 
 
+def check_numbers(config: ConfigDict) -> None:
+    """Sees that counts and rates are in range.
+
+    Raises:
+      ConfigError: one is not.
+    """
+    for field, least in _LEAST.items():
+        value = attrgetter(field)(config)
+        if not least <= value < math.inf:
+            raise ConfigError(field, value, f"{least} or more")
+    if not 0 < config.optim.lr < math.inf:
+        raise ConfigError("optim.lr", config.optim.lr, "a number above 0")
+    clips = config.train.batch_size * config.data.views
+    if clips % config.train.accumulate:
+        raise ConfigError("train.accumulate", config.train.accumulate, f"a divisor of the {clips} clips of a step")
+
+
 def epochs_to_steps(epochs: float, videos: int, batch_size: int) -> int:
     """Steps in `epochs` passes over the videos, at least 1."""
-    if not epochs > 0:
+    if not 0 < epochs < math.inf:
         raise ConfigError("train.epochs", epochs, "a number above 0")
     return max(1, int(epochs * videos / batch_size))
 

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.runtime.checkpoint import Checkpoints
 from mgmae_jax.runtime.device_info import device_memory
-from mgmae_jax.runtime.mesh import put_batch, replicated
+from mgmae_jax.runtime.mesh import put_batch, put_replicated, replicated
 from mgmae_jax.runtime.metrics import MetricWriter
 from mgmae_jax.runtime.progress import Progress
 from mgmae_jax.train.state import TrainState
@@ -76,7 +76,7 @@ def train(
       MgmaeError: `max_bad_steps` steps in a row had no finite loss or gradient.
     """
     everywhere = replicated(mesh)
-    frozen, key = jax.device_put((run.frozen, run.key), everywhere)
+    frozen, key = put_replicated((run.frozen, run.key), mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     step_fn = jax.jit(run.step, donate_argnums=0, out_shardings=(shardings, everywhere))
     start = int(jax.device_get(state.step))

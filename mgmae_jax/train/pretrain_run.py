@@ -15,12 +15,12 @@ from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.data.pipeline import FlowSpec, PretrainBatches, pretrain_batches
 from mgmae_jax.data.sources import VideoList, read_source
 from mgmae_jax.datasets import motion_shapes
-from mgmae_jax.errors import MgmaeError
+from mgmae_jax.errors import ConfigError, MgmaeError
 from mgmae_jax.flow.weights_hash import weights_hash
 from mgmae_jax.masking.select import visible_per_tubelet
 from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
 from mgmae_jax.runtime.distributed import barrier, is_primary
-from mgmae_jax.runtime.mesh import make_mesh, replicated
+from mgmae_jax.runtime.mesh import make_mesh, put_replicated
 from mgmae_jax.runtime.metrics import MetricWriter
 from mgmae_jax.runtime.progress import Progress
 from mgmae_jax.runtime.rng import stream
@@ -53,12 +53,15 @@ def run_pretraining(
     # 1. What is to be done, and may it be done here?
     videos = find_videos(config)
     pretraining = build_pretraining(config, len(videos))
+    mesh = make_mesh(config.mesh.fsdp)
+    if config.train.batch_size * config.data.views % mesh.size:
+        want = f"a multiple of the number of devices, which is {mesh.size}"
+        raise ConfigError("train.batch_size", config.train.batch_size, want)
     check_same_config(workdir, config, MACHINE_FIELDS)
     if is_primary():
         write_run_info(workdir, config, argv)
 
     # 2. The state: new, or from the last checkpoint, in either case straight onto the mesh.
-    mesh = make_mesh(config.mesh.fsdp)
     key = jax.random.key(config.seed)
     metadata = {"flow_weights": weights_hash(flow_params) if flow_params else None}
     total = epochs_to_steps(config.train.epochs, len(videos), config.train.batch_size)
@@ -184,14 +187,14 @@ def preview_hook(
     def hook(done: int, state: TrainState) -> None:
         if done not in (0, total) and not (config.preview.every and done % config.preview.every == 0):
             return
-        everywhere = replicated(state.step.sharding.mesh)
         if not example:
             clip = ClipSpec(config.clip.frames, config.clip.stride, config.clip.size)
             one = {"batch_size": 1, "views": 1, "process_index": 0, "process_count": 1, "workers": 0, "start_step": 0}
             ignore = {"seed": config.seed, "flow": flow_spec(pretraining.masks), "on_bad": lambda path, reason: None}
             with pretrain_batches(videos, clip, **one, **ignore) as batches:
                 example.update({name: array[0] for name, array in next(batches).items()})
-        inputs = jax.device_put((flow_params, example["clip"], example.get("flow"), key), everywhere)
+        mesh = state.step.sharding.mesh
+        inputs = put_replicated((flow_params, example["clip"], example.get("flow"), key), mesh)
         details, clip = jax.device_get(reconstruct(state.params, *inputs))
         if is_primary():
             draw(done, example["clip"], details, clip)

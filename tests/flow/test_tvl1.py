@@ -36,7 +36,7 @@ def test_as_many_sources_as_targets():
         tvl1_flow(shifted_texture([(0, 0), (1, 0)]), [0, 1], [1])
 
 
-@pytest.mark.parametrize(("fast", "error"), [(True, 0.173), (False, 0.156)])
+@pytest.mark.parametrize(("fast", "error"), [(True, 0.215), (False, 0.156)])
 def test_end_point_error_on_rubber_whale(fast, error):
     folder = shared("flow_pairs/middlebury_RubberWhale")
     frames = np.stack([cv2.imread(str(folder / name))[..., ::-1] for name in ("frame10.png", "frame11.png")])

@@ -7,12 +7,10 @@ import itertools
 import hypothesis
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from mgmae_jax.errors import ConfigError
 from mgmae_jax.masking.base_map import token_map
 from mgmae_jax.masking.samplers import (
     MaskOptions,
@@ -286,44 +284,3 @@ def test_exposure_shows_tokens_that_were_hidden():
         for seed in range(10)
     ]
     assert sum(map(bool, changed)) >= 5
-
-
-@pytest.mark.parametrize("strategy", ["motion", "tube", "random", "frame"])
-@pytest.mark.parametrize("ratio", [0.0, 0.99, 1.0])
-def test_a_ratio_that_cannot_work_is_named(strategy, ratio):
-    with pytest.raises(ConfigError, match=r"config\.mask\.ratio="):
-        build_sampler(MaskOptions(strategy=strategy, ratio=ratio))(
-            jax.random.key(0), GRIDS[0], flow=random_flow(GRIDS[0], 0, 0.0)
-        )
-
-
-@pytest.mark.parametrize("field", ["strategy", "base_frame", "init", "warp", "hole_fill", "select", "preset"])
-def test_an_unknown_choice_is_named_with_those_there_are(field, monkeypatch):
-    # Outside of tests nothing checks the annotations before the options do.
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    with pytest.raises(ConfigError, match=rf"config\.mask\.{field}='other': give one of \w+, \w+"):
-        MaskOptions(**{field: "other"})
-
-
-@pytest.mark.parametrize("exposure", [-1.0, float("nan")])
-def test_a_negative_exposure_is_named(exposure):
-    with pytest.raises(ConfigError, match=r"config\.mask\.exposure="):
-        MaskOptions(exposure=exposure)
-
-
-def test_the_released_code_has_no_forward_warping():
-    with pytest.raises(ConfigError, match=r"config\.mask\.warp='forward'"):
-        MaskOptions(preset="released_code", warp="forward")
-
-
-def test_the_flow_that_the_options_need():
-    assert MaskOptions().direction == "to_base"
-    assert MaskOptions(warp="forward").direction == "from_base"
-    assert MaskOptions(preset="released_code").direction == "to_earlier"
-    assert MaskOptions().needs_flow
-    assert not MaskOptions(strategy="tube").needs_flow
-
-
-def test_motion_without_flow_says_so():
-    with pytest.raises(ValueError, match="motion masking needs flow"):
-        build_sampler(MaskOptions(ratio=0.8))(jax.random.key(0), GRIDS[0])

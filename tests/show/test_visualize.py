@@ -105,7 +105,7 @@ def test_fields_of_a_run_can_be_changed(workdir):
     config = load_run_config(workdir, ["--config.mask.ratio=0.5", "--config.flow.size=96"])
     assert (config.mask.ratio, config.flow.size, config.clip.size) == (0.5, 96, 32)
     for override, words in {
-        "--config.mask.ration=0.5": r'ration=0\.5: .*config\.json has no such field\. Did you mean "ratio"',
+        "--config.mask.ration=0.5": 'has no field "ration"; did you mean "ratio"',
         "--config.mask.ratio=half": "half",
         "--bogus": "bogus",
     }.items():

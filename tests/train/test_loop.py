@@ -18,6 +18,7 @@ from mgmae_jax.train.state import TrainState
 from tests.train.tiny import random_batch, tiny_pretraining, tiny_state
 
 KEY = jax.random.key(0)
+SLOW = pytest.mark.slow
 
 
 class Batches:
@@ -72,7 +73,7 @@ def compiled() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("flow", "size"), [("none", 32), ("tvl1", 32), pytest.param("raft", 64, marks=pytest.mark.slow)]
+    ("flow", "size"), [("none", 32), pytest.param("tvl1", 32, marks=SLOW), pytest.param("raft", 64, marks=SLOW)]
 )
 def test_the_loop_compiles_once_transfers_nothing_unasked_and_donates(
     tmp_path: Path, compiled: list[str], flow: str, size: int

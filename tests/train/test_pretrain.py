@@ -26,6 +26,7 @@ def run_steps(accumulate: int, devices: int, steps: int = 2):
 whole_batch = functools.cache(functools.partial(run_steps, 1, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("accumulate", "devices"), [(2, 1), (4, 2)])
 def test_parts_and_devices_change_nothing(accumulate: int, devices: int):
     losses, params = run_steps(accumulate, devices)
