@@ -110,9 +110,9 @@ def _low_flow(
 ) -> Float[Array, "P h w xy=2"]:
     """Flow in cells; all frames, then all pairs, as one batch, or in parts that suit a CPU."""
 
-    def encode(images: Array) -> tuple[Array, Array]:
-        features = raft.apply({"params": params}, images, method="features")
-        return features, raft.apply({"params": params}, images, method="context")
+    encode, encode_context = (
+        functools.partial(raft.apply, {"params": params}, method=method) for method in ("features", "context")
+    )
 
     def refine(features1: Array, features2: Array, context: Array) -> Array:
         options = {"iters": iters, "for_cpu": for_cpu, "method": "refine"}
@@ -121,11 +121,11 @@ def _low_flow(
     if for_cpu:
         cells = images.shape[1] * images.shape[2] // CELL**2
         part = max(1, _CELLS_PER_PART // cells)
-        encode, refine = _in_parts(encode, part), _in_parts(refine, part)
+        encode, encode_context, refine = (_in_parts(f, part) for f in (encode, encode_context, refine))
     with jax.named_scope("encode"):
-        features, context = encode(images)
+        features, context = encode(images), encode_context(images[source])
     with jax.named_scope("refine"):
-        return refine(features[source], features[target], context[source])
+        return refine(features[source], features[target], context)
 
 
 def _in_parts(f: Callable, part: int) -> Callable:
