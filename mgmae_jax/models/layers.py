@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 
 from mgmae_jax.ops.attention import Implementation, attention
 
-LayerNorm = functools.partial(nn.LayerNorm, epsilon=1e-6)
+# Flax's default, E[x^2] - E[x]^2, loses digits where the mean is large.
+LayerNorm = functools.partial(nn.LayerNorm, epsilon=1e-6, use_fast_variance=False)
 Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform())
 
 

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgmae_jax.ops.attention import attention
+from mgmae_jax.ops.attention import attend_by_products, attention
 
 
 def test_attention_is_the_softmax_of_scaled_products():
@@ -14,7 +14,25 @@ def test_attention_is_the_softmax_of_scaled_products():
 
 def test_half_precision_stays_half_and_close():
     arrays = jax.random.normal(jax.random.key(0), (3, 1, 6, 2, 8))
-    with jax.numpy_dtype_promotion("standard"):  # JAX's own implementation promotes inside.
-        half = attention(*arrays.astype(jnp.bfloat16))
+    half = attention(*arrays.astype(jnp.bfloat16))
     assert half.dtype == jnp.bfloat16
     np.testing.assert_allclose(half.astype(jnp.float32), attention(*arrays), atol=0.05)
+
+
+def test_the_product_form_has_jax_s_values_and_gradients():
+    arrays = jax.random.normal(jax.random.key(1), (3, 2, 7, 3, 8)) * 3
+
+    def loss(attend, arrays):
+        return jnp.square(attend(*arrays)).sum()
+
+    for ours, reference in zip(
+        jax.value_and_grad(lambda a: loss(attend_by_products, a))(arrays),
+        jax.value_and_grad(lambda a: loss(jax.nn.dot_product_attention, a))(arrays),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, reference, rtol=1e-4, atol=1e-5)
+
+
+def test_large_logits_do_not_overflow():
+    arrays = jax.random.normal(jax.random.key(2), (3, 1, 4, 1, 8)) * 100
+    assert np.isfinite(attend_by_products(*arrays)).all()
