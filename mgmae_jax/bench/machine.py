@@ -8,7 +8,7 @@ import jax
 import jaxlib
 
 import mgmae_jax
-from mgmae_jax.runtime.run_info import _git_revision
+from mgmae_jax.runtime.run_info import git_revision
 
 
 def describe_machine() -> dict[str, str | int | None]:
@@ -28,7 +28,7 @@ def describe_machine() -> dict[str, str | int | None]:
         "jax": jax.__version__,
         "jaxlib": jaxlib.__version__,
         "python": platform.python_version(),
-        "git_revision": _git_revision(),
+        "git_revision": git_revision(),
     }
 
 

@@ -12,7 +12,7 @@ from mgmae_jax.bench.measure import Measurement, measure
 from mgmae_jax.bench.moving_clips import moving_batch
 from mgmae_jax.flow.raft import init_params
 from mgmae_jax.masking.select import TokenSplit
-from mgmae_jax.runtime.mesh import make_mesh, put_batch, replicated
+from mgmae_jax.runtime.mesh import make_mesh, put_batch, put_replicated
 from mgmae_jax.runtime.rng import per_example, stream
 from mgmae_jax.train.from_config import build_mask_step
 from mgmae_jax.train.mask_step import MaskStep
@@ -80,7 +80,7 @@ def place_inputs(masks: MaskStep, config: ConfigDict) -> tuple[Any, dict[str, Ar
     mesh = make_mesh(config.mesh.fsdp)
     key = jax.random.key(config.seed)
     flow_params = jax.jit(init_params)(key) if masks.runs_raft else {}
-    flow_params, key = jax.device_put((flow_params, key), replicated(mesh))
+    flow_params, key = put_replicated((flow_params, key), mesh)
     return flow_params, put_batch(moving_batch(masks, config.train.batch_size, config.seed), mesh), key
 
 

@@ -34,8 +34,8 @@ def attend_by_products(
 ) -> Float[Array, "B N heads d"]:
     """The same, with the softmax's sum as one more column of the product with the values.
 
-    Sums over the last axis of the probabilities, which the usual softmax takes forward and backward, are slow on XLA's CPU
-    backend: without them a ViT-B step takes three fifths of the time.
+    Sums over the last axis of the probabilities, which the usual softmax takes forward and backward, are slow on XLA's
+    CPU backend: without them a ViT-B step takes three fifths of the time.
     """
     logits = jnp.einsum("bnhd,bmhd->bhnm", query * query.shape[-1] ** -0.5, key, preferred_element_type=jnp.float32)
     weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))).astype(value.dtype)

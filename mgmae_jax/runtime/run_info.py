@@ -37,7 +37,7 @@ def write_run_info(workdir: str | Path, config: ml_collections.ConfigDict, argv:
     run = {
         "command": shlex.join(argv),
         "versions": {"mgmae_jax": mgmae_jax.__version__} | {name: metadata.version(name) for name in _PACKAGES},
-        "git_revision": _git_revision(),
+        "git_revision": git_revision(),
         "platform": jax.default_backend(),
         "device_kind": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
@@ -105,7 +105,8 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return fields
 
 
-def _git_revision() -> str | None:
+def git_revision() -> str | None:
+    """The commit of the repository that the package runs from, with "-dirty" where changed; None where installed."""
     root = Path(mgmae_jax.__file__).parents[1]
     if not (root / ".git").exists():  # an installed package says nothing by the repository around it
         return None

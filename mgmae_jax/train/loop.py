@@ -81,9 +81,9 @@ def train(
     step_fn = jax.jit(run.step, donate_argnums=0, out_shardings=(shardings, everywhere))
     start = int(jax.device_get(state.step))
     report = _Report(run, writer, progress)
-    for hook in run.hooks:
-        hook(start, state)
-    with run.batches(start) as batches:
+    with run.batches(start) as batches:  # opened first: workers decode while the hooks and the step are compiled
+        for hook in run.hooks:
+            hook(start, state)
         for done in range(start + 1, run.total_steps + 1):
             with report.waiting():
                 local = next(batches)
