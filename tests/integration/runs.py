@@ -55,9 +55,11 @@ class Launcher:
             "JAX_COMPILATION_CACHE_DIR": str(self._caches / "xla"),
         }
 
-    def start(self, arguments: Sequence[str], devices: int = 1, **options: object) -> subprocess.Popen:
+    def start(
+        self, arguments: Sequence[str], devices: int = 1, prefix: Sequence[str] = (), **options: object
+    ) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-m", "mgmae_jax.cli", *arguments],
+            [*prefix, sys.executable, "-m", "mgmae_jax.cli", *arguments],
             env=self.environment(devices),
             stderr=subprocess.PIPE,
             text=True,

@@ -1,7 +1,6 @@
 """Bad videos, full disks and diverging losses, in whole runs."""
 
 import json
-import resource
 from pathlib import Path
 
 import av
@@ -81,11 +80,10 @@ def test_too_many_bad_videos_stop_the_run_with_their_names(launcher: Launcher, m
 def test_a_full_disk_is_told_with_the_folder_and_the_run_goes_on_once_there_is_room(
     launcher: Launcher, twelve_videos: Path, tmp_path: Path
 ):
-    def no_large_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2**21, resource.RLIM_INFINITY))
-
+    # In a shell: a function between fork and exec would run in a copy of this process, whose JAX has threads.
+    no_large_files = ["bash", "-c", 'ulimit -S -f 2048; exec "$@"', "bash"]
     arguments = command(tmp_path, data__path=twelve_videos)
-    errors = launcher.run(arguments, status=1, preexec_fn=no_large_files)
+    errors = launcher.run(arguments, status=1, prefix=no_large_files)
     assert "Traceback" not in errors
     assert f"mgmae pretrain: {tmp_path / 'checkpoints'}: the checkpoint of step 3 could not be saved" in errors
     launcher.run(arguments)
