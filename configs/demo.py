@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     config.optim.lr = 4e-3
     config.optim.warmup_epochs = 2.0
     config.train.batch_size = 16
-    config.train.epochs = 10.0
+    config.train.epochs = 7.0
     config.train.log_every = 5
     config.checkpoint.every = 100
     config.preview.every = 100
