@@ -33,7 +33,7 @@ class FlowOptions:
     iters: int = 6
     size: int | None = None
     dtype: str = "float32"
-    tvl1_fast: bool = False
+    tvl1_fast: bool = True
 
     def __post_init__(self) -> None:
         if self.source not in ("raft", "tvl1", "none"):
