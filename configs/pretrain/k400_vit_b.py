@@ -9,16 +9,10 @@ pre-training loss is 0.6462 (tube masking: 0.5875).
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs.pretrain import ssv2_vit_b
 
 
 def get_config() -> ConfigDict:
-    config = common.get_config()
+    config = ssv2_vit_b.get_config()
     config.clip.stride = 4
-    config.data.views = 4
-    config.data.workers = 16
-    config.model.dtype = "bfloat16"
-    config.flow.dtype = "bfloat16"
-    config.train.batch_size = 384
-    config.checkpoint.keep_period = 20_000
     return config

@@ -150,21 +150,29 @@ def flow_spec(masks: MaskStep) -> FlowSpec | None:
 
 
 def open_batches(
-    config: ConfigDict, masks: MaskStep, videos: VideoList, first: int, bad_videos: BadVideos
+    config: ConfigDict,
+    masks: MaskStep,
+    videos: VideoList,
+    first: int,
+    on_bad: Callable[[str, str], None],
+    **changes: int,
 ) -> PretrainBatches:
-    """This process's batches from step `first` on."""
+    """This process's batches from step `first` on; `changes` go to `pretrain_batches` before what the config says."""
+    options = {
+        "batch_size": config.train.batch_size,
+        "views": config.data.views,
+        "workers": config.data.workers,
+        "process_index": jax.process_index(),
+        "process_count": jax.process_count(),
+    }
     return pretrain_batches(
         videos,
         ClipSpec(config.clip.frames, config.clip.stride, config.clip.size),
-        batch_size=config.train.batch_size,
-        views=config.data.views,
         seed=config.seed,
-        workers=config.data.workers,
         start_step=first,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
         flow=flow_spec(masks),
-        on_bad=bad_videos,
+        on_bad=on_bad,
+        **options | changes,
     )
 
 
@@ -188,10 +196,9 @@ def preview_hook(
         if done not in (0, total) and not (config.preview.every and done % config.preview.every == 0):
             return
         if not example:
-            clip = ClipSpec(config.clip.frames, config.clip.stride, config.clip.size)
-            one = {"batch_size": 1, "views": 1, "process_index": 0, "process_count": 1, "workers": 0, "start_step": 0}
-            ignore = {"seed": config.seed, "flow": flow_spec(pretraining.masks), "on_bad": lambda path, reason: None}
-            with pretrain_batches(videos, clip, **one, **ignore) as batches:
+            one = {"batch_size": 1, "views": 1, "workers": 0, "process_index": 0, "process_count": 1}
+            # A bad video is told of when the run itself comes to it.
+            with open_batches(config, pretraining.masks, videos, 0, lambda path, reason: None, **one) as batches:
                 example.update({name: array[0] for name, array in next(batches).items()})
         mesh = state.step.sharding.mesh
         inputs = put_replicated((flow_params, example["clip"], example.get("flow"), key), mesh)
