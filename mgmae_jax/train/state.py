@@ -18,7 +18,8 @@ class TrainState:
     """Parameters, optimiser state and counters.
 
     `step` counts all steps, also those that were skipped, so that it is the position in the data. `bad_steps` counts
-    the skipped ones, `bad_in_row` those since the last good one.
+    the skipped ones, `bad_in_row` those since the last good one. `ema` is an exponential moving average of the
+    parameters, or None where the run keeps none.
     """
 
     step: Int[Array, ""]
@@ -26,12 +27,15 @@ class TrainState:
     opt_state: Any
     bad_steps: Int[Array, ""]
     bad_in_row: Int[Array, ""]
+    ema: Any = None
 
 
-def create(params: Any, optimiser: optax.GradientTransformation) -> TrainState:
-    """The state before the first step."""
+def create(params: Any, optimiser: optax.GradientTransformation, *, ema: bool = False) -> TrainState:
+    """The state before the first step; with `ema`, one that averages its parameters."""
     zero = jnp.zeros((), jnp.int32)
-    return TrainState(zero, params, optimiser.init(params), zero, zero)
+    # A copy, since the state's arrays are donated one by one.
+    average = jax.tree.map(jnp.copy, params) if ema else None
+    return TrainState(zero, params, optimiser.init(params), zero, zero, average)
 
 
 def abstract_state(make: Callable[[], TrainState], mesh: Mesh) -> TrainState:
@@ -55,6 +59,7 @@ def apply_update(
     loss: Float[Array, ""],
     grads: Any,
     rate: Float[Array, ""],
+    ema_decay: float = 0.0,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimiser step, or none where the loss or the gradient is not finite.
 
@@ -64,6 +69,8 @@ def apply_update(
       loss: of the step.
       grads: of the loss, like `state.params`.
       rate: the learning rate.
+      ema_decay: share of the old average that stays in `state.ema`, where there is one. Early on it is
+        (1 + step) / (10 + step) where that is less, so that the average forgets the initial values.
 
     Returns:
       The state after the step, and its metrics: loss, grad_norm, lr, bad_steps, bad_in_row.
@@ -73,15 +80,23 @@ def apply_update(
     direction, opt_state = optimiser.update(grads, state.opt_state, state.params)
     params = jax.tree.map(lambda parameter, change: parameter - rate * change, state.params, direction)
     bad = 1 - good.astype(jnp.int32)
+    params = _where(good, params, state.params)
     state = TrainState(
         step=state.step + 1,
-        params=_where(good, params, state.params),
+        params=params,
         opt_state=_where(good, opt_state, state.opt_state),
         bad_steps=state.bad_steps + bad,
         bad_in_row=(state.bad_in_row + bad) * bad,
+        ema=None if state.ema is None else _average(state.ema, params, state.step, ema_decay),
     )
     metrics = {"loss": loss, "grad_norm": norm, "lr": rate}
     return state, metrics | {"bad_steps": state.bad_steps, "bad_in_row": state.bad_in_row}
+
+
+def _average(average: Any, params: Any, step: Int[Array, ""], decay: float) -> Any:
+    step = step.astype(jnp.float32)
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, params)
 
 
 def _where(condition: Bool[Array, ""], new: Any, old: Any) -> Any:

@@ -9,6 +9,7 @@ from mgmae_jax.train.state import TrainState, abstract_state, apply_update, crea
 
 OPTIMISER = adamw_direction(b1=0.9, b2=0.95, weight_decay=0.05)
 GRADS = {"kernel": jnp.full((2, 3), 0.1), "bias": jnp.full(3, -0.2)}
+GRADS_OF_BIAS = {"bias": GRADS["bias"]}
 
 
 @jax.jit
@@ -69,3 +70,19 @@ def test_the_state_is_made_in_its_shardings_parameters_and_optimiser_alike():
     for tree in (state.params, adam.mu, adam.nu):
         assert tree["kernel"].addressable_shards[0].data.shape == (256, 128)
         assert tree["bias"].addressable_shards[0].data.shape == (512,)
+
+
+def test_the_average_follows_the_parameters_and_forgets_where_they_began():
+    state = create({"bias": jnp.zeros(3)}, OPTIMISER, ema=True)
+    step = jax.jit(lambda state: apply_update(state, OPTIMISER, jnp.float32(1), GRADS_OF_BIAS, jnp.float32(0.1), 0.5))
+    wanted = np.zeros(3)
+    for number in range(5):
+        state, _ = step(state)
+        decay = min(0.5, (1 + number) / (10 + number))
+        wanted = decay * wanted + (1 - decay) * np.asarray(state.params["bias"])
+    np.testing.assert_allclose(state.ema["bias"], wanted, rtol=1e-5)
+
+
+def test_a_run_without_an_average_keeps_none(state):
+    assert state.ema is None
+    assert update(state, jnp.float32(2), GRADS)[0].ema is None
