@@ -27,7 +27,10 @@ MAY_IMPORT = {
     "cli": set(),  # it finds commands by name
 }
 # What worker processes import must load quickly and use no device.
-WITHOUT_JAX = ("data", "datasets", "flow.tvl1", "ops.pairs")
+WITHOUT_JAX = (
+    "data", "datasets", "flow.tvl1", "flow.synthetic", "flow.synthetic_banks", "flow.synthetic_batches",
+    "flow.synthetic_camera", "flow.synthetic_scene", "ops.pairs",
+)  # fmt: skip
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
 
 
