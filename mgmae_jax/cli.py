@@ -11,8 +11,9 @@ from mgmae_jax.errors import MgmaeError
 
 COMMANDS = {
     "pretrain": "pre-train a masked autoencoder on videos",
-    "visualize": "draw the motion guided masks of a video",
-    "bench": "measure masking, pre-training speed and memory",
+    "train-flow": "train the flow network on procedural motion",
+    "visualize": "draw the motion guided masks of a video, or pairs of synthetic motion",
+    "bench": "measure masking, pre-training and flow: speed, memory, error",
 }
 
 
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags.FLAGS.mark_as_parsed()  # Grain reads absl flags in its worker processes.
     try:
         # Imported here, so that help and mistakes are answered without waiting for JAX.
-        return importlib.import_module(f"mgmae_jax.commands.{argv[0]}").main(argv[1:]) or 0
+        return importlib.import_module(f"mgmae_jax.commands.{argv[0].replace('-', '_')}").main(argv[1:]) or 0
     except MgmaeError as error:
         print(f"\nmgmae {argv[0]}: {error}", file=sys.stderr)
         return 1

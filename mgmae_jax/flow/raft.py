@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
@@ -48,8 +49,9 @@ class RaftSmall(nn.Module):
         *,
         iters: int,
         for_cpu: bool = False,
-    ) -> Float[Array, "P h w xy=2"]:
-        """Flow from map 1 to map 2 in cells, after `iters` updates from zero.
+        every: bool = False,
+    ) -> Float[Array, "*I P h w xy=2"]:
+        """Flow from map 1 to map 2 in cells, after `iters` updates from zero; with `every` after each, [iters, ...].
 
         The updates are a `lax.scan`; with `for_cpu` they are unrolled and look the correlation up by gather, because
         XLA's CPU backend runs convolutions inside a loop, and small batched products, on slow paths.
@@ -63,18 +65,23 @@ class RaftSmall(nn.Module):
 
         def update(self: "RaftSmall", carry: tuple, _: None) -> tuple[tuple, None]:
             hidden, flow = carry
+            flow = jax.lax.stop_gradient(flow)  # each update learns its own step alone
             window = look_up(pyramid, start + flow)
             hidden = self.gru(hidden, context_part, self.motion_encoder(window, flow))
-            return (hidden, flow + self.flow_head(hidden)), None
+            flow = flow + self.flow_head(hidden)
+            return (hidden, flow), flow if every else None
 
         carry = (hidden, jnp.zeros((pairs, height, width, 2), jnp.float32))
         if for_cpu:
+            flows = []
             for _ in range(iters):
-                carry, _ = update(self, carry, None)
+                carry, flow = update(self, carry, None)
+                flows.append(flow)
+            flows = jnp.stack(flows) if every else None
         else:
             scan = nn.scan(update, variable_broadcast="params", split_rngs={"params": False}, length=iters)
-            carry, _ = scan(self, carry, None)
-        return carry[1]
+            carry, flows = scan(self, carry, None)
+        return flows if every else carry[1]
 
     def __call__(
         self, image1: Float[Array, "P H W 3"], image2: Float[Array, "P H W 3"], iters: int = 12

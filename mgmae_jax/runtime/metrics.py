@@ -29,7 +29,7 @@ class MetricWriter:
     """
 
     def __init__(self, workdir: str | Path, primary: bool) -> None:
-        self._path = Path(workdir) / FILE
+        self.path = Path(workdir) / FILE
         self._primary = primary
         self._purge_step: int | None = None
         self._lines: Any = None
@@ -46,8 +46,8 @@ class MetricWriter:
         if not self._primary:
             return
         self._purge_step = step
-        if self._path.exists():
-            kept = [line for line in _read(self._path) if line["step"] < step]
+        if self.path.exists():
+            kept = [line for line in _read(self.path) if line["step"] < step]
             self._try(self._replace, "".join(_json_line(line) for line in kept))
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -67,31 +67,31 @@ class MetricWriter:
 
     def _append(self, step: int, numbers: dict[str, float]) -> None:
         if self._lines is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            if self._path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists():
                 self._trim_torn_line()
-            self._lines = self._path.open("a", encoding="utf-8")
-            self._board = SummaryWriter(str(self._path.parent / TENSORBOARD), purge_step=self._purge_step)
+            self._lines = self.path.open("a", encoding="utf-8")
+            self._board = SummaryWriter(str(self.path.parent / TENSORBOARD), purge_step=self._purge_step)
         self._lines.write(_json_line({"step": step, **numbers}))
         self._lines.flush()
         for name, value in numbers.items():
             self._board.add_scalar(name, value, step)
 
     def _trim_torn_line(self) -> None:
-        with self._path.open("rb+") as file:
+        with self.path.open("rb+") as file:
             file.truncate(file.read().rfind(b"\n") + 1)
 
     def _replace(self, text: str) -> None:
-        temporary = self._path.with_suffix(".tmp")
+        temporary = self.path.with_suffix(".tmp")
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self._path)
+        os.replace(temporary, self.path)
 
     def _try(self, call: Any, *args: Any) -> None:
         try:
             call(*args)
         except OSError as error:
             reason = f"cannot write metrics ({error.strerror or error}): free room or give another --workdir"
-            raise FileError(self._path, reason) from error
+            raise FileError(self.path, reason) from error
 
     def close(self) -> None:
         """Closes the files."""

@@ -25,6 +25,7 @@ class Progress:
       stream: where to write.
       interval: seconds between lines where the stream is no terminal.
       clock: gives seconds.
+      unit: what the speed counts.
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class Progress:
         stream: TextIO | None = None,
         interval: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
+        unit: str = "clips",
     ) -> None:
         self._total = total_steps
         self._stream = sys.stderr if stream is None else stream
         self._rewrites = self._stream.isatty()
         self._interval = interval
         self._clock = clock
+        self._unit = unit
         self._printed_at = -float("inf")
         # The first entry is of the end of the first update: start-up and compilation are before it.
         self._marks: deque[tuple[float, int]] = deque(maxlen=_WINDOW + 1)
@@ -64,7 +67,7 @@ class Progress:
             return
         self._printed_at = now
         rate = "" if self._rewrites else f"  lr {lr:.2e}"
-        speed = f"{clips_per_s:.1f} clips/s  ETA {self._eta(step)}"
+        speed = f"{clips_per_s:.1f} {self._unit}/s  ETA {self._eta(step)}"
         self._show(step, f"{step / self._total:4.0%}  step {step}/{self._total}  loss {loss:.4f}{rate}  {speed}")
 
     def _show(self, step: int, line: str) -> None:

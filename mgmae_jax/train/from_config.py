@@ -61,7 +61,7 @@ def build_mask_step(config: ConfigDict) -> MaskStep:
     grid = TokenGrid(clip.frames, clip.size, clip.size, model.tubelet, model.patch)
     options = MaskOptions(**config.mask)
     visible_per_tubelet(options.ratio, grid)
-    _dtype("flow.dtype", flow.dtype)
+    parse_dtype("flow.dtype", flow.dtype)
     return MaskStep(grid, options, FlowOptions(flow.source, flow.iters, flow.size, flow.dtype, flow.tvl1_fast))
 
 
@@ -79,7 +79,7 @@ def build_pretraining(config: ConfigDict, videos: int) -> Pretraining:
         variant=find_variant(config.model.name),
         grid=masks.grid,
         decoder_depth=config.model.decoder_depth,
-        dtype=_dtype("model.dtype", config.model.dtype),
+        dtype=parse_dtype("model.dtype", config.model.dtype),
         implementation=config.model.attention,
         remat=config.model.remat,
     )
@@ -123,7 +123,12 @@ def epochs_to_steps(epochs: float, videos: int, batch_size: int) -> int:
     return max(1, int(epochs * videos / batch_size))
 
 
-def _dtype(field: str, name: str) -> jnp.dtype:
+def parse_dtype(field: str, name: str) -> jnp.dtype:
+    """The dtype called float32 or bfloat16.
+
+    Raises:
+      ConfigError: `name`, the value of config.FIELD, is another.
+    """
     allowed: Mapping[str, Any] = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
     if name not in allowed:
         raise ConfigError(field, name, "one of " + ", ".join(allowed))

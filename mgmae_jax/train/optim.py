@@ -1,4 +1,4 @@
-"""AdamW as the recipes have it: cosine schedule per step with linear warm-up, weight decay on matrices alone."""
+"""Optimisers and schedule: AdamW as the recipes have it, Muon for the flow network, a cosine with linear warm-up."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from jaxtyping import Array, Float, Int
 
 from mgmae_jax.errors import ConfigError
@@ -54,3 +55,27 @@ def adamw_direction(*, b1: float, b2: float, weight_decay: float) -> optax.Gradi
         optax.scale_by_adam(b1=b1, b2=b2, eps=1e-8),
         optax.add_decayed_weights(weight_decay, mask=decayed),
     )
+
+
+def muon_direction(*, b1: float, b2: float, weight_decay: float) -> optax.GradientTransformation:
+    """Muon's step before it is multiplied by the (negative) learning rate (Jordan et al., 2024).
+
+    The momentum of each kernel, as a matrix from all its inputs to its outputs, is made orthogonal, and scaled to the
+    size that Adam's steps have (0.2 root mean square). Biases and norms get Adam's step, with betas b1 and b2.
+    """
+
+    def matrices(params: Any) -> Any:
+        numbers = optax.contrib.MuonDimensionNumbers
+        return jax.tree.map(
+            lambda leaf: numbers(tuple(range(leaf.ndim - 1)), (leaf.ndim - 1,)) if leaf.ndim > 1 else None, params
+        )
+
+    descent = optax.contrib.muon(
+        1.0,
+        adam_b1=b1,
+        adam_b2=b2,
+        weight_decay=weight_decay,
+        consistent_rms=0.2,
+        muon_weight_dimension_numbers=matrices,
+    )
+    return optax.chain(descent, optax.scale(-1.0))  # the caller subtracts

@@ -8,7 +8,7 @@ import pytest
 
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.interop.torch_videomae import pretrain_params_from_torch
-from mgmae_jax.train.optim import adamw_direction, cosine_schedule, decayed, scaled_rate
+from mgmae_jax.train.optim import adamw_direction, cosine_schedule, decayed, muon_direction, scaled_rate
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FACTS = json.loads((GOLDEN / "recipe_facts.json").read_text())
@@ -62,3 +62,23 @@ def test_the_first_step_is_one_in_the_direction_of_the_gradient_whatever_its_siz
     optimiser = adamw_direction(b1=0.9, b2=0.95, weight_decay=0.05)
     direction, _ = optimiser.update({"bias": jnp.array([1e-3, -50.0])}, optimiser.init(params), params)
     np.testing.assert_allclose(direction["bias"], [1, -1], rtol=1e-4)
+
+
+def test_muon_makes_steps_of_one_size_for_every_kernel_and_adams_for_biases():
+    rng = np.random.default_rng(0)
+    params = {
+        "conv": jnp.asarray(rng.normal(size=(3, 3, 8, 16)), jnp.float32),
+        "dense": jnp.asarray(rng.normal(size=(24, 6)), jnp.float32),
+        "bias": jnp.zeros(5),
+    }
+    grads = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32) * 1e-3, params)
+    optimiser = muon_direction(b1=0.9, b2=0.999, weight_decay=0.0)
+    direction, _ = jax.jit(optimiser.update)(grads, optimiser.init(params), params)
+    for name in ("conv", "dense"):
+        matrix = np.asarray(direction[name]).reshape(-1, direction[name].shape[-1])
+        assert np.sqrt(np.square(matrix).mean()) == pytest.approx(0.2, rel=0.3)
+        values = np.linalg.svd(matrix, compute_uv=False)
+        assert values.max() / values.min() < 2  # orthogonal, as far as five Newton-Schulz steps go
+    np.testing.assert_allclose(np.abs(direction["bias"]), 1, rtol=1e-3)
+    for name, grad in grads.items():
+        assert (np.asarray(grad) * np.asarray(direction[name])).sum() > 0  # it is what the caller subtracts

@@ -1,0 +1,53 @@
+"""RAFT-small on procedural motion, on a GPU: 100,000 steps from small to large frames, as RAFT was trained.
+
+    mgmae train-flow --config configs/flow/raft_small.py --workdir runs/flow
+
+The pairs are drawn on the device from scenes of a few hundred numbers, so that no data is read and none is moved. Each
+tuple of config.train has an entry for each stage of the curriculum. The effective learning rate is optim.lr, whatever
+the batch.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0
+    config.init = ""  # a weights file to start from; empty: from random parameters
+
+    config.train = ConfigDict()
+    config.train.steps = (40_000, 40_000, 20_000)
+    config.train.size = (128, 192, 256)  # pixels
+    config.train.batch_size = (16, 12, 8)  # pairs in a step over all devices
+    config.train.iters = (6, 8, 12)  # RAFT's updates in the loss
+    config.train.dtype = "float32"  # or bfloat16: RAFT's convolutions; correlation, flow and loss are float32
+    config.train.ema = 0.999
+    config.train.log_every = 100  # steps
+    config.train.max_bad_steps = 10
+
+    config.optim = ConfigDict()
+    config.optim.lr = 1.5e-3  # of Muon, at the peak of the cycle
+    config.optim.min_lr = 1.5e-5
+    config.optim.warmup = 0.05  # part of the run
+    config.optim.weight_decay = 1e-4
+    config.optim.b1 = 0.9  # of Adam, which moves the biases
+    config.optim.b2 = 0.999
+    config.optim.clip = 1.0  # norm of the gradient
+
+    config.data = ConfigDict()
+    config.data.draw = "device"  # or host: in threads, by OpenCV
+    config.data.threads = 2
+
+    config.validate = ConfigDict()  # on pairs of another seed; the best weights are chosen by them
+    config.validate.every = 2000  # steps
+    config.validate.pairs = 128
+    config.validate.size = 224
+    config.validate.iters = 6
+    config.validate.folder = ""  # of real pairs, to be looked at as well; see `mgmae bench flow`
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 2000  # steps
+    config.checkpoint.keep = 2
+
+    config.compile_cache = ""
+    return config
