@@ -46,11 +46,15 @@ def table(numbers: Sequence[Mapping[str, Any]]) -> str:
         "", "ms/call", "ms/clip", "quartiles", "min - max", "clips/s", "x tube", "GFLOP/clip", "GFLOP/s",
         "GiB planned", "GiB peak", "compile s",
     )  # fmt: skip
-    lines = [head, *map(_cells, numbers)]
+    return markdown_table([head, *map(_cells, numbers)])
+
+
+def markdown_table(lines: Sequence[Sequence[str]]) -> str:
+    """Cells, the head in the first line and names in the first column, as Markdown whose columns are aligned."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, tuple("-" * width for width in widths))
+    ruled = [lines[0], ["-" * width for width in widths], *lines[1:]]
     return "\n".join(
-        "| " + " | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) + " |" for line in lines
+        "| " + " | ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) + " |" for line in ruled
     )
 
 
@@ -82,17 +86,24 @@ def _three_digits(value: float) -> str:
 
 def heading(machine: Mapping[str, Any], config: ConfigDict, repeats: int) -> str:
     """What the table was measured with, in two lines."""
-    commit, _, dirty = (machine["git_revision"] or "").partition("-")
-    revision = f" ({commit[:12]}{dirty and ', changed'})" if commit else ""
     clip, model, flow, mask = config.clip, config.model, config.flow, config.mask
     by = flow.source
     if flow.source == "raft":
         by = f"RAFT-small {flow.dtype}, {flow.iters} updates on {flow.size or clip.size} pixels"
     return "\n".join(
         [
-            f"{machine['devices']} {machine['device_kind']}; {machine['processor']}, {machine['cores']} cores; "
-            f"mgmae-jax {machine['mgmae_jax']}{revision}, jax {machine['jax']}, jaxlib {machine['jaxlib']}",
+            machine_line(machine),
             f"{model.name} {model.dtype}, {config.train.batch_size} clips of {clip.frames}x{clip.size}x{clip.size}, "
             f"mask ratio {mask.ratio}; flow by {by}; {repeats} calls after {WARM_UP}",
         ]
+    )
+
+
+def machine_line(machine: Mapping[str, Any]) -> str:
+    """What a measurement was made on and with, from `describe_machine`."""
+    commit, _, dirty = (machine["git_revision"] or "").partition("-")
+    revision = f" ({commit[:12]}{dirty and ', changed'})" if commit else ""
+    return (
+        f"{machine['devices']} {machine['device_kind']}; {machine['processor']}, {machine['cores']} cores; "
+        f"mgmae-jax {machine['mgmae_jax']}{revision}, jax {machine['jax']}, jaxlib {machine['jaxlib']}"
     )

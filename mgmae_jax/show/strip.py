@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -12,6 +14,7 @@ from mgmae_jax.show.panels import (
     INK,
     PAPER,
     MaskedClip,
+    Row,
     cell_size,
     clip_rows,
     draw_cell,
@@ -34,12 +37,29 @@ def motion_strip(clip: MaskedClip, *, max_columns: int = 8, cell: int = 112) -> 
     Returns:
       uint8 `[rows, columns, 3]` RGB.
     """
-    rows = clip_rows(clip)
-    base = None if clip.flow is None else clip.base
     columns = pick_columns(len(clip.frames), clip.base, max_columns)
-    size = cell_size(clip.frames, cell)
+    base = None if clip.flow is None else clip.base
+    return row_strip(clip_rows(clip), columns, base, caption=clip.caption, cell=cell)
+
+
+def row_strip(
+    rows: Mapping[str, Row], columns: Sequence[int], base: int | None, *, caption: str, cell: int
+) -> np.ndarray:
+    """Draws rows of pictures over time.
+
+    Args:
+      rows: by key, as from `clip_rows`; "flow" gets a colour wheel, "map" a mark on the base frame.
+      columns: the frames to show.
+      base: the base frame, or None to mark none.
+      caption: what the reader should know.
+      cell: width of a column in pixels.
+
+    Returns:
+      uint8 `[rows, columns, 3]` RGB.
+    """
+    size = cell_size(next(iter(rows.values())).images, cell)
     width = 2 * _MARGIN + _LABELS + len(columns) * (cell + _GUTTER)
-    caption_lines = wrap(clip.caption, font(13), width - 2 * _MARGIN)
+    caption_lines = wrap(caption, font(13), width - 2 * _MARGIN)
     top = _MARGIN + _HEADS
     bottom = top + len(rows) * (size[1] + _GUTTER)
     height = bottom + (8 + 19 * len(caption_lines) if caption_lines else 0) + _MARGIN

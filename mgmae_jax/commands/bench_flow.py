@@ -1,0 +1,100 @@
+"""`mgmae bench flow`: end-point error, outliers and time of optical flow on pairs whose true flow is known."""
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mgmae_jax.bench.flow import score_pair
+from mgmae_jax.bench.flow_methods import CLASSICAL, Method, classical_method, raft_method
+from mgmae_jax.bench.machine import describe_machine
+from mgmae_jax.bench.report import machine_line, markdown_table
+from mgmae_jax.commands.flow_params import load_flow_params
+from mgmae_jax.data.flow_files import find_pairs
+from mgmae_jax.errors import FileError
+from mgmae_jax.flow.metrics import THRESHOLDS
+from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+
+EXAMPLE = f"""example:
+  mgmae bench flow PAIRS
+  mgmae bench flow PAIRS --methods bundled raft-small.pth tvl1 dis --json flow.json
+
+PAIRS is a folder: each pair in a folder of its own (two images and a .flo file), or the layouts of FlyingChairs, Sintel
+or KITTI. A method is a file of RAFT-small's weights, `bundled` (those of the package), or one of
+{", ".join(CLASSICAL)}."""
+_COLUMNS = (("epe", "EPE px"), *((f"over_{pixels}px", f"> {pixels} px") for pixels in THRESHOLDS), ("ms", "ms"))
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command; `argv` is without "mgmae bench flow"."""
+    parser = argparse.ArgumentParser(
+        "mgmae bench flow", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("pairs", metavar="PAIRS", help="a folder of frame pairs with true flow")
+    parser.add_argument("--methods", nargs="+", default=["bundled"], metavar="METHOD", help="default: bundled")
+    parser.add_argument("--iters", type=int, default=12, help="RAFT's updates (default 12)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed calls a pair (default 5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    args = parser.parse_args(argv)
+    if args.iters < 1 or args.repeats < 1:
+        parser.error(f"--iters {args.iters}, --repeats {args.repeats}: give 1 or more")
+    methods = {name: find_method(name, args.iters) for name in args.methods}
+    pairs = find_pairs(args.pairs)
+    enable_compilation_cache()
+    machine = describe_machine()
+    rows = []
+    for pair in pairs:
+        content = pair.read()
+        size = "x".join(map(str, content["flow"].shape[1::-1]))
+        for name, method in methods.items():
+            rows.append({"pair": pair.name, "size": size, "method": name} | score_pair(method, content, args.repeats))
+    for name in methods:
+        own = [row for row in rows if row["method"] == name]
+        mean = {key: float(np.mean([row[key] for row in own])) for key, _ in _COLUMNS}
+        rows.append({"pair": "mean", "size": "", "method": name} | mean)
+    print(f"{machine_line(machine)}\nRAFT: {args.iters} updates; median of {args.repeats} calls\n\n{table(rows)}")
+    if args.json:
+        write_json(args.json, {"bench": "flow", "machine": machine, "iters": args.iters, "rows": rows})
+
+
+def find_method(name: str, iters: int) -> Method:
+    """The flow method that a word of the command line means.
+
+    Raises:
+      WeightsError: it is a file that holds no weights of RAFT-small.
+      MgmaeError: it is nothing known.
+    """
+    if name == "bundled" or "." in name or "/" in name:
+        return raft_method(load_flow_params(name), iters)
+    return classical_method(name)
+
+
+def short_name(method: str) -> str:
+    """A method's name for tables and file names: of a file its stem."""
+    return re.sub(r"\W+", "-", Path(method).stem)
+
+
+def table(rows: Sequence[dict]) -> str:
+    """The rows as a Markdown table."""
+    lines = [("pair", "size", "method", *(head for _, head in _COLUMNS))]
+    for row in rows:
+        shares = [f"{row[f'over_{pixels}px']:.1%}" for pixels in THRESHOLDS]
+        lines.append(
+            (row["pair"], row["size"], short_name(row["method"]), f"{row['epe']:.3f}", *shares, f"{row['ms']:.4g}")
+        )
+    return markdown_table(lines)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes numbers for machines.
+
+    Raises:
+      FileError: the file cannot be written.
+    """
+    try:
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise FileError(path, f"cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,52 @@
+"""Two flows of one clip and the masks that they lead to, side by side; no pixel of the clip itself is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mgmae_jax.show.flow_color import flow_to_rgb
+from mgmae_jax.show.panels import Row, flow_scale
+from mgmae_jax.show.strip import pick_columns, row_strip
+
+BOTH, FIRST, SECOND, NEITHER = (34, 34, 34), (214, 69, 35), (38, 110, 190), (238, 238, 234)
+_CELL = 72
+
+
+def agreement_strip(
+    flows: Mapping[str, np.ndarray],
+    tokens: Mapping[str, np.ndarray],
+    *,
+    base: int,
+    patch: int,
+    tubelet: int,
+    caption: str,
+) -> np.ndarray:
+    """Draws two flows, and which tokens are visible by both, by the first alone, by the second alone.
+
+    Args:
+      flows: two, by name: float32 `[T - 1, H, W, 2]`, of the frames other than the base frame, in order.
+      tokens: of the same names: bool `[t, h, w]`, whether each token is visible.
+      base: index of the base frame.
+      patch: side of a token's cube in pixels.
+      tubelet: its length in frames.
+      caption: begins the caption, which goes on with the colours.
+
+    Returns:
+      uint8 `[rows, columns, 3]` RGB.
+    """
+    scale = flow_scale(np.concatenate([flow.reshape(-1, 2) for flow in flows.values()]))
+    rows = {}
+    for name, flow in flows.items():
+        length = np.linalg.norm(flow, axis=-1, keepdims=True)
+        pictures = flow_to_rgb(flow * (scale / np.maximum(length, scale)), scale)
+        key = "flow" if not rows else name  # the first gets the colour wheel
+        rows[key] = Row(name, f"flow, rim {scale:.1f} px", np.insert(pictures, base, 255, axis=0))
+    first, second = tokens.values()
+    colours = np.array([NEITHER, SECOND, FIRST, BOTH], np.uint8)[2 * first.astype(int) + second]
+    frames = colours.repeat(tubelet, axis=0).repeat(patch, axis=1).repeat(patch, axis=2)
+    rows["tokens"] = Row("visible tokens", "both, one, other", frames)
+    names = list(flows)
+    caption += f" Tokens: black by both, red by {names[0]} alone, blue by {names[1]} alone."
+    return row_strip(rows, pick_columns(len(frames), base, 8), base, caption=caption, cell=_CELL)
