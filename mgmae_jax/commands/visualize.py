@@ -1,4 +1,4 @@
-"""`mgmae visualize`: draw how a video's motion becomes its mask (the paper's Figure 5)."""
+"""`mgmae visualize`: draw how motion becomes a mask (the paper's Figure 5), or what flow is learned from."""
 
 import argparse
 import sys
@@ -14,23 +14,28 @@ from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.datasets.motion_shapes import CLASSES
-from mgmae_jax.errors import FileError
+from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.flow.synthetic import draw_pair
+from mgmae_jax.flow.synthetic_banks import make_banks
+from mgmae_jax.flow.synthetic_scene import sample_scene
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.rng import stream
 from mgmae_jax.show.clip import motion_shapes_clip, video_clip
+from mgmae_jax.show.flow_pairs import ShownPair, pairs_picture
 from mgmae_jax.show.strip import motion_strip
 from mgmae_jax.show.video_out import motion_animation, write_animation, write_png
 from mgmae_jax.train.from_config import build_pretraining
 
 EXAMPLE = """examples:
-  mgmae visualize VIDEO.mp4 --config.flow.source=tvl1 --out masks.png
+  mgmae visualize VIDEO.mp4 --out masks.png
   mgmae visualize VIDEO.mp4 --weights raft-small.pth --config.clip.stride=2 --out masks.gif
   mgmae visualize VIDEO.mp4 --checkpoint runs/mine --out reconstruction.png
-  mgmae visualize --motion-shapes pushed_right --seed 5 --config.flow.source=tvl1 --config.clip.stride=2 \\
-      --out shapes.png
+  mgmae visualize --motion-shapes pushed_right --seed 5 --config.clip.stride=2 --out shapes.png
+  mgmae visualize --synthetic-flow 8 --out pairs.png
 
 Every field of the config is changed by --config.FIELD=VALUE, as for `mgmae pretrain`."""
 _DEFAULT_CONFIG = Path(mgmae_jax.__file__).parents[1] / "configs" / "common.py"
+_PAIR_SIDE, _MOST_PAIRS = 224, 64
 _FPS = 5  # slow enough to follow the cubes
 
 
@@ -45,6 +50,9 @@ def main(argv: Sequence[str]) -> None:
         "--motion-shapes", metavar="CLASS", choices=CLASSES,
         help="instead of a VIDEO, a procedural one: " + ", ".join(CLASSES),
     )  # fmt: skip
+    what.add_argument(
+        "--synthetic-flow", type=int, metavar="N", help="N of the pairs that `mgmae train-flow` learns from"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("masks.png"), metavar="FILE", help=".png, .gif or .mp4; default: masks.png"
     )
@@ -59,6 +67,8 @@ def main(argv: Sequence[str]) -> None:
     args, overrides = parser.parse_known_args(argv)
     if args.out.suffix.lower() not in (".png", ".gif", ".mp4"):
         raise FileError(args.out, "pictures are written as .png, .gif or .mp4; give --out one of these endings.")
+    if args.synthetic_flow is not None:
+        return draw_synthetic_pairs(args.synthetic_flow, args.seed, args.out)
     overrides += [f"--config.flow.weights={args.weights}"] if args.weights else []
     config = load_run_config(args.checkpoint, overrides) if args.checkpoint else file_config(args.config, overrides)
     pretraining = build_pretraining(config, videos=1)
@@ -76,6 +86,27 @@ def main(argv: Sequence[str]) -> None:
     else:
         write_animation(args.out, motion_animation(picture), _FPS)
     print(f"wrote {args.out}", file=sys.stderr)
+
+
+def draw_synthetic_pairs(count: int, seed: int, out: Path) -> None:
+    """Writes a picture of the first pairs of synthetic motion of a seed.
+
+    Raises:
+      MgmaeError: the count or the seed is out of range, or the picture is not to be a .png.
+    """
+    if not 1 <= count <= _MOST_PAIRS or seed < 0:
+        raise MgmaeError(f"--synthetic-flow {count} --seed {seed}: give 1 to {_MOST_PAIRS} pairs, a seed of 0 or more")
+    if out.suffix.lower() != ".png":
+        raise FileError(out, "synthetic pairs are drawn as .png")
+    banks = make_banks(seed)
+    pairs = [draw_pair(banks, sample_scene(seed, index, _PAIR_SIDE), _PAIR_SIDE) for index in range(count)]
+    caption = (
+        f"Synthetic pairs 0 to {count - 1} of seed {seed}, {_PAIR_SIDE}x{_PAIR_SIDE} pixels. Flow by the Middlebury "
+        "colours: right is red, down yellow, left cyan, up violet; white is still. Warped back, frame 2 looks like "
+        "frame 1 but for light, noise and blur; red is what frame 2 hides."
+    )
+    write_png(out, pairs_picture([ShownPair(*pair) for pair in pairs], caption))
+    print(f"wrote {out}", file=sys.stderr)
 
 
 def file_config(path: str | None, overrides: Sequence[str]) -> ConfigDict:

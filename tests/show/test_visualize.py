@@ -1,3 +1,4 @@
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -147,8 +148,25 @@ def test_what_is_no_video_is_an_error(tmp_path):
 
 
 def test_raft_without_weights_says_what_to_do(video):
-    with pytest.raises(ConfigError, match=r"flow\.weights.*flow\.source=tvl1"):
-        visualize.main([video, *SMALL, "--config.flow.source=raft"])
+    with pytest.raises(ConfigError, match=r"flow\.weights.*bundled, or a file of RAFT-small's weights"):
+        visualize.main([video, *SMALL, "--config.flow.source=raft", "--config.flow.weights="])
+
+
+def test_synthetic_pairs_are_drawn(tmp_path):
+    visualize.main(["--synthetic-flow=3", "--seed=1", f"--out={tmp_path}/pairs.png"])
+    picture = cv2.imread(str(tmp_path / "pairs.png"))
+    assert picture.shape[1] > picture.shape[0] > 300
+    assert picture[30:150].std() > 30
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--synthetic-flow=0"], ["--synthetic-flow=65"], ["--synthetic-flow=1", "--seed=-1"]]
+)
+def test_synthetic_pairs_out_of_range(tmp_path, arguments):
+    with pytest.raises(MgmaeError, match="give 1 to 64 pairs"):
+        visualize.main([*arguments, f"--out={tmp_path}/pairs.png"])
+    with pytest.raises(FileError, match=r"pairs\.gif: synthetic pairs are drawn as \.png"):
+        visualize.main(["--synthetic-flow=1", f"--out={tmp_path}/pairs.gif"])
 
 
 @pytest.mark.parametrize(
@@ -164,4 +182,4 @@ def test_contradictions_are_refused(arguments, capsys):
 def test_help_shows_an_example(capsys):
     with pytest.raises(SystemExit):
         visualize.main(["--help"])
-    assert "mgmae visualize VIDEO.mp4 --config.flow.source=tvl1" in capsys.readouterr().out
+    assert "mgmae visualize VIDEO.mp4 --out masks.png" in capsys.readouterr().out
