@@ -1,29 +1,23 @@
 """Batches of pre-training clips from video files, read by Grain.
 
 The example at position p is a pure function of (seed, p), so a run resumes at a step without any state of an iterator,
-on any number of processes and workers. Grain's workers are spawned processes: they import this module again.
+on any number of processes and workers.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
+from collections.abc import Callable, Sequence
 
-import cv2
 import grain
 import numpy as np
-from absl import flags
 
 from mgmae_jax.data.augment import crop_resize, multi_scale_crop_box
 from mgmae_jax.data.clips import ClipSpec, pretrain_indices
 from mgmae_jax.data.decode import open_video
 from mgmae_jax.data.sources import VideoList
+from mgmae_jax.data.workers import WorkerBatches, with_workers
 from mgmae_jax.errors import ConfigError, MgmaeError, VideoError
 from mgmae_jax.flow.tvl1 import tvl1_flow
 from mgmae_jax.ops.pairs import Direction, adjacent_pairs, neighbour_pairs
@@ -96,74 +90,27 @@ def pretrain_batches(
         raise ConfigError("seed", seed, "a whole number from 0 to 2**32 - 1")
     if flow is not None and flow.base is not None and not 0 <= flow.base < clip.frames:
         raise ConfigError("mask.base_frame", flow.base, f"a frame of the clip, from 0 to {clip.frames - 1}")
-    if workers < 0:
-        raise ConfigError("data.workers", workers, "0 or more")
     local = batch_size // process_count
     examples = _Examples(videos, clip, views, seed, flow, batch_size, local, process_index)
-    threads = 1 if workers else 2
-    dataset = (
-        grain.MapDataset.range(start_step * local, sys.maxsize)
-        .map(examples)
-        .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
-        # Before batching: worker w of W takes every W-th element, which has to be one example for the batches not to
-        # depend on W. It also keeps shared memory down to a few examples.
-        .mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=2), worker_init_fn=_start_worker)
-        .batch(local, drop_remainder=True, batch_fn=_joined)
-    )
-    if not workers:
-        cv2.setNumThreads(0)
-    elif not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain reads flags when it starts workers; in a notebook nobody has parsed any.
-    return PretrainBatches(iter(dataset), videos, on_bad)
+    dataset = with_workers(grain.MapDataset.range(start_step * local, sys.maxsize).map(examples), workers)
+    return PretrainBatches(dataset.batch(local, drop_remainder=True, batch_fn=_joined), videos, on_bad)
 
 
-class PretrainBatches:
+class PretrainBatches(WorkerBatches):
     """Batches of pre-training clips; made by `pretrain_batches`."""
 
-    def __init__(self, iterator: grain.DatasetIterator, videos: VideoList, on_bad: Callable[[str, str], None]) -> None:
-        # Asking for the state makes Grain create the iterators of all its workers, so that starting starts, and closing
-        # closes, every one of them and not only those that were waited for so far.
-        iterator.get_state()
-        iterator.start_prefetch()
-        self._iterator: grain.DatasetIterator | None = grain.experimental.ThreadPrefetchDatasetIterator(
-            iterator, prefetch_buffer_size=1
-        )
-        self._iterator.start_prefetch()
+    def __init__(self, dataset: grain.IterDataset, videos: VideoList, on_bad: Callable[[str, str], None]) -> None:
+        super().__init__(dataset)
         self._videos, self._on_bad = videos, on_bad
         self._seen: set[int] = set()
 
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-        return self
-
     def __next__(self) -> dict[str, np.ndarray]:
-        if self._iterator is None:
-            raise StopIteration
-        try:
-            batch = next(self._iterator)
-        except RuntimeError as error:
-            raise MgmaeError(
-                f"reading videos stopped: {error} A worker that ends by itself has mostly run out of memory or of "
-                "shared memory (/dev/shm): lower config.data.workers, or give the container more (--shm-size)."
-            ) from error
+        batch = super().__next__()
         for video, reason in batch.pop("bad"):
             if video >= 0 and video not in self._seen:
                 self._seen.add(int(video))
                 self._on_bad(self._videos.paths[video], reason.decode(errors="ignore"))
         return batch
-
-    def close(self) -> None:
-        """Ends the worker processes and threads; no more batches come."""
-        if self._iterator is not None:
-            self._iterator.close()
-            self._iterator = None  # Kept until the interpreter ends, Grain's finaliser would fail, noisily.
-
-    def __enter__(self) -> PretrainBatches:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,16 +196,3 @@ def tvl1_clip_flow(frames: np.ndarray, flow: FlowSpec) -> np.ndarray:
 
 def _joined(examples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([example[name] for example in examples]) for name in examples[0]}
-
-
-def _start_worker(index: int, count: int) -> None:
-    cv2.setNumThreads(0)
-    # Ctrl-C reaches every process of the terminal; the main one ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    # A main process that is killed ends no worker, and one that waits for room in its queue would wait for ever.
-    multiprocessing.parent_process().join()
-    os._exit(1)
