@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.masking.samplers import MaskOptions
 from mgmae_jax.masking.select import visible_per_tubelet
+from mgmae_jax.models.classifier import Classifier
 from mgmae_jax.models.mae import MaskedAutoencoder
 from mgmae_jax.models.variants import find_variant
 from mgmae_jax.ops.grid import TokenGrid
@@ -73,8 +74,7 @@ def build_pretraining(config: ConfigDict, videos: int) -> Pretraining:
     """
     masks = build_mask_step(config)
     check_numbers(config)
-    if config.model.attention not in ("xla", "cudnn"):
-        raise ConfigError("model.attention", config.model.attention, "one of xla, cudnn")
+    check_attention(config)
     model = MaskedAutoencoder(
         variant=find_variant(config.model.name),
         grid=masks.grid,
@@ -97,6 +97,41 @@ def build_pretraining(config: ConfigDict, videos: int) -> Pretraining:
     )
     optimiser = adamw_direction(b1=optim.b1, b2=optim.b2, weight_decay=optim.weight_decay)
     return Pretraining(model, masks, optimiser, schedule, config.train.accumulate)
+
+
+def build_classifier(config: ConfigDict) -> Classifier:
+    """The classifier that config.clip and config.model of a fine-tuning config describe.
+
+    Raises:
+      ConfigError: a field has a value that cannot work.
+    """
+    clip, model = config.clip, config.model
+    check_attention(config)
+    for field in ("classes", "init_scale"):
+        if not getattr(model, field) > 0:
+            raise ConfigError(f"model.{field}", getattr(model, field), "a number above 0")
+    for field in ("drop_path", "head_dropout"):
+        if not 0 <= getattr(model, field) < 1:
+            raise ConfigError(f"model.{field}", getattr(model, field), "from 0 to below 1")
+    trained = (model.trained_frames or clip.frames, *[model.trained_size or clip.size] * 2)
+    return Classifier(
+        variant=find_variant(model.name),
+        grid=TokenGrid(clip.frames, clip.size, clip.size, model.tubelet, model.patch),
+        classes=model.classes,
+        drop_path=model.drop_path,
+        head_dropout=model.head_dropout,
+        init_scale=model.init_scale,
+        dtype=_dtype("model.dtype", model.dtype),
+        implementation=model.attention,
+        remat=model.remat,
+        trained_grid=TokenGrid(*trained, model.tubelet, model.patch),
+    )
+
+
+def check_attention(config: ConfigDict) -> None:
+    """Sees that `model.attention` is known."""
+    if config.model.attention not in ("xla", "cudnn"):
+        raise ConfigError("model.attention", config.model.attention, "one of xla, cudnn")
 
 
 def check_numbers(config: ConfigDict) -> None:
