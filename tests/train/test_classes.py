@@ -1,0 +1,31 @@
+import pytest
+
+from mgmae_jax.data.sources import VideoList
+from mgmae_jax.errors import MgmaeError
+from mgmae_jax.train.classes import match_classes
+
+CLASSES = ("catch", "jump", "run", "throw")
+
+
+def test_names_are_matched_whatever_their_order_in_the_list():
+    videos = VideoList(("a", "b", "c"), (0, 1, 1), ("jump", "throw"))  # a list without the other classes
+    assert match_classes(videos, CLASSES, "list.csv") == VideoList(("a", "b", "c"), (1, 3, 3), CLASSES)
+
+
+def test_numbers_are_taken_as_they_are():
+    assert match_classes(VideoList(("a",), (2,)), CLASSES, "list.csv").labels == (2,)
+
+
+@pytest.mark.parametrize(
+    ("videos", "message"),
+    [
+        (VideoList((), ()), r"list\.csv: holds no video"),
+        (VideoList(("a.mp4",)), r"a\.mp4: has no label. Every video of list\.csv needs one"),
+        (VideoList(("a.mp4", "b.mp4"), (0, 4)), r"b\.mp4: has label 4 in list\.csv; the model knows 0 to 3"),
+        (VideoList(("a.mp4",), (-1,)), r"a\.mp4: has label -1"),
+        (VideoList(("a.mp4",), (0,), ("jumps",)), r"not trained on: jumps \(did you mean 'jump'\?\)\. The model's 4"),
+    ],
+)
+def test_what_cannot_be_matched_is_told(videos, message):
+    with pytest.raises(MgmaeError, match=message):
+        match_classes(videos, CLASSES, "list.csv")
