@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     config.data.views = 2  # crops, each augmented in its own way, of each decoded clip
     config.data.workers = 16  # processes that decode
     config.data.max_bad_fraction = 0.1  # unreadable training videos that a run bears
+    config.data.allow_missing = False  # unreadable videos to be evaluated: leave them out and say so, or stop
     config.data.motion_shapes = ConfigDict()  # the procedural videos, made once
     config.data.motion_shapes.videos = 256
     config.data.motion_shapes.test_videos = 96
@@ -35,8 +36,8 @@ def get_config() -> ConfigDict:
     config.eval.sampling = "uniform"  # or dense
     config.eval.clips = 2  # of each video
     config.eval.crops = 3  # of each clip, along the longer side
-    config.eval.batch_size = 64  # views in a step over all devices
-    config.eval.allow_missing = False  # leave out unreadable videos, and say how many, instead of stopping
+    config.eval.clips_per_device = 16  # views that a device works on at once
+    config.eval.weights = "auto"  # raw, ema, or auto: the average where the run keeps one
 
     config.augment = ConfigDict()
     config.augment.rand = "rand-m7-n4-mstd0.5-inc1"  # RandAugment; empty: none
