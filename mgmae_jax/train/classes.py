@@ -1,12 +1,67 @@
-"""The labels of videos as a classifier counts them."""
+"""The classes of a classifier: their names are kept with its run, and labels of other lists are matched with them."""
 
 import difflib
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from mgmae_jax.data.sources import VideoList
-from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.errors import ConfigError, FileError, MgmaeError
+from mgmae_jax.runtime.checkpoint import find_checkpoint
 
+FILE = "classes.json"
 _SHOWN = 5  # names told in an error
+
+
+def class_names(videos: VideoList, count: int) -> tuple[str, ...]:
+    """Names of the classes that a head of `count` outputs learns from these videos; numbers where they have none.
+
+    Raises:
+      ConfigError: the videos have names for another number of classes.
+    """
+    if videos.class_names is None:
+        return tuple(str(label) for label in range(count))
+    if len(videos.class_names) != count:
+        want = f"the number of classes of the training videos, which is {len(videos.class_names)}"
+        raise ConfigError("model.classes", count, f"{want} ({_some(videos.class_names)})")
+    return videos.class_names
+
+
+def write_classes(workdir: Path, classes: Sequence[str]) -> None:
+    """Writes WORKDIR/classes.json: a list of names, by label.
+
+    Raises:
+      FileError: it cannot be written.
+    """
+    path = workdir / FILE
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(list(classes), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise FileError(path, f"cannot be written ({error.strerror or error})") from error
+
+
+def read_classes(checkpoint: Path) -> tuple[str, ...]:
+    """Names of the classes of the run that a checkpoint belongs to.
+
+    Args:
+      checkpoint: as for `find_checkpoint`.
+
+    Raises:
+      FileError: there is no checkpoint, or no readable classes.json with its run.
+    """
+    folders = find_checkpoint(checkpoint).parents
+    path = next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
+    if path is None:
+        reason = f"no {FILE} above this checkpoint: a pre-trained encoder knows no classes; give a fine-tuned one"
+        raise FileError(checkpoint, reason)
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise ValueError("it is no list of names")
+    except (OSError, ValueError) as error:
+        raise FileError(path, f"cannot be read as the classes of a run ({error})") from error
+    return tuple(names)
 
 
 def match_classes(videos: VideoList, classes: tuple[str, ...], source: str) -> VideoList:
