@@ -31,7 +31,7 @@ class Predictions:
     """The most probable classes of videos.
 
     Attributes:
-      videos: all of the list, labelled.
+      videos: all of the list, labelled; `class_names` are all those of the model.
       best: int32 [N, K], the most probable first; -1 where nothing is known of the video (yet).
       probabilities: float32 [N, K], theirs.
     """
@@ -41,9 +41,9 @@ class Predictions:
     probabilities: Float[np.ndarray, "N K"]
 
     @classmethod
-    def none(cls, videos: VideoList, classes: int) -> Predictions:
+    def none(cls, videos: VideoList) -> Predictions:
         """Nothing known of any video."""
-        shape = (len(videos), kept(classes))
+        shape = (len(videos), kept(len(videos.class_names)))
         return cls(videos, np.full(shape, -1, np.int32), np.zeros(shape, np.float32))
 
     @property
@@ -71,14 +71,13 @@ class PredictionFile:
     Args:
       path: the file; made, with its folder, if absent.
       predictions: filled with what the file holds already. A row that was cut off is dropped from the file.
-      names: of the classes.
 
     Raises:
       FileError: the file cannot be read or written, or holds rows of other videos.
     """
 
-    def __init__(self, path: Path, predictions: Predictions, names: Sequence[str]) -> None:
-        self._path, self._predictions, self._names = path, predictions, names
+    def __init__(self, path: Path, predictions: Predictions) -> None:
+        self._path, self._predictions = path, predictions
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
@@ -121,7 +120,7 @@ class PredictionFile:
             label = of.videos.labels[place]
             writer.writerow([
                 place, of.videos.paths[place], label, best[0], probabilities[0], " ".join(map(str, best)),
-                " ".join(probabilities), self._names[label], self._names[best[0]],
+                " ".join(probabilities), of.videos.class_names[label], of.videos.class_names[best[0]],
             ])  # fmt: skip
         return text.getvalue()
 

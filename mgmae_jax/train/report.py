@@ -92,13 +92,12 @@ class Report:
 
 
 def make_report(
-    predictions: Predictions, names: Sequence[str], missing: Sequence[Missing], about: Mapping[str, Any]
+    predictions: Predictions, missing: Sequence[Missing] = (), about: Mapping[str, Any] | None = None
 ) -> Report:
     """Counts predictions.
 
     Args:
-      predictions: those of which nothing is known are not counted.
-      names: of the classes.
+      predictions: of videos whose `class_names` are all of the model's; those of which nothing is known do not count.
       missing: the videos of which nothing can be known.
       about: see `Report`.
 
@@ -108,6 +107,7 @@ def make_report(
     known = predictions.best[:, 0] >= 0
     if not known.any():
         raise MgmaeError("no video of the evaluation could be read: there is nothing to report.")
+    names = predictions.videos.class_names
     labels, best = predictions.labels[known], predictions.best[known]
     first = best[:, 0] == labels
     among = (best == labels[:, None]).any(axis=1)
@@ -117,7 +117,7 @@ def make_report(
     top1, top5, mean_class = _intervals(counts)
     classes = tuple(ClassResult(name, int(row.sum()), int(row[0])) for name, row in zip(names, counts, strict=True))
     return Report(
-        int(known.sum()), top1, top5, mean_class, classes, tuple(missing), split_hash(predictions.videos), about
+        int(known.sum()), top1, top5, mean_class, classes, tuple(missing), split_hash(predictions.videos), about or {}
     )
 
 
@@ -144,9 +144,9 @@ def _accuracies(counts: Int[np.ndarray, "draws classes 3"]) -> tuple[np.ndarray,
     )
 
 
-def confusion_matrix(predictions: Predictions, classes: int) -> Int[np.ndarray, "classes classes"]:
+def confusion_matrix(predictions: Predictions) -> Int[np.ndarray, "classes classes"]:
     """Counts videos by class (row) and prediction (column)."""
-    known = predictions.best[:, 0] >= 0
+    known, classes = predictions.best[:, 0] >= 0, len(predictions.videos.class_names)
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (predictions.labels[known], predictions.best[known, 0]), 1)
     return matrix

@@ -19,16 +19,17 @@ from mgmae_jax.train.report import (
 
 
 def predictions_of(labels, best, classes):
-    videos = VideoList(tuple(f"videos/{i}.mp4" for i in range(len(labels))), tuple(labels))
-    predictions = Predictions.none(videos, classes)
+    names = tuple(f"class {i}" for i in range(classes))
+    predictions = Predictions.none(
+        VideoList(tuple(f"videos/{i}.mp4" for i in range(len(labels))), tuple(labels), names)
+    )
     best = np.asarray(best, np.int32)
     predictions.fill(range(len(labels)), best, np.zeros(best.shape, np.float32))
     return predictions
 
 
 def report_of(labels, best, classes, missing=()):
-    names = [f"class {i}" for i in range(classes)]
-    return make_report(predictions_of(labels, best, classes), names, missing, {"checkpoint": "here"})
+    return make_report(predictions_of(labels, best, classes), missing, {"checkpoint": "here"})
 
 
 # Seven classes; the true class is first, fifth, absent, first, second; the last video is not known.
@@ -58,7 +59,7 @@ def test_accuracies_by_hand():
 
 
 def test_confusion_by_hand():
-    matrix = confusion_matrix(predictions_of(LABELS, BEST, 7), 7)
+    matrix = confusion_matrix(predictions_of(LABELS, BEST, 7))
     assert matrix.sum() == 5
     assert matrix[:3, :3].tolist() == [[1, 1, 0], [1, 0, 0], [0, 1, 1]]
 
@@ -78,7 +79,7 @@ def test_intervals_hold_the_value_and_the_matrix_sums_to_the_report(seed, videos
         assert 0 <= interval.low <= interval.value <= interval.high <= 1
     assert 0 <= report.mean_class.low <= report.mean_class.high <= 1
     assert report.top1.value <= report.top5.value
-    matrix = confusion_matrix(predictions_of(labels, best, classes), classes)
+    matrix = confusion_matrix(predictions_of(labels, best, classes))
     assert matrix.trace() == round(report.top1.value * videos)
     assert matrix.sum(axis=1).tolist() == [one.videos for one in report.classes]
     assert report == report_of(labels, best, classes)
