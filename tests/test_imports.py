@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "flow": {"ops"},
     "models": {"ops", "masking.select"},
     "runtime": set(),
-    "data": {"ops.pairs", "flow.tvl1"},
+    "data": {"ops.pairs", "ops.imagenet", "flow.tvl1"},
     "datasets": {"data.encode"},
     "train": {"ops", "masking", "flow", "models", "runtime", "data", "datasets"},
     "interop": {"flow", "models"},
@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "cli": set(),  # it finds commands by name
 }
 # What worker processes import must load quickly and use no device.
-WITHOUT_JAX = ("data", "datasets", "flow.tvl1", "ops.pairs")
+WITHOUT_JAX = ("data", "datasets", "flow.tvl1", "ops.imagenet", "ops.pairs")
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
 
 

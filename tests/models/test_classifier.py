@@ -11,7 +11,7 @@ from mgmae_jax.models.classifier import Classifier
 from mgmae_jax.models.mae import MaskedAutoencoder
 from mgmae_jax.models.variants import Variant
 from mgmae_jax.ops.grid import TokenGrid
-from mgmae_jax.ops.patches import IMAGENET_MEAN, IMAGENET_STD
+from mgmae_jax.ops.imagenet import IMAGENET_MEAN, IMAGENET_STD
 
 GRID = TokenGrid(8, 64, 64)
 VARIANT = Variant(48, 3, 3, 192, 24, 2)
