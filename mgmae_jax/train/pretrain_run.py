@@ -24,7 +24,7 @@ from mgmae_jax.runtime.metrics import MetricWriter
 from mgmae_jax.runtime.progress import Progress
 from mgmae_jax.runtime.rng import stream
 from mgmae_jax.runtime.run_info import check_same_config, write_run_info
-from mgmae_jax.train.from_config import MACHINE_FIELDS, build_pretraining, epochs_to_steps
+from mgmae_jax.train.from_config import PRETRAIN_MACHINE_FIELDS, build_pretraining, epochs_to_steps
 from mgmae_jax.train.loop import Hook, Run, train
 from mgmae_jax.train.mask_step import MaskDetails, MaskStep
 from mgmae_jax.train.pretrain import Pretraining
@@ -57,7 +57,7 @@ def run_pretraining(
     if config.train.batch_size * config.data.views % mesh.size:
         want = f"a multiple of the number of devices, which is {mesh.size}"
         raise ConfigError("train.batch_size", config.train.batch_size, want)
-    check_same_config(workdir, config, MACHINE_FIELDS)
+    check_same_config(workdir, config, PRETRAIN_MACHINE_FIELDS)
     if is_primary():
         write_run_info(workdir, config, argv)
 
