@@ -11,6 +11,8 @@ from mgmae_jax.errors import MgmaeError
 
 COMMANDS = {
     "pretrain": "pre-train a masked autoencoder on videos",
+    "evaluate": "measure the accuracy of a fine-tuned model, class by class",
+    "report": "compare two evaluations",
     "visualize": "draw the motion guided masks of a video",
     "bench": "measure masking, pre-training speed and memory",
 }

@@ -43,15 +43,24 @@ def load_run_config(checkpoint: Path, overrides: Sequence[str] = ()) -> ConfigDi
     Raises:
       MgmaeError: there is no readable config.json, or an override names no field or has the wrong type.
     """
-    found = find_checkpoint(checkpoint)
-    path = next((folder / CONFIG for folder in found.parents if (folder / CONFIG).is_file()), None)
-    if path is None:
-        raise FileError(checkpoint, f"no {CONFIG} above this checkpoint; give --checkpoint the workdir of a run.")
+    path = run_folder(checkpoint) / CONFIG
     try:
         config = ConfigDict(_open_fields(json.loads(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, AttributeError) as error:
         raise FileError(path, f"cannot be read as the config of a run ({error}).") from error
     return _with_overrides(config_flags.DEFINE_config_dict, config, overrides)
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """The workdir of the run that a checkpoint belongs to.
+
+    Raises:
+      FileError: there is no checkpoint, or no config.json above it.
+    """
+    for folder in find_checkpoint(checkpoint).parents:
+        if (folder / CONFIG).is_file():
+            return folder
+    raise FileError(checkpoint, f"no {CONFIG} above this checkpoint; give --checkpoint the workdir of a run.")
 
 
 def _open_fields(fields: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
 import json
@@ -150,6 +151,20 @@ def confusion_matrix(predictions: Predictions) -> Int[np.ndarray, "classes class
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (predictions.labels[known], predictions.best[known, 0]), 1)
     return matrix
+
+
+def write_confusion(path: Path, matrix: Int[np.ndarray, "classes classes"], names: Sequence[str]) -> None:
+    """Writes a confusion matrix as CSV, with the names of the predictions above and of the true classes at the left.
+
+    Raises:
+      FileError: it cannot be written.
+    """
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerow(["true \\ predicted", *names])
+            csv.writer(file).writerows([name, *row] for name, row in zip(names, matrix.tolist(), strict=True))
+    except OSError as error:
+        raise FileError(path, f"cannot be written ({error.strerror or error})") from error
 
 
 def split_hash(videos: VideoList) -> str:
