@@ -11,6 +11,7 @@ from mgmae_jax.errors import MgmaeError
 
 COMMANDS = {
     "pretrain": "pre-train a masked autoencoder on videos",
+    "finetune": "train a classifier on labelled videos, from a pre-trained encoder",
     "evaluate": "measure the accuracy of a fine-tuned model, class by class",
     "report": "compare two evaluations",
     "visualize": "draw the motion guided masks of a video",

@@ -1,6 +1,6 @@
 """The fields of every fine-tuning config, with the defaults of the paper's ViT-B recipe on Something-Something V2.
 
-Other configs call `get_config` and change what differs. Any field is changed on the command line as
+Other configs in configs/finetune call `get_config` and change what differs. Any field is changed on the command line as
 `--config.FIELD=VALUE`, for example `--config.model.classes=101`.
 """
 
@@ -11,6 +11,7 @@ def get_config() -> ConfigDict:
     """A ViT-B classifier of clips of 16 frames of 224x224."""
     config = ConfigDict()
     config.seed = 0
+    config.init = ""  # pre-trained checkpoint, or its run's workdir (as --init); empty: an encoder of random numbers
 
     config.clip = ConfigDict()
     config.clip.frames = 16

@@ -55,6 +55,15 @@ def read_classes(checkpoint: Path) -> tuple[str, ...]:
     if path is None:
         reason = f"no {FILE} above this checkpoint: a pre-trained encoder knows no classes; give a fine-tuned one"
         raise FileError(checkpoint, reason)
+    return read_names(path)
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Reads a classes.json.
+
+    Raises:
+      FileError: it is damaged.
+    """
     try:
         names = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
