@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.path = ""  # labelled videos: a folder of class folders, or a .csv or .jsonl list; empty: motion_shapes
     config.data.views = 2  # crops, each augmented in its own way, of each decoded clip
-    config.data.workers = 16  # processes that decode
+    config.data.workers = 4  # processes that decode
     config.data.max_bad_fraction = 0.1  # unreadable training videos that a run bears
     config.data.allow_missing = False  # unreadable videos to be evaluated: leave them out and say so, or stop
     config.data.motion_shapes = ConfigDict()  # the procedural videos, made once

@@ -11,7 +11,7 @@ from mgmae_jax.train.finetune_run import run_finetuning
 
 EXAMPLE = """examples:
   mgmae finetune --config configs/finetune/motion_shapes.py --workdir runs/motion_shapes --init runs/demo
-  mgmae finetune --config configs/finetune/mgmae_vit_b_ssv2_800.py --workdir runs/mine --init runs/pretrained \\
+  mgmae finetune --config configs/finetune/ssv2_vit_b.py --workdir runs/mine --init runs/pretrained \\
       --config.data.path=train.csv --config.eval.path=validation.csv
 
 Every field of the config is changed by --config.FIELD=VALUE; configs/finetune/common.py lists them. Run the same
