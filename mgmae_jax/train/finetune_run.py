@@ -54,9 +54,6 @@ def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str]) -> No
     evaluator = build_evaluator(config, finetuning.model, mesh, videos.class_names)
     check_same_config(workdir, config, FINETUNE_MACHINE_FIELDS)
     check_same_classes(workdir, videos.class_names)
-    if is_primary():
-        write_run_info(workdir, config, argv)
-        class_list.write_classes(workdir, videos.class_names)
 
     # 2. The state: from the last checkpoint, with a pre-trained encoder, or new; straight onto the mesh.
     key = jax.random.key(config.seed)
@@ -80,6 +77,9 @@ def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str]) -> No
                 check_trained_clip(config.init, config)
                 encoder = load_encoder(config.init, abstract.params["encoder"])
             state = make_sharded(lambda encoder: finetuning.init(stream(key, 0, "init"), encoder), abstract, encoder)
+        if is_primary():  # now that it can start: a workdir is bound to the config that it holds
+            write_run_info(workdir, config, argv)
+            class_list.write_classes(workdir, videos.class_names)
         writer.truncate_from(start + 1)
         announce(config, videos, state, total, start)
 
