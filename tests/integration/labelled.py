@@ -7,7 +7,8 @@ from tests.integration.runs import ROOT
 
 CLASSES = ("jump", "run", "walk")
 STEPS = 9
-# The worked example's config, made small: 9 steps of 4 videos, 2 clips of each, with everything that is random in it.
+# The worked example's config, made small: 9 steps of 4 videos, 2 clips of each, with everything that is random in it,
+# and positions interpolated from clips of 8 frames.
 SMALL = {
     "clip.frames": 4,
     "clip.size": 32,
@@ -21,6 +22,7 @@ SMALL = {
     "mix.cutmix": 1.0,
     "model.patch": 16,
     "model.classes": 3,
+    "model.trained_frames": 8,
     "model.drop_path": 0.2,
     "model.head_dropout": 0.2,
     "train.batch_size": 4,
