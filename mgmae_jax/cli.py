@@ -14,6 +14,8 @@ COMMANDS = {
     "finetune": "train a classifier on labelled videos, from a pre-trained encoder",
     "evaluate": "measure the accuracy of a fine-tuned model, class by class",
     "report": "compare two evaluations",
+    "probe": "measure how well frozen features tell classes apart",
+    "features": "write the features of videos to a file",
     "visualize": "draw the motion guided masks of a video",
     "bench": "measure masking, pre-training speed and memory",
 }

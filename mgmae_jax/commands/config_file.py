@@ -10,9 +10,12 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
+import mgmae_jax
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.runtime.checkpoint import find_checkpoint
 from mgmae_jax.runtime.run_info import CONFIG
+
+CONFIGS = Path(mgmae_jax.__file__).parents[1] / "configs"
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -35,6 +38,18 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise FileError(path, f"its get_config() gives a {type(config).__name__}, not an ml_collections.ConfigDict")
     return config
+
+
+def file_config(path: str | None, default: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The config of a file, by default the file `default` of the repository's configs/.
+
+    Raises:
+      MgmaeError: see `load_config`; or the package was installed without its repository, and no file is given.
+    """
+    standard = CONFIGS / default
+    if path is None and not standard.is_file():
+        raise FileError(standard, "is not there: give --config one of the files in the repository's configs/.")
+    return load_config(path or str(standard), overrides)
 
 
 def load_run_config(checkpoint: Path, overrides: Sequence[str] = ()) -> ConfigDict:

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from ml_collections import ConfigDict
 
-import mgmae_jax
-from mgmae_jax.commands.config_file import load_config, load_run_config
+from mgmae_jax.commands.config_file import file_config, load_run_config
 from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.data.clips import ClipSpec
@@ -30,7 +28,6 @@ EXAMPLE = """examples:
       --out shapes.png
 
 Every field of the config is changed by --config.FIELD=VALUE, as for `mgmae pretrain`."""
-_DEFAULT_CONFIG = Path(mgmae_jax.__file__).parents[1] / "configs" / "common.py"
 _FPS = 5  # slow enough to follow the cubes
 
 
@@ -60,7 +57,11 @@ def main(argv: Sequence[str]) -> None:
     if args.out.suffix.lower() not in (".png", ".gif", ".mp4"):
         raise FileError(args.out, "pictures are written as .png, .gif or .mp4; give --out one of these endings.")
     overrides += [f"--config.flow.weights={args.weights}"] if args.weights else []
-    config = load_run_config(args.checkpoint, overrides) if args.checkpoint else file_config(args.config, overrides)
+    config = (
+        load_run_config(args.checkpoint, overrides)
+        if args.checkpoint
+        else file_config(args.config, "common.py", overrides)
+    )
     pretraining = build_pretraining(config, videos=1)
     spec = ClipSpec(config.clip.frames, config.clip.stride, config.clip.size)
     if args.motion_shapes:
@@ -76,14 +77,3 @@ def main(argv: Sequence[str]) -> None:
     else:
         write_animation(args.out, motion_animation(picture), _FPS)
     print(f"wrote {args.out}", file=sys.stderr)
-
-
-def file_config(path: str | None, overrides: Sequence[str]) -> ConfigDict:
-    """The config of a file, by default configs/common.py beside the package.
-
-    Raises:
-      MgmaeError: see `load_config`; or the package was installed without its repository, and no file is given.
-    """
-    if path is None and not _DEFAULT_CONFIG.is_file():
-        raise FileError(_DEFAULT_CONFIG, "is not there: give --config one of the files in the repository's configs/.")
-    return load_config(path or str(_DEFAULT_CONFIG), overrides)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -79,6 +80,7 @@ class WorkerBatches:
         if self._iterator is not None:
             self._iterator.close()
             self._iterator = None  # Kept until the interpreter ends, Grain's finaliser would fail, noisily.
+            gc.collect()  # At its end, cycles in Grain hold the last examples, and with them shared memory.
 
     def __enter__(self) -> WorkerBatches:
         return self

@@ -111,7 +111,7 @@ class Evaluator:
                     file.append(todo[places])
                 missing += [Missing(self.videos.paths[todo[i]], reason) for i, reason in unreadable.items()]
                 if missing and not self._allow_missing:
-                    raise _unreadable(missing)
+                    raise unreadable_error(missing)
                 if shown is not None:
                     shown.advance(total - len(predictions.todo), f"top-1 {_so_far(predictions):.1%}")
         if file is not None:
@@ -124,7 +124,8 @@ def _so_far(predictions: Predictions) -> float:
     return float((predictions.best[:, 0] == predictions.labels)[known].mean()) if known.any() else 0.0
 
 
-def _unreadable(missing: list[Missing]) -> FileError:
+def unreadable_error(missing: list[Missing]) -> FileError:
+    """Tells of videos that cannot be read, where none may be missing."""
     others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     reason = (
         f"{missing[0].reason}{others}. An evaluation counts every video: mend it, take it off the list, or give "

@@ -14,6 +14,7 @@ from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.data.views import ViewSpec
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.models.classifier import Classifier
+from mgmae_jax.models.pretrained_encoder import PretrainedEncoder
 from mgmae_jax.runtime.checkpoint import find_checkpoint, restore_params
 from mgmae_jax.runtime.distributed import barrier, is_primary
 from mgmae_jax.runtime.mesh import make_mesh, tree_shardings
@@ -21,6 +22,7 @@ from mgmae_jax.runtime.run_info import check_same_config, write_run_info
 from mgmae_jax.train.classes import read_classes
 from mgmae_jax.train.evaluate import Evaluator, checksum
 from mgmae_jax.train.from_config import build_classifier
+from mgmae_jax.train.predictions import Predictions
 from mgmae_jax.train.report import (
     FILE,
     Report,
@@ -87,11 +89,16 @@ def run_evaluation(config: ConfigDict, checkpoint: Path, out: Path, draw: Draw, 
     predictions, missing = evaluator.predict(params, out, progress=True)
     report = make_report(predictions, missing, about)
     if is_primary():
-        matrix = confusion_matrix(predictions)
-        write_confusion(out / "confusion.csv", matrix, classes)
-        draw(matrix, classes, f"{checkpoint}: top-1 {report.top1}, {report.videos} videos", out / "confusion.png")
-        write_report(out / FILE, report)
+        write_results(out, report, predictions, draw, str(checkpoint))
     return report
+
+
+def write_results(out: Path, report: Report, predictions: Predictions, draw: Draw, title: str) -> None:
+    """Writes report.json, confusion.csv and confusion.png."""
+    matrix, names = confusion_matrix(predictions), predictions.videos.class_names
+    write_confusion(out / "confusion.csv", matrix, names)
+    draw(matrix, names, f"{title}: top-1 {report.top1}, {report.videos} videos", out / "confusion.png")
+    write_report(out / FILE, report)
 
 
 def build_evaluator(config: ConfigDict, classifier: Classifier, mesh: Mesh, classes: tuple[str, ...]) -> Evaluator:
@@ -132,11 +139,11 @@ def which_weights(config: ConfigDict) -> str:
     return "ema" if averages and config.eval.weights != "raw" else "params"
 
 
-def abstract_params(classifier: Classifier, mesh: Mesh) -> Any:
-    """Shapes of the classifier's parameters with their shardings on `mesh`."""
-    grid = classifier.grid
+def abstract_params(model: Classifier | PretrainedEncoder, mesh: Mesh) -> Any:
+    """Shapes of a model's parameters with their shardings on `mesh`."""
+    grid = model.grid
     clips = jnp.zeros((1, grid.frames, grid.height, grid.width, 3), jnp.uint8)
-    shapes = jax.eval_shape(classifier.init, jax.random.key(0), clips)["params"]
+    shapes = jax.eval_shape(model.init, jax.random.key(0), clips)["params"]
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shapes,

@@ -14,6 +14,7 @@ from mgmae_jax.masking.samplers import MaskOptions
 from mgmae_jax.masking.select import visible_per_tubelet
 from mgmae_jax.models.classifier import Classifier
 from mgmae_jax.models.mae import MaskedAutoencoder
+from mgmae_jax.models.pretrained_encoder import PretrainedEncoder
 from mgmae_jax.models.variants import find_variant
 from mgmae_jax.ops.grid import TokenGrid
 from mgmae_jax.train.finetune import Finetuning
@@ -87,10 +88,11 @@ def build_pretraining(config: ConfigDict, videos: int) -> Pretraining:
     )
     optim = config.optim
     optimiser = adamw_direction(b1=optim.b1, b2=optim.b2, weight_decay=optim.weight_decay)
-    return Pretraining(model, masks, optimiser, _schedule(config, videos), config.train.accumulate)
+    return Pretraining(model, masks, optimiser, build_schedule(config, videos), config.train.accumulate)
 
 
-def _schedule(config: ConfigDict, videos: int) -> Schedule:
+def build_schedule(config: ConfigDict, videos: int) -> Schedule:
+    """The learning rate of each step that config.optim and config.train describe, over `videos` examples an epoch."""
     batch, optim = config.train.batch_size, config.optim
     steps = epochs_to_steps(config.train.epochs, videos, batch)
     warmup_steps = int(optim.warmup_epochs * videos / batch)
@@ -153,8 +155,20 @@ def build_finetuning(config: ConfigDict, videos: int) -> Finetuning:
         scales=functools.partial(layer_scales, depth=model.variant.depth, decay=optim.layer_decay),
     )
     mix = MixOptions(**config.mix)
-    schedule = _schedule(config, videos)
+    schedule = build_schedule(config, videos)
     return Finetuning(model, mix, optimiser, schedule, config.train.accumulate, config.train.ema_decay)
+
+
+def build_pretrained_encoder(config: ConfigDict) -> PretrainedEncoder:
+    """The encoder, for whole clips, that a pre-training config describes.
+
+    Raises:
+      ConfigError: a field has a value that cannot work.
+    """
+    clip, model = config.clip, config.model
+    check_attention(config)
+    grid = TokenGrid(clip.frames, clip.size, clip.size, model.tubelet, model.patch)
+    return PretrainedEncoder(find_variant(model.name), grid, _dtype("model.dtype", model.dtype), model.attention)
 
 
 def check_attention(config: ConfigDict) -> None:

@@ -1,4 +1,6 @@
 import multiprocessing
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -75,3 +77,20 @@ def test_a_bad_video_keeps_its_place_and_says_why(paths, tmp_path, workers):
 def test_negative_workers_are_refused(paths):
     with pytest.raises(ConfigError, match=r"config\.data\.workers=-1"):
         read(paths, workers=-1)
+
+
+def test_nothing_is_left_in_shared_memory(paths):
+    program = """
+import sys
+from mgmae_jax.data.clips import ClipSpec
+from mgmae_jax.data.eval_views import view_batches
+from mgmae_jax.data.views import ViewSpec
+
+if __name__ == "__main__":
+    options = {"batch_size": 2, "workers": 2, "process_index": 0, "process_count": 1}
+    with view_batches(sys.argv[1:], ViewSpec(ClipSpec(4, 2, 32)), **options) as batches:
+        print(sum(1 for batch in batches))
+"""
+    done = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["3"], done.stderr
+    assert "leaked" not in done.stderr
