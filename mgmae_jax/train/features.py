@@ -77,7 +77,7 @@ def extract(
     identity = {
         "parameters": encoder.about["parameters"],
         "dtype": str(jnp.dtype(encoder.model.dtype)),
-        "paths": videos.paths,
+        "paths": [os.path.abspath(path) for path in videos.paths],
         "views": dataclasses.asdict(views),
         "what": what,
     }
