@@ -23,6 +23,7 @@ SMALL = {
     "model.patch": 16,
     "model.classes": 3,
     "model.trained_frames": 8,
+    "model.trained_size": 32,
     "model.drop_path": 0.2,
     "model.head_dropout": 0.2,
     "train.batch_size": 4,
