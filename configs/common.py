@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     config.data.motion_shapes.frames = 40
 
     config.model = ConfigDict()
-    config.model.name = "vit_b"  # tiny, vit_s, vit_b, vit_l, vit_h, vit_g
+    config.model.name = "vit_b"  # tiny, vit_s, vit_b, vit_l, vit_h, vit_h_videomae, vit_g
     config.model.patch = 16
     config.model.tubelet = 2
     config.model.decoder_depth = 4

@@ -11,6 +11,11 @@ from mgmae_jax.errors import MgmaeError
 
 COMMANDS = {
     "pretrain": "pre-train a masked autoencoder on videos",
+    "finetune": "train a classifier on labelled videos, from a pre-trained encoder",
+    "evaluate": "measure the accuracy of a fine-tuned model, class by class",
+    "report": "compare two evaluations",
+    "probe": "measure how well frozen features tell classes apart",
+    "features": "write the features of videos to a file",
     "train-flow": "train the flow network on procedural motion",
     "visualize": "draw the motion guided masks of a video, or pairs of synthetic motion",
     "bench": "measure masking, pre-training and flow: speed, memory, error",

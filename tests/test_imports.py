@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "flow": {"ops"},
     "models": {"ops", "masking.select"},
     "runtime": set(),
-    "data": {"ops.pairs", "flow.tvl1"},
+    "data": {"ops.pairs", "ops.imagenet", "flow.tvl1"},
     "datasets": {"data.encode"},
     "train": {"ops", "masking", "flow", "models", "runtime", "data", "datasets"},
     "interop": {"flow", "models"},
@@ -29,7 +29,7 @@ MAY_IMPORT = {
 # What worker processes import must load quickly and use no device.
 WITHOUT_JAX = (
     "data", "datasets", "flow.tvl1", "flow.synthetic", "flow.synthetic_banks", "flow.synthetic_batches",
-    "flow.synthetic_camera", "flow.synthetic_scene", "ops.pairs",
+    "flow.synthetic_camera", "flow.synthetic_scene", "ops.imagenet", "ops.pairs",
 )  # fmt: skip
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
 

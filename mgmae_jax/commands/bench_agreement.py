@@ -12,7 +12,7 @@ from mgmae_jax.bench.flow_methods import CLASSICAL
 from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line, markdown_table
 from mgmae_jax.commands.bench_flow import find_method, short_name, write_json
-from mgmae_jax.commands.visualize import file_config
+from mgmae_jax.commands.config_file import file_config
 from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.data.sources import read_source
 from mgmae_jax.errors import ConfigError, FileError, VideoError
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
     args, overrides = parser.parse_known_args(argv)
     if args.masks < 1:
         parser.error(f"--masks {args.masks}: give 1 or more")
-    config = file_config(None, overrides)
+    config = file_config(None, "common.py", overrides)
     masks = build_mask_step(config)
     grid, mask = masks.grid, masks.mask
     if not mask.needs_flow or mask.base_frame == "random":

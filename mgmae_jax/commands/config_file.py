@@ -10,9 +10,12 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
+import mgmae_jax
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.runtime.checkpoint import find_checkpoint
 from mgmae_jax.runtime.run_info import CONFIG
+
+CONFIGS = Path(mgmae_jax.__file__).parents[1] / "configs"
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -37,21 +40,42 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     return config
 
 
+def file_config(path: str | None, default: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The config of a file, by default the file `default` of the repository's configs/.
+
+    Raises:
+      MgmaeError: see `load_config`; or the package was installed without its repository, and no file is given.
+    """
+    standard = CONFIGS / default
+    if path is None and not standard.is_file():
+        raise FileError(standard, "is not there: give --config one of the files in the repository's configs/.")
+    return load_config(path or str(standard), overrides)
+
+
 def load_run_config(checkpoint: Path, overrides: Sequence[str] = ()) -> ConfigDict:
     """The config of the run that a workdir, or a checkpoint in it, belongs to.
 
     Raises:
       MgmaeError: there is no readable config.json, or an override names no field or has the wrong type.
     """
-    found = find_checkpoint(checkpoint)
-    path = next((folder / CONFIG for folder in found.parents if (folder / CONFIG).is_file()), None)
-    if path is None:
-        raise FileError(checkpoint, f"no {CONFIG} above this checkpoint; give --checkpoint the workdir of a run.")
+    path = run_folder(checkpoint) / CONFIG
     try:
         config = ConfigDict(_open_fields(json.loads(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, AttributeError) as error:
         raise FileError(path, f"cannot be read as the config of a run ({error}).") from error
     return _with_overrides(config_flags.DEFINE_config_dict, config, overrides)
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """The workdir of the run that a checkpoint belongs to.
+
+    Raises:
+      FileError: there is no checkpoint, or no config.json above it.
+    """
+    for folder in find_checkpoint(checkpoint).parents:
+        if (folder / CONFIG).is_file():
+            return folder
+    raise FileError(checkpoint, f"no {CONFIG} above this checkpoint; give --checkpoint the workdir of a run.")
 
 
 def _open_fields(fields: dict[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from ml_collections import ConfigDict
 
-import mgmae_jax
-from mgmae_jax.commands.config_file import load_config, load_run_config
+from mgmae_jax.commands.config_file import file_config, load_run_config
 from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.data.clips import ClipSpec
@@ -34,7 +32,6 @@ EXAMPLE = """examples:
   mgmae visualize --synthetic-flow 8 --out pairs.png
 
 Every field of the config is changed by --config.FIELD=VALUE, as for `mgmae pretrain`."""
-_DEFAULT_CONFIG = Path(mgmae_jax.__file__).parents[1] / "configs" / "common.py"
 _PAIR_SIDE, _MOST_PAIRS = 224, 64
 _FPS = 5  # slow enough to follow the cubes
 
@@ -70,7 +67,11 @@ def main(argv: Sequence[str]) -> None:
     if args.synthetic_flow is not None:
         return draw_synthetic_pairs(args.synthetic_flow, args.seed, args.out)
     overrides += [f"--config.flow.weights={args.weights}"] if args.weights else []
-    config = load_run_config(args.checkpoint, overrides) if args.checkpoint else file_config(args.config, overrides)
+    config = (
+        load_run_config(args.checkpoint, overrides)
+        if args.checkpoint
+        else file_config(args.config, "common.py", overrides)
+    )
     pretraining = build_pretraining(config, videos=1)
     spec = ClipSpec(config.clip.frames, config.clip.stride, config.clip.size)
     if args.motion_shapes:
@@ -107,14 +108,3 @@ def draw_synthetic_pairs(count: int, seed: int, out: Path) -> None:
     )
     write_png(out, pairs_picture([ShownPair(*pair) for pair in pairs], caption))
     print(f"wrote {out}", file=sys.stderr)
-
-
-def file_config(path: str | None, overrides: Sequence[str]) -> ConfigDict:
-    """The config of a file, by default configs/common.py beside the package.
-
-    Raises:
-      MgmaeError: see `load_config`; or the package was installed without its repository, and no file is given.
-    """
-    if path is None and not _DEFAULT_CONFIG.is_file():
-        raise FileError(_DEFAULT_CONFIG, "is not there: give --config one of the files in the repository's configs/.")
-    return load_config(path or str(_DEFAULT_CONFIG), overrides)

@@ -1,12 +1,15 @@
-"""The multi-scale crop of the pre-training recipe."""
+"""Crops of the pre-training and the fine-tuning recipe, and random erasing."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+from mgmae_jax.ops.imagenet import IMAGENET_MEAN, IMAGENET_STD
 
 
 class CropBox(NamedTuple):
@@ -85,20 +88,77 @@ def multi_scale_crop_box(
     return CropBox(*offsets[rng.integers(len(offsets))], crop_height, crop_width)
 
 
-def crop_resize(frames: np.ndarray, box: CropBox, size: int) -> np.ndarray:
+def random_resized_crop_box(
+    height: int,
+    width: int,
+    *,
+    rng: np.random.Generator,
+    min_area: float = 0.08,
+    aspects: tuple[float, float] = (3 / 4, 4 / 3),
+) -> CropBox:
+    """Draws a crop of the fine-tuning recipe.
+
+    Args:
+      height: of the frame, in pixels.
+      width: likewise.
+      rng: draws size, shape and place.
+      min_area: the least share of the frame; up to all of it, uniformly.
+      aspects: bounds of width / height, drawn uniformly in the logarithm.
+
+    Returns:
+      A box inside the frame; after ten draws that do not fit, the largest one in the middle within `aspects`.
+    """
+    for _ in range(10):
+        area = rng.uniform(min_area, 1) * height * width
+        aspect = math.exp(rng.uniform(*map(math.log, aspects)))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return CropBox(int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w)
+    h, w = min(height, max(round(width / aspects[0]), 1)), min(width, max(round(height * aspects[1]), 1))
+    return CropBox((height - h) // 2, (width - w) // 2, h, w)
+
+
+def erase_box(frames: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
+    """Random erasing (Zhong et al., 2020), "pixel" mode: fills one box, the same in every frame, with noise.
+
+    The noise is normal in the network's units, each frame's its own. Bytes cut it at black and white.
+
+    Args:
+      frames: uint8 [T, H, W, 3].
+      rng: draws the box, 2% to a third of the frame and from 0.3 to 1/0.3 as high as it is wide, and the noise.
+
+    Returns:
+      A changed copy, or the frames themselves after a hundred boxes that do not fit.
+    """
+    count, height, width, _ = frames.shape
+    for _ in range(100):
+        area = rng.uniform(0.02, 1 / 3) * height * width
+        aspect = math.exp(rng.uniform(math.log(0.3), -math.log(0.3)))
+        h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < h < height and 0 < w < width:
+            y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
+            noise = rng.standard_normal((count, h, w, 3), np.float32) * IMAGENET_STD + IMAGENET_MEAN
+            erased = frames.copy()
+            erased[:, y : y + h, x : x + w] = np.clip(noise * 255, 0, 255).round()
+            return erased
+    return frames
+
+
+def crop_resize(frames: np.ndarray, box: CropBox, size: int, *, average: bool = True) -> np.ndarray:
     """Cuts a box out of every frame and resizes it bilinearly.
 
-    The recipe's resize (Pillow's bilinear) averages over what it shrinks. OpenCV's bilinear does not; its area average
-    is nearer, so that is used for shrinking.
+    The pre-training recipe's resize (Pillow's bilinear) averages over what it shrinks. OpenCV's bilinear does not; its
+    area average is nearer, so that is used for shrinking. The fine-tuning recipe's does not either.
 
     Args:
       frames: uint8 [T, H, W, 3].
       box: inside the frames.
       size: of the result, in pixels.
+      average: whether to average over what is shrunk.
 
     Returns:
       uint8 [T, size, size, 3].
     """
-    interpolation = cv2.INTER_AREA if min(box.height, box.width) > size else cv2.INTER_LINEAR
+    interpolation = cv2.INTER_AREA if average and min(box.height, box.width) > size else cv2.INTER_LINEAR
     crops = frames[:, box.y : box.y + box.height, box.x : box.x + box.width]
     return np.stack([cv2.resize(crop, (size, size), interpolation=interpolation) for crop in crops])

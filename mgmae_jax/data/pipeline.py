@@ -1,36 +1,20 @@
-"""Batches of pre-training clips from video files, read by Grain.
-
-The example at position p is a pure function of (seed, p), so a run resumes at a step without any state of an iterator,
-on any number of processes and workers. Grain's workers are spawned processes: they import this module again.
-"""
+"""Batches of pre-training clips from video files. Workers are spawned processes: they import this module again."""
 
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
+from collections.abc import Callable
 
-import cv2
-import grain
 import numpy as np
-from absl import flags
 
 from mgmae_jax.data.augment import crop_resize, multi_scale_crop_box
 from mgmae_jax.data.clips import ClipSpec, pretrain_indices
 from mgmae_jax.data.decode import open_video
 from mgmae_jax.data.sources import VideoList
-from mgmae_jax.errors import ConfigError, MgmaeError, VideoError
+from mgmae_jax.data.train_batches import TrainBatches, random_stream, train_batches
+from mgmae_jax.errors import ConfigError
 from mgmae_jax.flow.tvl1 import tvl1_flow
 from mgmae_jax.ops.pairs import Direction, adjacent_pairs, neighbour_pairs
-
-MAX_TRIES = 16  # Positions tried for one example before the data set is given up.
-# What a worker says of the bad videos that it met. Text of a fixed size, so that examples stack.
-_BAD = np.dtype([("video", np.int64), ("reason", "S240")])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,12 +45,8 @@ def pretrain_batches(
     process_count: int,
     flow: FlowSpec | None,
     on_bad: Callable[[str, str], None],
-) -> PretrainBatches:
-    """Reads the batches of this process, endlessly, from `start_step` on.
-
-    Position `step * batch_size + i` holds a video of an endless sequence of shuffled epochs. Process h of H gets the
-    h-th of H equal runs of positions in every step, so that the processes' batches in order are the same for every H.
-    A bad video's place is taken by the next position that can be read.
+) -> TrainBatches:
+    """Reads the pre-training batches of this process, endlessly, from `start_step` on; see `train_batches`.
 
     Args:
       videos: at least one.
@@ -90,143 +70,44 @@ def pretrain_batches(
     Raises:
       ConfigError: the batch cannot be divided among the processes, or another number is out of range.
     """
-    if batch_size < 1 or batch_size % process_count:
-        raise ConfigError("train.batch_size", batch_size, f"a multiple of the number of processes, {process_count}")
-    if not 0 <= seed < 2**32:
-        raise ConfigError("seed", seed, "a whole number from 0 to 2**32 - 1")
     if flow is not None and flow.base is not None and not 0 <= flow.base < clip.frames:
         raise ConfigError("mask.base_frame", flow.base, f"a frame of the clip, from 0 to {clip.frames - 1}")
-    if workers < 0:
-        raise ConfigError("data.workers", workers, "0 or more")
-    local = batch_size // process_count
-    examples = _Examples(videos, clip, views, seed, flow, batch_size, local, process_index)
-    threads = 1 if workers else 2
-    dataset = (
-        grain.MapDataset.range(start_step * local, sys.maxsize)
-        .map(examples)
-        .to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
-        # Before batching: worker w of W takes every W-th element, which has to be one example for the batches not to
-        # depend on W. It also keeps shared memory down to a few examples.
-        .mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=2), worker_init_fn=_start_worker)
-        .batch(local, drop_remainder=True, batch_fn=_joined)
+    return train_batches(
+        videos,
+        _PretrainClips(clip, views, seed, flow),
+        batch_size=batch_size,
+        seed=seed,
+        workers=workers,
+        start_step=start_step,
+        process_index=process_index,
+        process_count=process_count,
+        on_bad=on_bad,
     )
-    if not workers:
-        cv2.setNumThreads(0)
-    elif not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain reads flags when it starts workers; in a notebook nobody has parsed any.
-    return PretrainBatches(iter(dataset), videos, on_bad)
-
-
-class PretrainBatches:
-    """Batches of pre-training clips; made by `pretrain_batches`."""
-
-    def __init__(self, iterator: grain.DatasetIterator, videos: VideoList, on_bad: Callable[[str, str], None]) -> None:
-        # Asking for the state makes Grain create the iterators of all its workers, so that starting starts, and closing
-        # closes, every one of them and not only those that were waited for so far.
-        iterator.get_state()
-        iterator.start_prefetch()
-        self._iterator: grain.DatasetIterator | None = grain.experimental.ThreadPrefetchDatasetIterator(
-            iterator, prefetch_buffer_size=1
-        )
-        self._iterator.start_prefetch()
-        self._videos, self._on_bad = videos, on_bad
-        self._seen: set[int] = set()
-
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
-        return self
-
-    def __next__(self) -> dict[str, np.ndarray]:
-        if self._iterator is None:
-            raise StopIteration
-        try:
-            batch = next(self._iterator)
-        except RuntimeError as error:
-            raise MgmaeError(
-                f"reading videos stopped: {error} A worker that ends by itself has mostly run out of memory or of "
-                "shared memory (/dev/shm): lower config.data.workers, or give the container more (--shm-size)."
-            ) from error
-        for video, reason in batch.pop("bad"):
-            if video >= 0 and video not in self._seen:
-                self._seen.add(int(video))
-                self._on_bad(self._videos.paths[video], reason.decode(errors="ignore"))
-        return batch
-
-    def close(self) -> None:
-        """Ends the worker processes and threads; no more batches come."""
-        if self._iterator is not None:
-            self._iterator.close()
-            self._iterator = None  # Kept until the interpreter ends, Grain's finaliser would fail, noisily.
-
-    def __enter__(self) -> PretrainBatches:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 @dataclasses.dataclass(frozen=True)
-class _Examples:
-    """Example number n of this process, for Grain's `map`; travels to the workers."""
+class _PretrainClips:
+    """Makes examples; see `train_batches.Read`."""
 
-    videos: VideoList
     clip: ClipSpec
     views: int
     seed: int
     flow: FlowSpec | None
-    batch_size: int
-    local: int
-    process_index: int
 
-    def __call__(self, number: int) -> dict[str, np.ndarray]:
-        """Reads the example at this number's position, or at the next where the video can be read."""
-        step, i = divmod(number, self.local)
-        first = step * self.batch_size + self.process_index * self.local + i
-        bad = np.zeros(MAX_TRIES, _BAD)
-        bad["video"] = -1
-        for attempt, position in enumerate(range(first, first + MAX_TRIES)):
-            video = self._video_at(position)
-            try:
-                return {**self._read(self.videos.paths[video], position), "bad": bad}
-            except VideoError as error:
-                bad[attempt] = video, error.reason.encode(errors="replace")[: _BAD["reason"].itemsize]
-        names = dict.fromkeys(self.videos.paths[video] for video in bad["video"])
-        raise MgmaeError(
-            f"{MAX_TRIES} videos in a row cannot be read, from position {first} on (the last: "
-            f"{bad['reason'][-1].decode(errors='ignore')}):\n" + "\n".join(f"  {name}" for name in names)
-        )
-
-    def _video_at(self, position: int) -> int:
-        """Index of the video at a position of the endless sequence of shuffled epochs."""
-        epoch, place = divmod(position, len(self.videos))
-        (epoch_seed,) = _seed_sequence(self.seed, _ORDER, epoch).generate_state(1)
-        return grain.experimental.index_shuffle(place, max_index=len(self.videos) - 1, seed=int(epoch_seed), rounds=4)
-
-    def _read(self, path: str, position: int) -> dict[str, np.ndarray]:
+    def __call__(self, path: str, label: int | None, position: int) -> dict[str, np.ndarray]:
         """Returns "clip" [views, T, S, S, 3] and perhaps "flow" [views, ...]."""
-        clip = self.clip
-        rng = np.random.default_rng(_seed_sequence(self.seed, _TIME, position))
+        clip, rng = self.clip, random_stream(self.seed, "time", position)
         with open_video(path) as video:
             frames = video.decode(pretrain_indices(video.frames, clip_frames=clip.frames, stride=clip.stride, rng=rng))
         crops = []
         for view in range(self.views):
-            rng = np.random.default_rng(_seed_sequence(self.seed, _CROP, position, view))
+            rng = random_stream(self.seed, "crop", position, view)
             box = multi_scale_crop_box(*frames.shape[1:3], rng=rng, size=clip.size)
             crops.append(crop_resize(frames, box, clip.size))
         example = {"clip": np.stack(crops)}
         if self.flow is not None:
             example["flow"] = np.stack([tvl1_clip_flow(crop, self.flow) for crop in crops])
         return example
-
-
-# Names of the random streams.
-_ORDER, _TIME, _CROP = range(3)
-
-
-def _seed_sequence(seed: int, *key: int) -> np.random.SeedSequence:
-    # As a spawn key, because default_rng([seed, n]) and default_rng([seed, n, 0]) are one and the same.
-    return np.random.SeedSequence(seed, spawn_key=key)
 
 
 def tvl1_clip_flow(frames: np.ndarray, flow: FlowSpec) -> np.ndarray:
@@ -245,20 +126,3 @@ def tvl1_clip_flow(frames: np.ndarray, flow: FlowSpec) -> np.ndarray:
         source, target = neighbour_pairs(len(frames), flow.base, flow.direction)
     result = tvl1_flow(frames, source.ravel(), target.ravel(), fast=flow.fast)
     return result.reshape(*source.shape, *result.shape[1:])
-
-
-def _joined(examples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([example[name] for example in examples]) for name in examples[0]}
-
-
-def _start_worker(index: int, count: int) -> None:
-    cv2.setNumThreads(0)
-    # Ctrl-C reaches every process of the terminal; the main one ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    # A main process that is killed ends no worker, and one that waits for room in its queue would wait for ever.
-    multiprocessing.parent_process().join()
-    os._exit(1)

@@ -29,14 +29,33 @@ def pretrain_params_from_torch(tensors: Mapping[str, np.ndarray], path: str) -> 
     Raises:
       WeightsError: a tensor's name is none of that model's.
     """
+    return _tree(tensors, path, ("encoder", "decoder"), "a VideoMAE pre-training model")
+
+
+def classifier_params_from_torch(tensors: Mapping[str, np.ndarray], path: str) -> dict[str, Any]:
+    """The parameter tree of `models.classifier.Classifier` from the official fine-tuning model's state dict.
+
+    Args:
+      tensors: by the names of VideoMAE's classifier with mean pooling, linear weights [out, in].
+      path: of the file, for the error message.
+
+    Raises:
+      WeightsError: a tensor's name is none of that model's.
+    """
+    top = ("fc_norm.", "head.")
+    named = {name if name.startswith(top) else f"encoder.{name}": tensor for name, tensor in tensors.items()}
+    return _tree(named, path, ("encoder", "fc_norm", "head"), "a VideoMAE classifier")
+
+
+def _tree(tensors: Mapping[str, np.ndarray], path: str, roots: tuple[str, ...], model: str) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for torch_name, tensor in tensors.items():
         name = torch_name
         for pattern, replacement in _RENAMES:
             name = re.sub(pattern, replacement, name)
         *parents, leaf = name.split(".")
-        if not parents or parents[0] not in ("encoder", "decoder"):
-            raise WeightsError(path, f"tensor {torch_name!r} has no place in a VideoMAE pre-training model")
+        if not parents or parents[0] not in roots:
+            raise WeightsError(path, f"tensor {torch_name!r} has no place in {model}")
         if torch_name == "encoder.patch_embed.proj.weight":
             # A convolution over (channel, frame, row, column); cubes hold (frame, row, column, channel).
             tensor = tensor.transpose(0, 2, 3, 4, 1).reshape(len(tensor), -1)

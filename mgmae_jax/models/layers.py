@@ -6,14 +6,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from mgmae_jax.ops.attention import Implementation, attention
 
 # Flax's default, E[x^2] - E[x]^2, loses digits where the mean is large.
 LayerNorm = functools.partial(nn.LayerNorm, epsilon=1e-6, use_fast_variance=False)
 Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform())
+
+
+def drop_path_scales(keys: Key[Array, "B"], rate: float, depth: int) -> Float[Array, "depth 2 B"]:
+    """Stochastic depth: what each block's two branches are multiplied by, example by example.
+
+    Args:
+      keys: one for each example.
+      rate: probability, 0 or more and below 1, that the last block's branches are dropped; it grows linearly from 0 in
+        the first block.
+      depth: number of blocks.
+
+    Returns:
+      For every block, branch (attention, MLP) and example 0, or 1 / (1 - probability) to keep the mean.
+    """
+    keep = (1 - np.linspace(0, rate, depth, dtype=np.float32)).reshape(depth, 1)
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, (depth, 2)), out_axes=-1)(keys)
+    return kept.astype(jnp.float32) / keep[..., None]
 
 
 def position_table(tokens: int, width: int) -> Float[np.ndarray, "{tokens} {width}"]:
@@ -29,12 +47,14 @@ class Attention(nn.Module):
     heads: int
     dtype: DTypeLike
     implementation: Implementation
+    kernel_init: Initializer
 
     @nn.compact
     def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns the attended tokens."""
+        dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
         batch, tokens, width = x.shape
-        qkv = Dense(3 * width, use_bias=False, dtype=self.dtype, name="qkv")(x)
+        qkv = dense(3 * width, use_bias=False, name="qkv")(x)
         # The key's bias is fixed at zero: it shifts all logits of a query alike.
         biases = [self.param(name, nn.initializers.zeros, (width,)).astype(self.dtype) for name in ("q_bias", "v_bias")]
         qkv = qkv + jnp.concatenate([biases[0], jnp.zeros_like(biases[0]), biases[1]]).reshape(1, 1, -1)
@@ -42,7 +62,7 @@ class Attention(nn.Module):
             part.reshape(batch, tokens, self.heads, width // self.heads) for part in jnp.split(qkv, 3, axis=-1)
         )
         out = attention(query, key, value, self.implementation).reshape(batch, tokens, width)
-        return Dense(width, dtype=self.dtype, name="proj")(out)
+        return dense(width, name="proj")(out)
 
 
 class Mlp(nn.Module):
@@ -50,12 +70,14 @@ class Mlp(nn.Module):
 
     hidden: int
     dtype: DTypeLike
+    kernel_init: Initializer
 
     @nn.compact
     def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns the transformed tokens."""
-        y = jax.nn.gelu(Dense(self.hidden, dtype=self.dtype, name="fc1")(x), approximate=False)
-        return Dense(x.shape[-1], dtype=self.dtype, name="fc2")(y)
+        dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
+        y = jax.nn.gelu(dense(self.hidden, name="fc1")(x), approximate=False)
+        return dense(x.shape[-1], name="fc2")(y)
 
 
 class Block(nn.Module):
@@ -65,14 +87,21 @@ class Block(nn.Module):
     mlp: int
     dtype: DTypeLike
     implementation: Implementation
+    kernel_init: Initializer
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
-        """Returns the tokens after attention and MLP, each added to its input."""
+    def __call__(self, x: Float[Array, "B N D"], scales: Float[Array, "2 B"] | None = None) -> Float[Array, "B N D"]:
+        """Returns the tokens after attention and MLP, each added to its input, multiplied by its scale if given."""
         y = LayerNorm(dtype=self.dtype, name="norm1")(x)
-        x = x + Attention(self.heads, self.dtype, self.implementation, name="attn")(y)
+        y = Attention(self.heads, self.dtype, self.implementation, self.kernel_init, name="attn")(y)
+        x = x + (y if scales is None else y * _per_example(scales[0], y))
         y = LayerNorm(dtype=self.dtype, name="norm2")(x)
-        return x + Mlp(self.mlp, self.dtype, name="mlp")(y)
+        y = Mlp(self.mlp, self.dtype, self.kernel_init, name="mlp")(y)
+        return x + (y if scales is None else y * _per_example(scales[1], y))
+
+
+def _per_example(scale: Float[Array, "B"], like: Float[Array, "B N D"]) -> Float[Array, "B 1 1"]:
+    return scale.astype(like.dtype).reshape(-1, 1, 1)
 
 
 class Blocks(nn.Module):
@@ -80,6 +109,8 @@ class Blocks(nn.Module):
 
     Args:
       remat: compute each block again in the backward pass, keeping only its input.
+      kernel_init: draws the weight matrices; Xavier uniform in pre-training.
+      norm: whether there is a norm after the blocks.
     """
 
     depth: int
@@ -88,11 +119,17 @@ class Blocks(nn.Module):
     dtype: DTypeLike
     implementation: Implementation
     remat: bool
+    kernel_init: Initializer = nn.initializers.xavier_uniform()
+    norm: bool = True
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B N D"], last: int | None = None) -> Float[Array, "B M D"]:
-        """Returns the tokens, or the `last` ones of them, normalised."""
+    def __call__(
+        self, x: Float[Array, "B N D"], last: int | None = None, scales: Float[Array, "depth 2 B"] | None = None
+    ) -> Float[Array, "B M D"]:
+        """Returns the tokens, or the `last` ones of them, normalised; `scales` is from `drop_path_scales`."""
         block = nn.remat(Block) if self.remat else Block
+        options = (self.heads, self.mlp, self.dtype, self.implementation, self.kernel_init)
         for index in range(self.depth):
-            x = block(self.heads, self.mlp, self.dtype, self.implementation, name=f"block_{index}")(x)
-        return LayerNorm(dtype=self.dtype, name="norm")(x if last is None else x[:, -last:])
+            x = block(*options, name=f"block_{index}")(x, None if scales is None else scales[index])
+        x = x if last is None else x[:, -last:]
+        return LayerNorm(dtype=self.dtype, name="norm")(x) if self.norm else x

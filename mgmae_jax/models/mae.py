@@ -66,7 +66,7 @@ class MaskedAutoencoder(nn.Module):
     def setup(self) -> None:
         """Names the two halves."""
         size, options = self.variant, (self.dtype, self.implementation, self.remat)
-        self.encoder = Encoder(size, self.grid.tokens, *options)
+        self.encoder = Encoder(size, self.grid, *options)
         self.decoder = Decoder(size.decoder_width, self.decoder_depth, size.decoder_heads, self.grid, *options)
 
     def __call__(self, visible: Float[Array, "B V C"], split: TokenSplit) -> Float[Array, "B K C"]:

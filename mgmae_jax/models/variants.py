@@ -22,8 +22,8 @@ VARIANTS = {
     "vit_s": Variant(384, 12, 6, 1536, 192, 3),
     "vit_b": Variant(768, 12, 12, 3072, 384, 6),
     "vit_l": Variant(1024, 24, 16, 4096, 512, 8),
-    # VideoMAE's decoder for ViT-H is 640 wide; this is VideoMAE V2's.
     "vit_h": Variant(1280, 32, 16, 5120, 512, 8),
+    "vit_h_videomae": Variant(1280, 32, 16, 5120, 640, 8),  # the same encoder, with VideoMAE's own, wider decoder
     # 48/11 times 1408; made for patches of 14 pixels.
     "vit_g": Variant(1408, 40, 16, 6144, 512, 8),
 }

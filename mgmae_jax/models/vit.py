@@ -2,12 +2,15 @@
 
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from mgmae_jax.models.layers import Blocks, Dense, position_table
+from mgmae_jax.models.layers import Blocks
+from mgmae_jax.models.positions import grid_positions
 from mgmae_jax.models.variants import Variant
 from mgmae_jax.ops.attention import Implementation
+from mgmae_jax.ops.grid import TokenGrid
 
 
 class Encoder(nn.Module):
@@ -15,31 +18,56 @@ class Encoder(nn.Module):
 
     Args:
       variant: the size.
-      tokens: tokens of the whole clip, N: the length of the position table.
+      grid: how the clip is cut.
       dtype: of the activations; parameters are float32.
+      implementation: of attention.
+      remat: compute blocks again in the backward pass.
+      trained_grid: how the clips of the pre-training were cut, if otherwise: positions are interpolated from it.
+      kernel_init: draws the weight matrices.
+      norm: whether there is a norm after the blocks.
     """
 
     variant: Variant
-    tokens: int
+    grid: TokenGrid
     dtype: DTypeLike = jnp.float32
     implementation: Implementation = "xla"
     remat: bool = False
+    trained_grid: TokenGrid | None = None
+    kernel_init: Initializer = nn.initializers.xavier_uniform()
+    norm: bool = True
 
     @nn.compact
-    def __call__(self, cubes: Float[Array, "B V C"], indices: Int[Array, "B V"]) -> Float[Array, "B V D"]:
+    def __call__(
+        self,
+        cubes: Float[Array, "B V C"],
+        indices: Int[Array, "B V"] | None = None,
+        scales: Float[Array, "depth 2 B"] | None = None,
+    ) -> Float[Array, "B V D"]:
         """Encodes the cubes at `indices` of their clips.
 
         Args:
           cubes: pixels normalised by ImageNet's mean and standard deviation, values in order (frame, row, column,
             channel).
-          indices: each cube's place in the clip.
+          indices: each cube's place in the clip; by default all cubes are there, in order.
+          scales: of the blocks' branches, from `layers.drop_path_scales`.
 
         Returns:
-          One normalised vector per cube.
+          One vector per cube, normalised if there is a norm.
         """
         size = self.variant
         # Only the visible cubes are embedded: with 90% hidden, that is a tenth of the embedding's work.
-        x = Dense(size.width, dtype=self.dtype, name="patch_embed")(cubes)
-        table = jnp.asarray(position_table(self.tokens, size.width), self.dtype)
-        blocks = Blocks(size.depth, size.heads, size.mlp, self.dtype, self.implementation, self.remat, name="blocks")
-        return blocks(x + table[indices])
+        embed = nn.Dense(size.width, dtype=self.dtype, kernel_init=self.kernel_init, name="patch_embed")
+        table = jnp.asarray(grid_positions(self.grid, size.width, self.trained_grid), self.dtype)
+        x = embed(cubes) + (table[None] if indices is None else table[indices])
+        blocks = Blocks(
+            size.depth,
+            size.heads,
+            size.mlp,
+            self.dtype,
+            self.implementation,
+            self.remat,
+            self.kernel_init,
+            self.norm,
+            name="blocks",
+        )
+        return blocks(x, scales=scales)

@@ -6,9 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped, UInt8
 
 from mgmae_jax.ops.grid import TokenGrid
-
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+from mgmae_jax.ops.imagenet import IMAGENET_MEAN, IMAGENET_STD
 
 
 def patchify(clip: Shaped[Array, "*B T H W 3"], grid: TokenGrid) -> Shaped[Array, "*B N D"]:

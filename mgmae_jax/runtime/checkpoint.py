@@ -224,13 +224,14 @@ def find_checkpoint(path: str | Path) -> Path:
     raise FileError(path, "holds no checkpoint: give a workdir, a folder of checkpoints or one of its steps")
 
 
-def restore_params(path: str | Path, abstract_params: Any) -> Any:
-    """Reads the parameters alone: the subtree `params` of a checkpoint's state.
+def restore_params(path: str | Path, abstract_params: Any, tree: str = "params") -> Any:
+    """Reads the parameters alone: one subtree of a checkpoint's state.
 
     Args:
       path: as for `find_checkpoint`.
       abstract_params: the pytree to fill, of `jax.ShapeDtypeStruct` with a `sharding`. What the checkpoint has beyond
         it is left out; a tensor of another dtype is converted.
+      tree: "params", or "ema" for their average.
 
     Returns:
       The parameters, with the dtypes and shardings of `abstract_params`.
@@ -239,10 +240,10 @@ def restore_params(path: str | Path, abstract_params: Any) -> Any:
       FileError: there is no checkpoint, it is damaged, or tensors are missing in it or of another shape.
     """
     path = find_checkpoint(path)
-    saved, wanted = _tensors(_read_metadata(path).metadata), _tensors({"params": abstract_params})
+    saved, wanted = _tensors(_read_metadata(path).metadata), _tensors({tree: abstract_params})
     # Tensors beyond those wanted, and other dtypes, are no difference here.
     _check_tensors(path, {name: (saved[name][0], wanted[name][1]) for name in wanted if name in saved}, wanted)
-    return _load(path, {"params": abstract_params}, partial=True)["params"]
+    return _load(path, {tree: abstract_params}, partial=True)[tree]
 
 
 def _tensors(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 
 
 class Preemption:
-    """Listens for SIGTERM, which does not end the process while this is open."""
+    """Listens for SIGTERM, which does not end the process while this is open. One may be opened inside another."""
 
     def __init__(self) -> None:
         self._terminated = False
@@ -23,6 +23,8 @@ class Preemption:
 
     def _on_sigterm(self, signum: int, frame: FrameType | None) -> None:
         self._terminated = True
+        if isinstance(getattr(self._previous_handler, "__self__", None), Preemption):
+            self._previous_handler(signum, frame)
 
     def reached(self, step: int) -> bool:
         """Says whether to save and leave now.

@@ -25,7 +25,8 @@ class Progress:
       stream: where to write.
       interval: seconds between lines where the stream is no terminal.
       clock: gives seconds.
-      unit: what the speed counts.
+      unit: what is counted.
+      items: what the speed counts.
     """
 
     def __init__(
@@ -35,21 +36,23 @@ class Progress:
         stream: TextIO | None = None,
         interval: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
-        unit: str = "clips",
+        unit: str = "step",
+        items: str = "clips",
     ) -> None:
         self._total = total_steps
+        self._unit, self._items = unit, items
         self._stream = sys.stderr if stream is None else stream
         self._rewrites = self._stream.isatty()
         self._interval = interval
         self._clock = clock
-        self._unit = unit
+        self._unit, self._items = unit, items
         self._printed_at = -float("inf")
         # The first entry is of the end of the first update: start-up and compilation are before it.
         self._marks: deque[tuple[float, int]] = deque(maxlen=_WINDOW + 1)
         self._width = 0
         self._line_open = False
         if start_step < total_steps:
-            self._show(start_step, f"step {start_step}/{total_steps}  compiling the first step")
+            self._show(start_step, f"{unit} {start_step}/{total_steps}  compiling the first step")
 
     def update(self, step: int, *, loss: float, lr: float, clips_per_s: float) -> None:
         """Shows a step that is done.
@@ -60,15 +63,19 @@ class Progress:
           lr: the learning rate; printed where there is room for it, in whole lines.
           clips_per_s: speed over all devices.
         """
+        rate = "" if self._rewrites else f"  lr {lr:.2e}"
+        self.advance(step, f"loss {loss:.4f}{rate}  {clips_per_s:.1f} {self._items}/s")
+
+    def advance(self, step: int, numbers: str) -> None:
+        """Shows that `step` steps are done, and some numbers of theirs."""
         now = self._clock()
         self._marks.append((now, step))
         last = step >= self._total
         if not self._rewrites and not last and now - self._printed_at < self._interval:
             return
         self._printed_at = now
-        rate = "" if self._rewrites else f"  lr {lr:.2e}"
-        speed = f"{clips_per_s:.1f} {self._unit}/s  ETA {self._eta(step)}"
-        self._show(step, f"{step / self._total:4.0%}  step {step}/{self._total}  loss {loss:.4f}{rate}  {speed}")
+        done = f"{step / self._total:4.0%}  {self._unit} {step}/{self._total}"
+        self._show(step, f"{done}  {numbers}  ETA {self._eta(step)}")
 
     def _show(self, step: int, line: str) -> None:
         if not self._rewrites:

@@ -23,13 +23,16 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _SHOWN = 10  # differing fields named in an error
 
 
-def write_run_info(workdir: str | Path, config: ml_collections.ConfigDict, argv: Sequence[str]) -> None:
+def write_run_info(workdir: str | Path, config: ml_collections.ConfigDict, argv: Sequence[str]) -> dict[str, Any]:
     """Writes WORKDIR/config.json and WORKDIR/run.json, each whole or not at all.
 
     Args:
       workdir: the run's folder; made if absent.
       config: the resolved config.
       argv: the command line.
+
+    Returns:
+      What run.json holds.
 
     Raises:
       FileError: the workdir cannot be written to.
@@ -45,10 +48,11 @@ def write_run_info(workdir: str | Path, config: ml_collections.ConfigDict, argv:
     }
     _write_json(Path(workdir) / CONFIG, _plain(config))
     _write_json(Path(workdir) / RUN, run)
+    return run
 
 
 def check_same_config(
-    workdir: str | Path, config: ml_collections.ConfigDict, machine_fields: Sequence[str] = ()
+    workdir: str | Path, config: ml_collections.ConfigDict, machine_fields: Sequence[str] = (), flag: str = "--workdir"
 ) -> None:
     """Sees that a workdir, if it holds a run, holds one of this config.
 
@@ -56,6 +60,7 @@ def check_same_config(
       workdir: the run's folder; one without a config.json is new, and fine.
       config: the resolved config of the run about to start.
       machine_fields: dotted fields, or parents of fields, that depend on the machine and may differ: "mesh".
+      flag: that the workdir was given by.
 
     Raises:
       FileError: config.json is damaged.
@@ -69,7 +74,7 @@ def check_same_config(
         if not isinstance(saved, dict):
             raise ValueError("not a JSON object")
     except (OSError, ValueError) as error:
-        reason = f"cannot be read as the config of the run there ({error}): restore it, or give another --workdir"
+        reason = f"cannot be read as the config of the run there ({error}): restore it, or give another {flag}"
         raise FileError(path, reason) from error
     before, now = _flat(saved), _flat(_plain(config))
     names = [
@@ -83,7 +88,7 @@ def check_same_config(
         more = [f"  and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
         raise MgmaeError(
             "\n".join([f"{workdir} holds a run of another config:", *shown[:_SHOWN], *more])
-            + "\nGive another --workdir, or the same config to go on with that run."
+            + f"\nGive another {flag}, or the same config to go on with that run."
         )
 
 

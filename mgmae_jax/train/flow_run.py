@@ -127,7 +127,7 @@ def run_flow_training(
             return
 
         # 3. The loop, once for each stage that is left; each is a program of its own.
-        progress = Progress(total, start, unit="pairs") if is_primary() else None
+        progress = Progress(total, start, items="pairs") if is_primary() else None
         validation = FlowValidation(config.validate, config.seed, real_pairs, validation_writer, keep_best, total)
         for stage, training in zip(stages, trainings, strict=True):
             if start >= stage.end_step:

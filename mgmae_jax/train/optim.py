@@ -1,5 +1,6 @@
-"""Optimisers and schedule: AdamW as the recipes have it, Muon for the flow network, a cosine with linear warm-up."""
+"""AdamW as the recipes have it, Muon for the flow network; cosine schedule with warm-up, layer decay."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -49,12 +50,51 @@ def decayed(params: Any) -> Any:
     return jax.tree.map(lambda parameter: parameter.ndim > 1, params)
 
 
-def adamw_direction(*, b1: float, b2: float, weight_decay: float) -> optax.GradientTransformation:
-    """AdamW's step before it is multiplied by the (negative) learning rate; eps 1e-8."""
-    return optax.chain(
+def layer_scales(params: Any, depth: int, decay: float) -> Any:
+    """Layer-wise learning-rate decay: what each parameter's rate is multiplied by.
+
+    The scale is decay ** (depth + 1 - i): i is 0 for the patch embedding, k + 1 for block k, depth + 1 for all else
+    (norm and head).
+
+    Args:
+      params: of a `models.classifier.Classifier`.
+      depth: its number of blocks.
+      decay: above 0, up to 1.
+
+    Returns:
+      A tree of floats like `params`.
+    """
+
+    def scale(path: tuple, parameter: Array) -> float:
+        names = jax.tree_util.keystr(path, simple=True, separator="/")
+        block = re.search(r"/block_(\d+)/", names)
+        layer = 0 if "/patch_embed/" in names else int(block[1]) + 1 if block else depth + 1
+        return decay ** (depth + 1 - layer)
+
+    return jax.tree_util.tree_map_with_path(scale, params)
+
+
+def adamw_direction(
+    *, b1: float, b2: float, weight_decay: float, scales: Callable[[Any], Any] | None = None
+) -> optax.GradientTransformation:
+    """AdamW's step before it is multiplied by the (negative) learning rate; eps 1e-8.
+
+    Args:
+      b1: decay of the first moment.
+      b2: decay of the second.
+      weight_decay: of the parameters that decay.
+      scales: from parameters to what the learning rate of each is multiplied by, weight decay with it; see
+        `layer_scales`.
+    """
+    parts = [
         optax.scale_by_adam(b1=b1, b2=b2, eps=1e-8),
         optax.add_decayed_weights(weight_decay, mask=decayed),
-    )
+    ]
+    if scales is not None:
+        parts.append(
+            optax.stateless(lambda step, params: jax.tree.map(lambda leaf, by: leaf * by, step, scales(params)))
+        )
+    return optax.chain(*parts)
 
 
 def muon_direction(*, b1: float, b2: float, weight_decay: float) -> optax.GradientTransformation:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, UInt8
 
-from mgmae_jax.errors import ConfigError
 from mgmae_jax.masking.select import TokenSplit, visible_per_tubelet
 from mgmae_jax.models.mae import MaskedAutoencoder
 from mgmae_jax.ops.grid import TokenGrid
@@ -23,6 +22,7 @@ from mgmae_jax.ops.patches import (
     unpatchify,
 )
 from mgmae_jax.runtime.rng import per_example, stream
+from mgmae_jax.train.accumulate import loss_and_grad
 from mgmae_jax.train.losses import reconstruction_loss
 from mgmae_jax.train.mask_step import MaskDetails, MaskStep
 from mgmae_jax.train.optim import Schedule
@@ -74,32 +74,15 @@ class Pretraining:
         Returns:
           The state after the step and its metrics (scalars).
         """
-        clips = batch["clip"].shape[0]
-        if clips % self.accumulate:
-            raise ConfigError("train.accumulate", self.accumulate, f"a divisor of the {clips} clips of a step")
         # A clip's mask depends on its place in the global batch alone, so that no split over devices changes it.
-        keys = per_example(stream(key, state.step, "mask"), 0, clips)
-        grad = jax.value_and_grad(self.loss)
-        if self.accumulate == 1:
-            loss, grads = grad(state.params, flow_params, batch, keys)
-        else:
-            loss, grads = self._accumulated(grad, state.params, flow_params, batch, keys)
+        keys = per_example(stream(key, state.step, "mask"), 0, batch["clip"].shape[0])
+
+        def loss(params: Any, examples: tuple[Batch, Array]) -> Array:
+            return self.loss(params, flow_params, *examples)
+
+        value, grads = loss_and_grad(loss, state.params, (dict(batch), keys), self.accumulate)
         with jax.named_scope("update"):
-            return apply_update(state, self.optimiser, loss, grads, self.schedule(state.step))
-
-    def _accumulated(
-        self, grad: Callable, params: Any, flow_params: Any, batch: Batch, keys: Array
-    ) -> tuple[Array, Any]:
-        # Parts are strided, so that each device works on clips of its own in every part.
-        def part(array: Array) -> Array:
-            return array.reshape(-1, self.accumulate, *array.shape[1:]).swapaxes(0, 1)
-
-        def add(total: Any, piece: tuple[Batch, Array]) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, total, grad(params, flow_params, *piece)), None
-
-        zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-        total, _ = jax.lax.scan(add, zero, (jax.tree.map(part, dict(batch)), part(keys)))
-        return jax.tree.map(lambda leaf: leaf / self.accumulate, total)
+            return apply_update(state, self.optimiser, value, grads, self.schedule(state.step))
 
     def loss(self, params: Any, flow_params: Any, batch: Batch, keys: Key[Array, "B"]) -> Float[Array, ""]:
         """The reconstruction loss of a batch whose masks are drawn from `keys`."""

@@ -1,6 +1,5 @@
 """A whole pre-training run: from a config and a workdir to checkpoints, metrics and pictures."""
 
-import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,24 +11,25 @@ from ml_collections import ConfigDict
 
 from mgmae_jax.data.bad_videos import BadVideos
 from mgmae_jax.data.clips import ClipSpec
-from mgmae_jax.data.pipeline import FlowSpec, PretrainBatches, pretrain_batches
-from mgmae_jax.data.sources import VideoList, read_source
-from mgmae_jax.datasets import motion_shapes
+from mgmae_jax.data.pipeline import FlowSpec, pretrain_batches
+from mgmae_jax.data.sources import VideoList
+from mgmae_jax.data.train_batches import TrainBatches
 from mgmae_jax.errors import ConfigError, MgmaeError
 from mgmae_jax.flow.weights_hash import weights_hash
 from mgmae_jax.masking.select import visible_per_tubelet
 from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
-from mgmae_jax.runtime.distributed import barrier, is_primary
+from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.mesh import make_mesh, put_replicated
 from mgmae_jax.runtime.metrics import MetricWriter
 from mgmae_jax.runtime.progress import Progress
 from mgmae_jax.runtime.rng import stream
 from mgmae_jax.runtime.run_info import check_same_config, write_run_info
-from mgmae_jax.train.from_config import MACHINE_FIELDS, build_pretraining, epochs_to_steps
+from mgmae_jax.train.from_config import PRETRAIN_MACHINE_FIELDS, build_pretraining, epochs_to_steps
 from mgmae_jax.train.loop import Hook, Run, train
 from mgmae_jax.train.mask_step import MaskDetails, MaskStep
 from mgmae_jax.train.pretrain import Pretraining
 from mgmae_jax.train.state import TrainState, abstract_state, make_sharded
+from mgmae_jax.train.videos import find_videos
 
 Draw = Callable[[int, np.ndarray, MaskDetails, np.ndarray], None]
 """Draws a preview: (steps done, clip uint8 [T, H, W, 3], mask, reconstruction uint8 [T, H, W, 3]), host arrays."""
@@ -57,7 +57,7 @@ def run_pretraining(
     if config.train.batch_size * config.data.views % mesh.size:
         want = f"a multiple of the number of devices, which is {mesh.size}"
         raise ConfigError("train.batch_size", config.train.batch_size, want)
-    check_same_config(workdir, config, MACHINE_FIELDS)
+    check_same_config(workdir, config, PRETRAIN_MACHINE_FIELDS)
     if is_primary():
         write_run_info(workdir, config, argv)
 
@@ -104,30 +104,6 @@ def run_pretraining(
         train(run, state, mesh, checkpoints, writer, Progress(total, start) if is_primary() else None)
 
 
-def find_videos(config: ConfigDict) -> VideoList:
-    """The videos at `data.path`, or the procedural ones, which the first process makes if need be."""
-    if config.data.path:
-        return read_source(config.data.path)
-    options = config.data.motion_shapes
-    make = functools.partial(
-        motion_shapes.prepare,
-        motion_shapes.default_cache(),
-        videos=options.videos,
-        seed=config.seed,
-        size=(options.size, options.size),
-        frames=options.frames,
-    )
-    if is_primary():
-        make(on_progress=_tell_rendered)
-    barrier("motion_shapes")
-    return read_source(make())
-
-
-def _tell_rendered(done: int, total: int) -> None:
-    if done % 64 == 0 or done == total:
-        print(f"rendered {done} of {total} procedural videos", file=sys.stderr, flush=True)
-
-
 def check_flow_weights(saved: Mapping[str, Any], now: Mapping[str, Any], workdir: Path) -> None:
     """Sees that a run goes on with the flow weights it began with.
 
@@ -156,7 +132,7 @@ def open_batches(
     first: int,
     on_bad: Callable[[str, str], None],
     **changes: int,
-) -> PretrainBatches:
+) -> TrainBatches:
     """This process's batches from step `first` on; `changes` go to `pretrain_batches` before what the config says."""
     options = {
         "batch_size": config.train.batch_size,

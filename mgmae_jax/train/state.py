@@ -48,9 +48,9 @@ def abstract_state(make: Callable[[], TrainState], mesh: Mesh) -> TrainState:
     )
 
 
-def make_sharded(make: Callable[[], TrainState], abstract: TrainState) -> TrainState:
-    """Makes the state in place: no device ever holds more than its share."""
-    return jax.jit(make, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))()
+def make_sharded(make: Callable[..., TrainState], abstract: TrainState, *arguments: Any) -> TrainState:
+    """Makes the state in place, of `arguments` on the mesh: no device ever holds more than its share."""
+    return jax.jit(make, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))(*arguments)
 
 
 def apply_update(

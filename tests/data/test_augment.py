@@ -6,7 +6,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mgmae_jax.data.augment import CropBox, crop_offsets, crop_resize, crop_sizes, multi_scale_crop_box
+from mgmae_jax.data.augment import (
+    CropBox,
+    crop_offsets,
+    crop_resize,
+    crop_sizes,
+    erase_box,
+    multi_scale_crop_box,
+    random_resized_crop_box,
+)
 from tests.shared_data import shared
 
 
@@ -66,3 +74,54 @@ def test_every_frame_is_cut_alike():
     for i in range(3):
         np.testing.assert_array_equal(result[i], crop_resize(frames[i : i + 1], box, 8)[0])
     assert crop_resize(np.zeros((2, 1, 1, 3), np.uint8), CropBox(0, 0, 1, 1), 16).shape == (2, 16, 16, 3)
+
+
+@given(height=st.integers(1, 500), width=st.integers(1, 500), min_area=st.floats(0.01, 1), seed=st.integers(0, 99))
+@example(height=10, width=500, min_area=1.0, seed=0)
+@example(height=500, width=10, min_area=1.0, seed=0)
+def test_random_resized_crops_lie_inside_the_frame(height, width, min_area, seed):
+    box = random_resized_crop_box(height, width, rng=np.random.default_rng(seed), min_area=min_area)
+    assert min(box.height, box.width) >= 1
+    assert min(box.y, box.x) >= 0
+    assert box.y + box.height <= height
+    assert box.x + box.width <= width
+
+
+def test_random_resized_crops_have_the_recipes_areas_and_shapes():
+    rng = np.random.default_rng(0)
+    boxes = np.array([random_resized_crop_box(320, 320, rng=rng)[2:] for _ in range(4000)])
+    area, aspect = boxes.prod(1) / 320**2, boxes[:, 1] / boxes[:, 0]
+    assert 0.07 < area.min() < 0.1
+    assert area.max() > 0.9
+    assert 0.74 < aspect.min() < 0.77
+    assert 1.3 < aspect.max() < 1.35
+    assert np.mean(np.log(aspect)) == pytest.approx(0, abs=0.02)
+
+
+def test_a_frame_too_narrow_for_every_draw_is_cropped_in_the_middle():
+    box = random_resized_crop_box(60, 600, rng=np.random.default_rng(0), min_area=0.9)
+    assert box == CropBox(0, 260, 60, 80)
+
+
+def test_resizing_without_averaging_interpolates_between_the_nearest_pixels():
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    shrunk = crop_resize(image, CropBox(0, 0, 64, 64), 16, average=False)  # pixel centres fall between 1 and 2 of 4
+    want = image.reshape(1, 16, 4, 16, 4, 3)[:, :, 1:3, :, 1:3].mean((2, 4))
+    np.testing.assert_allclose(shrunk, want, atol=1)
+
+
+def test_erasing_fills_one_box_of_all_frames_with_noise():
+    grey = np.full((3, 60, 80, 3), 7, np.uint8)
+    shares = []
+    for seed in range(200):
+        erased = erase_box(grey, rng=np.random.default_rng(seed))
+        changed = (erased != 7).any(-1)
+        rows, columns = np.flatnonzero(changed.any((0, 2))), np.flatnonzero(changed.any((0, 1)))
+        inside = changed[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert inside.mean() > 0.95  # noise may be 7 by chance
+        assert changed.sum() == inside.sum()
+        shares.append(inside[0].size / 4800)
+        assert not np.array_equal(erased[0], erased[1])
+    assert 0.015 < min(shares) < 0.05
+    assert 0.3 < max(shares) < 0.35
+    assert (grey == 7).all()

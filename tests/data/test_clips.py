@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgmae_jax.data.clips import pretrain_indices
+from mgmae_jax.data.clips import dense_train_indices, pretrain_indices, uniform_train_indices
 from tests.shared_data import shared
 
 
@@ -55,3 +55,42 @@ def test_indices_are_frames_of_the_video(num_frames, clip_frames, stride, seed):
     assert indices.min() >= 0
     assert indices.max() < num_frames
     assert set(np.diff(indices)) <= {0, stride}
+
+
+@given(
+    num_frames=st.integers(1, 400), clip_frames=st.integers(1, 32), stride=st.integers(1, 8), seed=st.integers(0, 99)
+)
+def test_fine_tuning_clips_lie_in_the_video_and_never_go_back(num_frames, clip_frames, stride, seed):
+    rng = np.random.default_rng(seed)
+    for indices in (
+        uniform_train_indices(num_frames, clip_frames=clip_frames, rng=rng),
+        dense_train_indices(num_frames, clip_frames=clip_frames, stride=stride, rng=rng),
+    ):
+        assert indices.dtype == np.int32
+        assert indices.shape == (clip_frames,)
+        assert indices[0] >= 0
+        assert indices[-1] < num_frames
+        assert (np.diff(indices) >= 0).all()
+
+
+def test_a_uniform_clip_takes_a_frame_of_every_part():
+    rng = np.random.default_rng(0)
+    drawn = np.stack([uniform_train_indices(37, clip_frames=4, rng=rng) for _ in range(500)])
+    for part, column in enumerate(drawn.T):
+        assert set(column) == set(range(part * 9, part * 9 + 9))  # parts of 37 // 4 frames
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "start", "want"),
+    [
+        # 16 numbers from the start to 64 further on, whole, the last one frame earlier.
+        (300, 100, [100, 104, 108, 112, 117, 121, 125, 129, 134, 138, 142, 146, 151, 155, 159, 163]),
+        (65, 0, [0, 4, 8, 12, 17, 21, 25, 29, 34, 38, 42, 46, 51, 55, 59, 63]),
+        # Too short: 20 // 4 numbers from 0 to 20, then the last frame.
+        (20, 0, [0, 5, 10, 15, 19] + [19] * 11),
+        (64, 0, [0, 4, 8, 12, 17, 21, 25, 29, 34, 38, 42, 46, 51, 55, 59, 63]),
+        (3, 0, [2] * 16),
+    ],
+)
+def test_dense_clips_by_hand(num_frames, start, want):
+    assert dense_train_indices(num_frames, clip_frames=16, stride=4, rng=StartsAt(start)).tolist() == want

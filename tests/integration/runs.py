@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import numpy as np
+from orbax.checkpoint import v1 as ocp
 
 from mgmae_jax.runtime.metrics import FILE, read_metrics
 
@@ -77,8 +82,50 @@ class Launcher:
         return errors
 
 
-def losses(workdir: Path) -> list[float]:
+def losses(workdir: Path, steps: int = STEPS) -> list[float]:
     """Of every step in order; fails where one is missing or stands there twice."""
     lines = read_metrics(workdir / FILE)
-    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    assert [line["step"] for line in lines] == list(range(1, steps + 1))
     return [line["loss"] for line in lines]
+
+
+def tensors(workdir: Path, steps: int = STEPS) -> dict[str, bytes]:
+    """The parameters and optimiser state after the last step, byte by byte."""
+    folder = workdir / "checkpoints"
+    assert sorted(int(path.name) for path in folder.iterdir())[-1] == steps
+
+    def flat(tree: object, prefix: str = "") -> dict[str, bytes]:
+        if isinstance(tree, dict):
+            items = tree.items()
+        elif isinstance(tree, list | tuple):
+            items = enumerate(tree)
+        else:
+            return {prefix: np.asarray(tree).tobytes()}
+        return {name: value for key, child in items for name, value in flat(child, f"{prefix}/{key}").items()}
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sharding info not provided", UserWarning)
+        return flat(ocp.load(folder / str(steps)))
+
+
+def lines_reach(count: int) -> Callable[[Path], bool]:
+    """Whether so many steps have reported."""
+
+    def reached(workdir: Path) -> bool:
+        path = workdir / "metrics.jsonl"
+        return path.exists() and path.read_bytes().count(b"\n") >= count
+
+    return reached
+
+
+def stop_when(process: subprocess.Popen, reached: Callable[[], bool], how: signal.Signals) -> str:
+    """Sends a signal as soon as `reached`; returns what it and its workers wrote, once all of them are gone."""
+    try:
+        while not reached():
+            assert process.poll() is None, process.stderr.read()
+        process.send_signal(how)
+        return process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()

@@ -4,15 +4,12 @@ import random
 import signal
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from orbax.checkpoint import v1 as ocp
 
-from tests.integration.runs import ROOT, STEPS, Launcher, command, losses
+from tests.integration.runs import ROOT, STEPS, Launcher, command, lines_reach, losses, stop_when, tensors
 
 pytestmark = pytest.mark.slow
 
@@ -23,25 +20,6 @@ def reference(launcher: Launcher, twelve_videos: Path, tmp_path_factory: pytest.
     workdir = tmp_path_factory.mktemp("reference")
     launcher.run(command(workdir, data__path=twelve_videos))
     return workdir
-
-
-def tensors(workdir: Path) -> dict[str, bytes]:
-    """The parameters and optimiser state after the last step, byte by byte."""
-    folder = workdir / "checkpoints"
-    assert sorted(int(path.name) for path in folder.iterdir())[-1] == STEPS
-
-    def flat(tree: object, prefix: str = "") -> dict[str, bytes]:
-        if isinstance(tree, dict):
-            items = tree.items()
-        elif isinstance(tree, list | tuple):
-            items = enumerate(tree)
-        else:
-            return {prefix: np.asarray(tree).tobytes()}
-        return {name: value for key, child in items for name, value in flat(child, f"{prefix}/{key}").items()}
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sharding info not provided", UserWarning)
-        return flat(ocp.load(folder / str(STEPS)))
 
 
 def test_a_run_leaves_its_record(reference: Path):
@@ -86,33 +64,10 @@ def test_two_processes_of_four_devices(launcher: Launcher, reference: Path, twel
     np.testing.assert_allclose(losses(tmp_path), losses(reference), rtol=1e-5)
 
 
-def lines_reach(count: int) -> Callable[[Path], bool]:
-    """Whether so many steps have reported."""
-
-    def reached(workdir: Path) -> bool:
-        path = workdir / "metrics.jsonl"
-        return path.exists() and path.read_bytes().count(b"\n") >= count
-
-    return reached
-
-
 def saving(workdir: Path) -> bool:
     """Whether a checkpoint beyond the first is being written."""
     names = [path.name for path in (workdir / "checkpoints").glob("*")]
     return any(not name.isdigit() for name in names) and "3" in names
-
-
-def stop_when(process: subprocess.Popen, reached: Callable[[], bool], how: signal.Signals) -> str:
-    """Sends a signal as soon as `reached`; returns what it and its workers wrote, once all of them are gone."""
-    try:
-        while not reached():
-            assert process.poll() is None, process.stderr.read()
-        process.send_signal(how)
-        return process.communicate(timeout=60)[1]
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
 
 
 def test_killed_at_any_moment_it_is_the_same_run(

@@ -10,7 +10,8 @@ from mgmae_jax.masking.select import TokenSplit
 from mgmae_jax.models.mae import MaskedAutoencoder
 from mgmae_jax.models.variants import Variant
 from mgmae_jax.ops.grid import TokenGrid
-from mgmae_jax.ops.patches import IMAGENET_MEAN, IMAGENET_STD, normalise_cubes, patchify, take_tokens
+from mgmae_jax.ops.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from mgmae_jax.ops.patches import normalise_cubes, patchify, take_tokens
 from mgmae_jax.train.losses import reconstruction_loss
 
 GRID = TokenGrid(8, 64, 64)

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgmae_jax.ops import patches
+from mgmae_jax.ops import imagenet, patches
 from mgmae_jax.ops.grid import TokenGrid
 from tests.shared_data import shared
 
@@ -48,15 +48,15 @@ def test_a_cube_of_one_colour_gives_zeros():
 def test_the_target_is_the_official_one():
     with np.load(shared("golden/mae_pretrain_tiny.npz")) as golden:
         clip, expected = np.moveaxis(golden["clip"], 1, -1), golden["target"]
-    pixels = clip * patches.IMAGENET_STD + patches.IMAGENET_MEAN
+    pixels = clip * imagenet.IMAGENET_STD + imagenet.IMAGENET_MEAN
     target = patches.normalise_cubes(patches.patchify(jnp.asarray(pixels), TokenGrid(8, 64, 64)))
     np.testing.assert_allclose(target, expected, atol=1e-4)
 
 
 def test_network_input_is_normalised_by_channel():
-    cubes = jnp.broadcast_to(jnp.asarray(np.tile(patches.IMAGENET_MEAN, 4)), (1, 2, 12))
+    cubes = jnp.broadcast_to(jnp.asarray(np.tile(imagenet.IMAGENET_MEAN, 4)), (1, 2, 12))
     np.testing.assert_allclose(patches.normalise_pixels(cubes), 0, atol=1e-6)
-    one_up = cubes + np.tile(patches.IMAGENET_STD, 4).reshape(1, 1, -1)
+    one_up = cubes + np.tile(imagenet.IMAGENET_STD, 4).reshape(1, 1, -1)
     np.testing.assert_allclose(patches.normalise_pixels(one_up), 1, atol=1e-5)
 
 

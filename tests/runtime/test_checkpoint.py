@@ -286,3 +286,11 @@ def test_sigterm_makes_a_run_preempted_and_the_former_handler_comes_back(tmp_pat
     finally:
         signal.signal(signal.SIGTERM, before)
     assert steps_in(tmp_path) == [2]
+
+
+def test_sigterm_reaches_the_checkpoints_outside_of_others(tmp_path: Path):
+    with Checkpoints(tmp_path / "last", every=1, keep=1) as last:
+        with Checkpoints(tmp_path / "best", every=1, keep=1):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert last.preempted(1)
+        assert last.preempted(2)

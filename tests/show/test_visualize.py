@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgmae_jax.commands import visualize
-from mgmae_jax.commands.config_file import load_run_config
+from mgmae_jax.commands import config_file, visualize
+from mgmae_jax.commands.config_file import file_config, load_run_config
 from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.data.encode import encode_mp4
@@ -41,7 +41,7 @@ def video(tmp_path_factory):
 def workdir(tmp_path_factory):
     """Of a run that has made no step."""
     folder = tmp_path_factory.mktemp("run")
-    config = visualize.file_config(None, SMALL)
+    config = file_config(None, "common.py", SMALL)
     state = jax.jit(build_pretraining(config, videos=1).init)(jax.random.key(0))
     write_run_info(folder, config, ["mgmae", "pretrain"])
     with Checkpoints(folder / FOLDER, every=1, keep=1) as checkpoints:
@@ -131,9 +131,9 @@ def test_a_damaged_config_is_an_error(workdir, tmp_path):
 
 
 def test_a_missing_config_names_the_flag(monkeypatch, tmp_path):
-    monkeypatch.setattr(visualize, "_DEFAULT_CONFIG", tmp_path / "configs" / "common.py")
+    monkeypatch.setattr(config_file, "CONFIGS", tmp_path / "configs")
     with pytest.raises(FileError, match=r"common\.py.*--config"):
-        visualize.file_config(None, [])
+        file_config(None, "common.py")
 
 
 def test_other_endings_are_refused_before_any_work(tmp_path):

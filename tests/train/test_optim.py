@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.interop.torch_videomae import pretrain_params_from_torch
-from mgmae_jax.train.optim import adamw_direction, cosine_schedule, decayed, muon_direction, scaled_rate
+from mgmae_jax.interop.torch_videomae import classifier_params_from_torch
+from mgmae_jax.train.optim import (
+    adamw_direction,
+    cosine_schedule,
+    decayed,
+    layer_scales,
+    muon_direction,
+    scaled_rate,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FACTS = json.loads((GOLDEN / "recipe_facts.json").read_text())
@@ -38,15 +45,38 @@ def test_the_rate_is_given_for_a_batch_of_256():
     assert scaled_rate(1e-3, 384) == pytest.approx(1.5e-3)
 
 
-def test_the_official_parameters_decay():
-    official = {f"encoder.{name}": decay > 0 for name, decay in FACTS["layer_decay"]["weight_decay"].items()}
-    with np.load(GOLDEN / "mae_pretrain_tiny.npz") as arrays:
-        tensors = {name[2:]: arrays[name] for name in arrays.files if name[2:] in official}
-    assert (
-        len(tensors) == 7
-    )  # those that the pre-training encoder shares with the classifier: of block 0 and the patches
-    found = {name: decayed(pretrain_params_from_torch({name: tensor}, "")) for name, tensor in tensors.items()}
-    assert {name: jax.tree.leaves(tree) for name, tree in found.items()} == {name: [official[name]] for name in tensors}
+@pytest.fixture(scope="module")
+def official() -> dict[str, jax.Array]:
+    """A parameter tree for each of the classifier's tensors that the facts tell of, with that one tensor in it."""
+    shapes = {"patch_embed.proj.weight": (2, 3, 2, 16, 16), "head.weight": (2, 2)}
+    tensors = {}
+    for name in FACTS["layer_decay"]["scale"]:
+        matrix = name.endswith(("qkv.weight", "fc1.weight", "fc2.weight"))
+        tensors[name] = np.zeros(shapes.get(name, (2, 2) if matrix else (2,)), np.float32)
+    return {name: classifier_params_from_torch({name: tensor}, "") for name, tensor in tensors.items()}
+
+
+def test_the_official_parameters_decay(official):
+    want = {name: [decay > 0] for name, decay in FACTS["layer_decay"]["weight_decay"].items()}
+    assert len(want) == 20
+    assert {name: jax.tree.leaves(decayed(tree)) for name, tree in official.items()} == want
+
+
+def test_the_layers_have_the_official_rates(official):
+    facts = FACTS["layer_decay"]
+    for name, tree in official.items():
+        (scale,) = jax.tree.leaves(layer_scales(tree, facts["layers"], facts["decay"]))
+        assert scale == pytest.approx(facts["scale"][name], rel=1e-12), name
+
+
+def test_scales_multiply_the_rate_and_the_weight_decay():
+    params = {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.zeros(2)}
+    options = {"b1": 0.9, "b2": 0.999, "weight_decay": 0.05}
+    optimiser = adamw_direction(**options, scales=lambda params: {"kernel": 0.5, "bias": 0.25})
+    grads = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    direction, _ = optimiser.update(grads, optimiser.init(params), params)
+    np.testing.assert_allclose(direction["kernel"], 0.5 * (1 + 0.15), rtol=1e-4)
+    np.testing.assert_allclose(direction["bias"], 0.25, rtol=1e-4)
 
 
 def test_a_parameter_without_gradient_moves_by_its_decay_alone():

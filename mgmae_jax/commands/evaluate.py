@@ -1,0 +1,43 @@
+"""`mgmae evaluate`: multi-view accuracy of a fine-tuned checkpoint."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mgmae_jax.commands.config_file import load_config, load_run_config, run_folder
+from mgmae_jax.runtime.checkpoint import find_checkpoint
+from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+from mgmae_jax.runtime.distributed import initialize, is_primary
+from mgmae_jax.show.confusion import draw_confusion
+from mgmae_jax.train.classes import read_classes
+from mgmae_jax.train.evaluate_run import run_evaluation
+
+EXAMPLE = """examples:
+  mgmae evaluate --checkpoint runs/finetuned
+  mgmae evaluate --checkpoint runs/finetuned --config.eval.path=test.csv --out test \\
+      --config.eval.sampling=dense --config.eval.clips=5 --config.eval.crops=3
+
+The config is that of the run; its fields are changed by --config.FIELD=VALUE. Where the run keeps an average of its
+weights (train.ema_decay), that is evaluated, unless --config.eval.weights=raw. Run the same command again to go on with
+an evaluation that was cut off."""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command; `argv` is without "mgmae evaluate"."""
+    parser = argparse.ArgumentParser(
+        "mgmae evaluate", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--checkpoint", required=True, type=Path, help="a fine-tuning run's workdir, its `best`, or one checkpoint"
+    )
+    parser.add_argument("--config", metavar="FILE", help="a Python file of configs/; default: the run's own config")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: WORKDIR/evaluation/STEP")
+    args, overrides = parser.parse_known_args(argv)
+    read_classes(args.checkpoint)  # of a pre-trained checkpoint the config would say nothing of evaluation
+    config = load_config(args.config, overrides) if args.config else load_run_config(args.checkpoint, overrides)
+    out = args.out or run_folder(args.checkpoint) / "evaluation" / find_checkpoint(args.checkpoint).name
+    initialize()
+    enable_compilation_cache(config.compile_cache or None)
+    report = run_evaluation(config, args.checkpoint, out, draw_confusion, ["mgmae", "evaluate", *argv])
+    if is_primary():
+        print(f"{report.summary()}\nin {out}: report.json, predictions.csv, confusion.csv, confusion.png")

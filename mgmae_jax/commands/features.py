@@ -1,0 +1,82 @@
+"""`mgmae features`: write the features of videos by a frozen encoder to a file."""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mgmae_jax.commands.config_file import load_run_config
+from mgmae_jax.data.sources import EXTENSIONS, VideoList, read_source
+from mgmae_jax.data.views import ViewSpec
+from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+from mgmae_jax.runtime.distributed import initialize, is_primary
+from mgmae_jax.runtime.mesh import make_mesh
+from mgmae_jax.train.feature_file import check_ending, write_features
+from mgmae_jax.train.features import extract
+from mgmae_jax.train.frozen import load_frozen
+
+EXAMPLE = """examples:
+  mgmae features VIDEO.mp4 --checkpoint runs/demo --out features.npz
+  mgmae features videos.csv --checkpoint runs/demo --out tokens.safetensors --tokens --clips 2 --crops 3
+
+The file holds "features": float32 [videos, views, D], the mean of the tokens of each view; with --tokens float16
+[videos, views, t, h, w, D]. Views are in order of time, and within a clip from left to right or top to bottom. With
+them are the videos' paths, and their labels if the list has any. Of a fine-tuned model it is what its head sees. Run
+the same command again to go on after an interruption."""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command; `argv` is without "mgmae features"."""
+    parser = argparse.ArgumentParser(
+        "mgmae features", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("videos", metavar="VIDEO|LIST", help="a video, a folder of them, or a .csv or .jsonl list")
+    parser.add_argument("--checkpoint", required=True, type=Path, help="a run's workdir or one of its checkpoints")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz or .safetensors")
+    parser.add_argument("--tokens", action="store_true", help="all tokens instead of their mean")
+    parser.add_argument("--sampling", choices=["dense", "uniform"], default="dense", help="of clips; default: dense")
+    parser.add_argument("--clips", type=int, default=1, help="of each video (default 1, its middle)")
+    parser.add_argument("--crops", type=int, default=1, help="of each clip (default 1, its centre)")
+    parser.add_argument("--workers", type=int, default=2, help="processes that decode (default 2)")
+    parser.add_argument("--clips-per-device", type=int, default=16, help="views worked on at once (default 16)")
+    parser.add_argument("--allow-missing", action="store_true", help="leave out unreadable videos, and say which")
+    args, overrides = parser.parse_known_args(argv)
+    check_ending(args.out)
+    config = load_run_config(args.checkpoint, overrides)
+    videos = listed(args.videos)
+    initialize()
+    enable_compilation_cache(config.compile_cache or None)
+    mesh = make_mesh(config.mesh.fsdp)
+    encoder = load_frozen(config, args.checkpoint, mesh)
+    partial = args.out.with_name(args.out.name + ".partial")
+    found = extract(
+        encoder,
+        videos,
+        ViewSpec(encoder.clip, args.sampling, args.clips, args.crops),
+        "tokens" if args.tokens else "pooled",
+        mesh,
+        cache=partial,
+        workers=args.workers,
+        clips_per_device=args.clips_per_device,
+        allow_missing=args.allow_missing,
+    )
+    if not is_primary():
+        return
+    grid = encoder.model.grid
+    shape = write_features(args.out, found, (grid.tubelets, grid.rows, grid.columns), encoder.about)
+    shutil.rmtree(partial)
+    for path, reason in found.missing:
+        print(f"missing: {path}: {reason}", file=sys.stderr)
+    print(f"wrote {args.out}: features {list(shape)}", file=sys.stderr)
+
+
+def listed(path: str) -> VideoList:
+    """The videos of a list or a folder, or the one video that the path is.
+
+    Raises:
+      MgmaeError: there is nothing of the kind.
+    """
+    if Path(path).suffix.lower() in EXTENSIONS and not Path(path).is_dir():
+        return VideoList((path,))
+    return read_source(path)

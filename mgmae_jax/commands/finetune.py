@@ -1,0 +1,35 @@
+"""`mgmae finetune`: train a classifier on labelled videos, from a pre-trained encoder."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+from mgmae_jax.runtime.distributed import initialize
+from mgmae_jax.train.finetune_run import run_finetuning
+
+EXAMPLE = """examples:
+  mgmae finetune --config configs/finetune/motion_shapes.py --workdir runs/motion_shapes --init runs/demo
+  mgmae finetune --config configs/finetune/ssv2_vit_b.py --workdir runs/mine --init runs/pretrained \\
+      --config.data.path=train.csv --config.eval.path=validation.csv
+
+Every field of the config is changed by --config.FIELD=VALUE; configs/finetune/common.py lists them. Run the same
+command again to go on with a run that was cut off. Without --init the encoder starts from random numbers."""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command; `argv` is without "mgmae finetune"."""
+    parser = argparse.ArgumentParser(
+        "mgmae finetune", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="a Python file of configs/finetune")
+    parser.add_argument("--workdir", required=True, type=Path, help="folder for checkpoints, metrics and accuracies")
+    parser.add_argument("--init", metavar="CHECKPOINT", help="a pre-training run's workdir, or one of its checkpoints")
+    args, overrides = parser.parse_known_args(argv)
+    if args.init is not None:
+        overrides = [*overrides, f"--config.init={args.init}"]
+    config = load_config(args.config, overrides)
+    initialize()
+    enable_compilation_cache(config.compile_cache or None)
+    run_finetuning(config, args.workdir, ["mgmae", "finetune", *argv])

@@ -1,0 +1,42 @@
+"""`mgmae probe`: how well the features of a frozen encoder tell classes apart."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from mgmae_jax.commands.config_file import file_config, load_run_config, run_folder
+from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+from mgmae_jax.runtime.distributed import initialize, is_primary
+from mgmae_jax.show.confusion import draw_confusion
+from mgmae_jax.train.probe_run import run_probe
+
+EXAMPLE = """examples:
+  mgmae probe --checkpoint runs/demo --config configs/probe/motion_shapes.py
+  mgmae probe --checkpoint runs/mine --config.data.path=train.csv --config.eval.path=test.csv \\
+      --config.probe.kind=attentive
+
+Kinds: linear, attentive, knn. The checkpoint may be of a pre-training or a fine-tuning run. Features are extracted
+once, so another probe on the same videos begins at once. Every field of the config is changed by
+--config.FIELD=VALUE; configs/probe/common.py lists them."""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command; `argv` is without "mgmae probe"."""
+    parser = argparse.ArgumentParser(
+        "mgmae probe", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", required=True, type=Path, help="a run's workdir or one of its checkpoints")
+    parser.add_argument("--config", metavar="FILE", help="default: configs/probe/common.py")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="for the report; default: WORKDIR/probe/KIND")
+    parser.add_argument("--features", type=Path, metavar="DIR", help="keeps features; default: WORKDIR/features")
+    args, overrides = parser.parse_known_args(argv)
+    config = file_config(args.config, "probe/common.py", overrides)
+    run_config = load_run_config(args.checkpoint)
+    workdir = run_folder(args.checkpoint)
+    out = args.out or workdir / "probe" / config.probe.kind
+    cache = args.features or workdir / "features"
+    initialize()
+    enable_compilation_cache(config.compile_cache or None)
+    report = run_probe(config, run_config, args.checkpoint, out, cache, draw_confusion, ["mgmae", "probe", *argv])
+    if is_primary():
+        print(f"{report.summary()}\nin {out}: report.json, predictions.csv, confusion.csv, confusion.png")

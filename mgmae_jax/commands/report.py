@@ -1,0 +1,49 @@
+"""`mgmae report compare`: two evaluations side by side, class by class (the paper's Figure 4)."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mgmae_jax.show.class_differences import draw_class_differences
+from mgmae_jax.train.compare import SHOWN, compare_reports, comparison_table, most_different
+from mgmae_jax.train.report import FILE, read_report
+
+EXAMPLE = """example:
+  mgmae report compare runs/videomae/evaluation runs/mgmae/evaluation --out difference.png
+
+A and B are folders that `mgmae evaluate` wrote, or the report.json in them. A positive difference means that B is
+better."""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command; `argv` is without "mgmae report"."""
+    parser = argparse.ArgumentParser(
+        "mgmae report", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["compare"], help="what to do with the reports")
+    parser.add_argument("first", metavar="A", type=Path, help="what is compared with")
+    parser.add_argument("second", metavar="B", type=Path, help="what is compared")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="draw the differences: .png, .svg or .pdf")
+    parser.add_argument("--names", nargs=2, metavar=("A", "B"), help="what to call them; default: their folders' names")
+    parser.add_argument(
+        "--classes", type=int, default=SHOWN, metavar="N", help=f"how many classes to show (default {SHOWN}, as there)"
+    )
+    args = parser.parse_args(argv)
+    if args.classes < 1:
+        parser.error(f"--classes {args.classes}: give 1 or more")
+    first, second = read_report(args.first), read_report(args.second)
+    names = tuple(args.names) if args.names else default_names(args.first, args.second)
+    shown = most_different(compare_reports(first, second, names), args.classes)
+    print(comparison_table(first, second, names, shown))
+    if args.out:
+        title = f"{names[1]} against {names[0]}: the classes that differ most (videos in brackets)"
+        bars = [(one.name, one.videos, one.difference) for one in shown]
+        draw_class_differences(bars, names, title, args.out)
+        print(f"wrote {args.out}", file=sys.stderr)
+
+
+def default_names(first: Path, second: Path) -> tuple[str, str]:
+    """The first parts from the end in which the paths of two reports differ."""
+    parts = [[part for part in path.absolute().parts if part != FILE][::-1] for path in (first, second)]
+    return next(((a, b) for a, b in zip(*parts, strict=False) if a != b), (str(first), str(second)))

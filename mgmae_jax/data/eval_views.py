@@ -1,0 +1,88 @@
+"""Batches of whole videos, each with all its test views, every video once. Uses Grain's workers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import grain
+import numpy as np
+
+from mgmae_jax.data.views import ViewSpec, read_views
+from mgmae_jax.data.workers import WorkerBatches, with_workers
+from mgmae_jax.errors import VideoError
+
+REASON_BYTES = 240  # what a batch tells of an unreadable video, of a fixed size so that it can travel with it
+
+
+def view_batches(
+    paths: Sequence[str],
+    views: ViewSpec,
+    *,
+    batch_size: int,
+    workers: int,
+    process_index: int,
+    process_count: int,
+) -> WorkerBatches:
+    """Reads every video once, in their order, in as many batches as it takes.
+
+    Batch b holds the videos from b * batch_size on; process h of H reads the h-th of H equal runs of them. The last
+    batch is filled up with nothing. A video is decoded once for all its views.
+
+    Args:
+      paths: video files.
+      views: which views.
+      batch_size: videos in a batch over all processes, a multiple of `process_count`.
+      workers: processes that read; 0 reads in threads of this one. Has no influence on the batches.
+      process_index: this process, from 0.
+      process_count: how many processes share the batch.
+
+    Returns:
+      An iterator over dicts; close it, or use it as a context manager. With n = batch_size / process_count:
+      "views" uint8 [n, V, T, S, S, 3], see `views.read_views`; "video" int32 [n], its place in `paths`, or -1 where
+      the place in the batch holds none; "reason" uint8 [n, 240], why it cannot be read, as UTF-8 ended by zeros: all
+      zero where it can. The views of what cannot be read are black.
+    """
+    local = batch_size // process_count
+    batches = -(-len(paths) // batch_size)
+    examples = _Views(tuple(paths), views, batch_size, local, process_index)
+    dataset = with_workers(grain.MapDataset.range(batches * local).map(examples), workers)
+    return WorkerBatches(dataset.batch(local, drop_remainder=True, batch_fn=_stacked))
+
+
+def reason_text(reason: np.ndarray) -> str:
+    """The reason of a batch as text; "" where the video could be read."""
+    return reason.tobytes().rstrip(b"\0").decode(errors="ignore")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Views:
+    """Place number n of this process in all batches one after another; travels to the workers."""
+
+    paths: tuple[str, ...]
+    views: ViewSpec
+    batch_size: int
+    local: int
+    process_index: int
+
+    def __call__(self, number: int) -> dict[str, np.ndarray]:
+        batch, i = divmod(number, self.local)
+        video = batch * self.batch_size + self.process_index * self.local + i
+        clip = self.views.clip
+        reason = np.zeros(REASON_BYTES, np.uint8)
+        pixels = None
+        if video >= len(self.paths):
+            video = -1
+        else:
+            try:
+                pixels = read_views(self.paths[video], self.views)
+            except VideoError as error:
+                text = error.reason.encode(errors="replace")[:REASON_BYTES]
+                reason[: len(text)] = np.frombuffer(text, np.uint8)
+        if pixels is None:
+            pixels = np.zeros((self.views.count, clip.frames, clip.size, clip.size, 3), np.uint8)
+        return {"views": pixels, "video": np.array(video, np.int32), "reason": reason}
+
+
+def _stacked(examples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}

@@ -1,0 +1,104 @@
+"""Reading by Grain's worker processes. They are spawned, and import the module of what they run again."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+
+import cv2
+import grain
+import numpy as np
+from absl import flags
+
+from mgmae_jax.errors import ConfigError, MgmaeError
+
+
+def with_workers(examples: grain.MapDataset, workers: int) -> grain.IterDataset:
+    """Reads examples in worker processes, in their order.
+
+    To be batched after this, not before: worker w of W takes every W-th element, which has to be one example for the
+    batches not to depend on W. It also keeps shared memory down to a few examples.
+
+    Args:
+      examples: what to read.
+      workers: processes; 0 reads in threads of this one. Has no influence on the examples.
+
+    Raises:
+      ConfigError: `workers` is negative.
+    """
+    if workers < 0:
+        raise ConfigError("data.workers", workers, "0 or more")
+    if not workers:
+        cv2.setNumThreads(0)
+    elif not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain reads flags when it starts workers; in a notebook nobody has parsed any.
+    threads = 1 if workers else 2
+    return examples.to_iter_dataset(
+        grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    ).mp_prefetch(grain.MultiprocessingOptions(workers, per_worker_buffer_size=2), worker_init_fn=_start_worker)
+
+
+class WorkerBatches:
+    """An iterator over host batches, read ahead; close it, or use it as a context manager.
+
+    Args:
+      dataset: of batches, each a dict of arrays.
+    """
+
+    def __init__(self, dataset: grain.IterDataset) -> None:
+        iterator = iter(dataset)
+        # Asking for the state makes Grain create the iterators of all its workers, so that starting starts, and closing
+        # closes, every one of them and not only those that were waited for so far.
+        iterator.get_state()
+        iterator.start_prefetch()
+        self._iterator: grain.DatasetIterator | None = grain.experimental.ThreadPrefetchDatasetIterator(
+            iterator, prefetch_buffer_size=1
+        )
+        self._iterator.start_prefetch()
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        if self._iterator is None:
+            raise StopIteration
+        try:
+            return next(self._iterator)
+        except RuntimeError as error:
+            raise MgmaeError(
+                f"reading videos stopped: {error} A worker that ends by itself has mostly run out of memory or of "
+                "shared memory (/dev/shm): lower config.data.workers, or give the container more (--shm-size)."
+            ) from error
+
+    def close(self) -> None:
+        """Ends the worker processes and threads; no more batches come."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None  # Kept until the interpreter ends, Grain's finaliser would fail, noisily.
+            gc.collect()  # At its end, cycles in Grain hold the last examples, and with them shared memory.
+
+    def __enter__(self) -> WorkerBatches:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _start_worker(index: int, count: int) -> None:
+    cv2.setNumThreads(0)
+    # Ctrl-C reaches every process of the terminal; the main one ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A main process that is killed ends no worker, and one that waits for room in its queue would wait for ever.
+    multiprocessing.parent_process().join()
+    os._exit(1)

@@ -1,0 +1,104 @@
+"""The video classifier that fine-tuning trains: the encoder, the mean of its tokens, a norm and a linear head."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Key, UInt8
+
+from mgmae_jax.models.layers import LayerNorm, drop_path_scales
+from mgmae_jax.models.variants import Variant
+from mgmae_jax.models.vit import Encoder
+from mgmae_jax.ops.attention import Implementation
+from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.ops.patches import normalise_pixels, patchify, unit_range
+
+Clips = UInt8[Array, "B T H W 3"] | Float[Array, "B T H W 3"]
+"""Bytes, or float32 in [0, 1] where clips were mixed."""
+
+# PyTorch's truncated normal, which the official program calls, cuts at +-2: a hundred deviations away.
+_KERNEL_INIT = nn.initializers.normal(0.02)
+
+
+def input_cubes(clips: Clips, grid: TokenGrid) -> Float[Array, "B N C"]:
+    """The network's input: all cubes of the clips, normalised by ImageNet's mean and standard deviation."""
+    cubes = patchify(clips, grid)
+    return normalise_pixels(unit_range(cubes) if cubes.dtype == jnp.uint8 else cubes)
+
+
+class Classifier(nn.Module):
+    """VideoMAE's classifier. Its parameters under `encoder` are named as those of the masked autoencoder's encoder.
+
+    Args:
+      variant: the size of the encoder.
+      grid: how clips are cut.
+      classes: number of classes.
+      drop_path: probability, below 1, that a branch of the last block is dropped in training.
+      head_dropout: probability, below 1, that a feature is dropped before the head in training.
+      init_scale: the head's initial parameters are multiplied by this.
+      dtype: of the encoder's activations; parameters, pooling, norm and head are float32.
+      implementation: of attention, "xla" or "cudnn".
+      remat: compute blocks again in the backward pass.
+      trained_grid: how the clips of the pre-training were cut, if otherwise; see `positions.grid_positions`.
+    """
+
+    variant: Variant
+    grid: TokenGrid
+    classes: int
+    drop_path: float = 0.0
+    head_dropout: float = 0.0
+    init_scale: float = 0.001
+    dtype: DTypeLike = jnp.float32
+    implementation: Implementation = "xla"
+    remat: bool = False
+    trained_grid: TokenGrid | None = None
+
+    def setup(self) -> None:
+        """Names the parts."""
+        self.encoder = Encoder(
+            self.variant,
+            self.grid,
+            self.dtype,
+            self.implementation,
+            self.remat,
+            self.trained_grid,
+            kernel_init=_KERNEL_INIT,
+            norm=False,  # it comes after the mean
+        )
+        self.fc_norm = LayerNorm()
+        # The head's bias begins at 0, which `init_scale` leaves as it is.
+        self.head = nn.Dense(self.classes, kernel_init=nn.initializers.normal(0.02 * self.init_scale))
+
+    def tokens(self, clips: Clips, keys: Key[Array, "B"] | None = None) -> Float[Array, "B N D"]:
+        """The encoder's output for every cube, by (tubelet, row, column); `keys` as for the call."""
+        scales = None
+        if keys is not None and self.drop_path:
+            scales = drop_path_scales(keys, self.drop_path, self.variant.depth)
+        return self.encoder(input_cubes(clips, self.grid), scales=scales)
+
+    def features(self, clips: Clips, keys: Key[Array, "B"] | None = None) -> Float[Array, "B D"]:
+        """What the head sees, float32: the mean of the tokens, normalised; `keys` as for the call."""
+        return self.fc_norm(self.tokens(clips, keys).astype(jnp.float32).mean(axis=1))
+
+    def __call__(
+        self,
+        clips: Clips,
+        drop_path_keys: Key[Array, "B"] | None = None,
+        dropout_keys: Key[Array, "B"] | None = None,
+    ) -> Float[Array, "B classes"]:
+        """Scores clips.
+
+        Args:
+          clips: uint8, or float32 in [0, 1].
+          drop_path_keys: one for each clip, in training; without them no branch is dropped.
+          dropout_keys: likewise, for the head's dropout.
+
+        Returns:
+          Logits, float32.
+        """
+        features = self.features(clips, drop_path_keys)
+        if dropout_keys is not None and self.head_dropout:
+            keep = 1 - self.head_dropout
+            kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, features.shape[1:]))(dropout_keys)
+            features = jnp.where(kept, features / keep, 0.0)
+        return self.head(features)

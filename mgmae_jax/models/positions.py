@@ -1,0 +1,39 @@
+"""Position tables for clips of any grid."""
+
+import numpy as np
+from jaxtyping import Float
+
+from mgmae_jax.models.layers import position_table
+from mgmae_jax.ops.grid import TokenGrid
+
+
+def grid_positions(grid: TokenGrid, width: int, trained_grid: TokenGrid | None = None) -> Float[np.ndarray, "N D"]:
+    """The position of every token of a clip.
+
+    The table of the models counts tokens through a clip, so it says nothing of a clip that is cut otherwise: token 20
+    lies elsewhere there. A model trained on one grid sees another one through the trained table, interpolated linearly
+    in time, down and across. (A table of the other grid's own would move every token but the first.)
+
+    Args:
+      grid: of the clips to come.
+      width: channels.
+      trained_grid: of the clips that the model was trained on; by default the same.
+
+    Returns:
+      float32, tokens by (tubelet, row, column). For the same counts of tokens it is the trained table itself.
+    """
+    sides = (grid.tubelets, grid.rows, grid.columns)
+    trained = sides if trained_grid is None else (trained_grid.tubelets, trained_grid.rows, trained_grid.columns)
+    table = position_table(int(np.prod(trained)), width)
+    if sides == trained:
+        return table
+    volume = table.reshape(*trained, width)
+    for axis, (old, new) in enumerate(zip(trained, sides, strict=True)):
+        volume = np.moveaxis(np.tensordot(_linear_weights(old, new), volume, axes=(1, axis)), 0, axis)
+    return volume.reshape(-1, width).astype(np.float32)
+
+
+def _linear_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
+    """Weights of linear interpolation between the centres of equal cells; outside the outermost it is constant."""
+    centres = (np.arange(new) + 0.5) * old / new - 0.5
+    return np.stack([np.interp(centres, np.arange(old), cell) for cell in np.eye(old)], axis=1)

@@ -1,0 +1,6 @@
+"""ImageNet's statistics, by which every network here wants its input normalised. No jax: data workers use them too."""
+
+import numpy as np
+
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from mgmae_jax.errors import ConfigError
+from mgmae_jax.models.classifier import Classifier
+from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
+from mgmae_jax.train.pretrained import check_trained_clip, load_encoder
+from tests.train.tiny import VARIANT, tiny_pretraining, tiny_state
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of a pre-training run of clips of 4 frames of 32 pixels."""
+    workdir = tmp_path_factory.mktemp("pretrained")
+    with Checkpoints(workdir / FOLDER, every=1, keep=1) as checkpoints:
+        checkpoints.save(3, tiny_state(tiny_pretraining(strategy="tube")), {})
+    (workdir / "config.json").write_text('{"clip": {"frames": 4, "size": 32}, "model": {}}')
+    return workdir
+
+
+def finetuning_config(**model: int | None) -> ConfigDict:
+    model = {"trained_frames": None, "trained_size": None} | model
+    return ConfigDict({"clip": {"frames": 8, "size": 32}, "model": model})
+
+
+def test_the_encoder_of_a_pretraining_is_the_classifiers(run: Path):
+    pretraining = tiny_pretraining(strategy="tube")
+    classifier = Classifier(VARIANT, pretraining.grid, 5)
+    clips = jnp.zeros((1, 4, 32, 32, 3), jnp.uint8)
+    shapes = jax.eval_shape(classifier.init, jax.random.key(0), clips)["params"]["encoder"]
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one), shapes)
+    found = load_encoder(run, abstract)
+    want = dict(jax.device_get(tiny_state(pretraining).params["encoder"]))
+    want["blocks"] = {name: block for name, block in want["blocks"].items() if name != "norm"}
+    jax.tree.map(np.testing.assert_array_equal, found, want)
+
+
+def test_clips_of_another_length_must_be_known(run: Path):
+    with pytest.raises(ConfigError, match=rf"config\.model\.trained_frames=None: give 4, clip\.frames of {run}"):
+        check_trained_clip(run, finetuning_config())
+    check_trained_clip(run, finetuning_config(trained_frames=4))
+    with pytest.raises(ConfigError, match=r"config\.model\.trained_size=64: give 32"):
+        check_trained_clip(run, finetuning_config(trained_frames=4, trained_size=64))
+
+
+def test_a_finetuned_encoder_has_the_positions_of_its_pretraining(tmp_path: Path):
+    (tmp_path / FOLDER / "7" / "state").mkdir(parents=True)
+    text = '{"clip": {"frames": 32, "size": 32}, "model": {"trained_frames": 16, "trained_size": null}}'
+    (tmp_path / "config.json").write_text(text)
+    check_trained_clip(tmp_path, finetuning_config(trained_frames=16))
+    with pytest.raises(ConfigError, match=r"trained_frames=32: give 16"):
+        check_trained_clip(tmp_path, finetuning_config(trained_frames=32))
+
+
+def test_without_a_config_nothing_is_checked(tmp_path: Path):
+    (tmp_path / "state").mkdir()
+    check_trained_clip(tmp_path, finetuning_config())
