@@ -83,10 +83,10 @@ def main(argv: Sequence[str]) -> None:
                 caption = (
                     f"{title}. {row[name]:.0%} of the visible tokens agree, over {args.masks} masks; one is shown."
                 )
-                shown = {args.reference: (reference_flow, reference_tokens), name: (flow, own)}
                 picture = agreement_strip(
-                    {short_name(key): flow for key, (flow, _) in shown.items()},
-                    {short_name(key): np.asarray(own[0]).reshape(cells) for key, (_, own) in shown.items()},
+                    (short_name(args.reference), short_name(name)),
+                    (reference_flow, flow),
+                    (np.asarray(reference_tokens[0]).reshape(cells), np.asarray(own[0]).reshape(cells)),
                     base=int(base_frame(keys[0], grid.frames, mask)),
                     patch=grid.patch,
                     tubelet=grid.tubelet,

@@ -63,7 +63,7 @@ class RaftSmall(nn.Module):
         start = pixel_grid(height, width)[None]
         look_up = lookup_by_gather if for_cpu else lookup
 
-        def update(self: "RaftSmall", carry: tuple, _: None) -> tuple[tuple, None]:
+        def update(self: "RaftSmall", carry: tuple, _: None) -> tuple[tuple, Array | None]:
             hidden, flow = carry
             flow = jax.lax.stop_gradient(flow)  # each update learns its own step alone
             window = look_up(pyramid, start + flow)

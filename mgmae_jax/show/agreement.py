@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from mgmae_jax.show.flow_color import flow_to_rgb
@@ -15,8 +13,9 @@ _CELL = 72
 
 
 def agreement_strip(
-    flows: Mapping[str, np.ndarray],
-    tokens: Mapping[str, np.ndarray],
+    names: tuple[str, str],
+    flows: tuple[np.ndarray, np.ndarray],
+    tokens: tuple[np.ndarray, np.ndarray],
     *,
     base: int,
     patch: int,
@@ -26,8 +25,9 @@ def agreement_strip(
     """Draws two flows, and which tokens are visible by both, by the first alone, by the second alone.
 
     Args:
-      flows: two, by name: float32 `[T - 1, H, W, 2]`, of the frames other than the base frame, in order.
-      tokens: of the same names: bool `[t, h, w]`, whether each token is visible.
+      names: of the two ways of computing flow.
+      flows: of both, float32 `[T - 1, H, W, 2]`, of the frames other than the base frame, in order.
+      tokens: of both, bool `[t, h, w]`, whether each token is visible.
       base: index of the base frame.
       patch: side of a token's cube in pixels.
       tubelet: its length in frames.
@@ -36,17 +36,15 @@ def agreement_strip(
     Returns:
       uint8 `[rows, columns, 3]` RGB.
     """
-    scale = flow_scale(np.concatenate([flow.reshape(-1, 2) for flow in flows.values()]))
+    scale = flow_scale(np.concatenate([flow.reshape(-1, 2) for flow in flows]))
     rows = {}
-    for name, flow in flows.items():
+    for key, name, flow in zip(("flow", "other"), names, flows, strict=True):  # the first gets the colour wheel
         length = np.linalg.norm(flow, axis=-1, keepdims=True)
         pictures = flow_to_rgb(flow * (scale / np.maximum(length, scale)), scale)
-        key = "flow" if not rows else name  # the first gets the colour wheel
         rows[key] = Row(name, f"flow, rim {scale:.1f} px", np.insert(pictures, base, 255, axis=0))
-    first, second = tokens.values()
+    first, second = tokens
     colours = np.array([NEITHER, SECOND, FIRST, BOTH], np.uint8)[2 * first.astype(int) + second]
     frames = colours.repeat(tubelet, axis=0).repeat(patch, axis=1).repeat(patch, axis=2)
     rows["tokens"] = Row("visible tokens", "both, one, other", frames)
-    names = list(flows)
     caption += f" Tokens: black by both, red by {names[0]} alone, blue by {names[1]} alone."
     return row_strip(rows, pick_columns(len(frames), base, 8), base, caption=caption, cell=_CELL)

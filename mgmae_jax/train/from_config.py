@@ -129,7 +129,7 @@ def build_classifier(config: ConfigDict) -> Classifier:
         drop_path=model.drop_path,
         head_dropout=model.head_dropout,
         init_scale=model.init_scale,
-        dtype=_dtype("model.dtype", model.dtype),
+        dtype=parse_dtype("model.dtype", model.dtype),
         implementation=model.attention,
         remat=model.remat,
         trained_grid=TokenGrid(*trained, model.tubelet, model.patch),
@@ -168,7 +168,7 @@ def build_pretrained_encoder(config: ConfigDict) -> PretrainedEncoder:
     clip, model = config.clip, config.model
     check_attention(config)
     grid = TokenGrid(clip.frames, clip.size, clip.size, model.tubelet, model.patch)
-    return PretrainedEncoder(find_variant(model.name), grid, _dtype("model.dtype", model.dtype), model.attention)
+    return PretrainedEncoder(find_variant(model.name), grid, parse_dtype("model.dtype", model.dtype), model.attention)
 
 
 def check_attention(config: ConfigDict) -> None:

@@ -49,7 +49,7 @@ def test_later_updates_count_more():
 
 
 def test_flow_after_each_ends_where_the_network_ends(params):
-    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8))
     flows = jax.jit(lambda params: flow_after_each(params, images[:1], images[1:], iters=3))(params)
     index = np.arange(2, dtype=np.int32)
     whole = jax.jit(lambda params: pair_flow(params, images, index[:1], index[1:], iters=3))(params)

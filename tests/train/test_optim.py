@@ -109,6 +109,7 @@ def test_muon_makes_steps_of_one_size_for_every_kernel_and_adams_for_biases():
         assert np.sqrt(np.square(matrix).mean()) == pytest.approx(0.2, rel=0.3)
         values = np.linalg.svd(matrix, compute_uv=False)
         assert values.max() / values.min() < 2  # orthogonal, as far as five Newton-Schulz steps go
-    np.testing.assert_allclose(np.abs(direction["bias"]), 1, rtol=1e-3)
+    # One plus the look ahead of Nesterov's momentum, whatever the size of the gradient.
+    np.testing.assert_allclose(np.abs(direction["bias"]), 1.4736, rtol=1e-3)
     for name, grad in grads.items():
         assert (np.asarray(grad) * np.asarray(direction[name])).sum() > 0  # it is what the caller subtracts
