@@ -82,6 +82,7 @@ def test_negative_workers_are_refused(paths):
 def test_nothing_is_left_in_shared_memory(paths):
     program = """
 import sys
+from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
 from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.data.eval_views import view_batches
 from mgmae_jax.data.views import ViewSpec
@@ -90,6 +91,9 @@ if __name__ == "__main__":
     options = {"batch_size": 2, "workers": 2, "process_index": 0, "process_count": 1}
     with view_batches(sys.argv[1:], ViewSpec(ClipSpec(4, 2, 32)), **options) as batches:
         print(sum(1 for batch in batches))
+    # What was let go is freed by a thread of Grain's own, first come, first served: wait for it.
+    pool = SharedMemoryArray._del_thread_pool
+    pool and pool.apply(int)
 """
     done = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True, timeout=120)
     assert done.stdout.split() == ["3"], done.stderr
