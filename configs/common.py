@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
 
     config.flow = ConfigDict()
     config.flow.source = "raft"  # in the step; tvl1: in the data workers; none
-    config.flow.weights = ""  # RAFT-small's: .safetensors or PyTorch's .pth
+    config.flow.weights = "bundled"  # the package's own (docs/FLOW.md), or a file: .safetensors or PyTorch's .pth
     config.flow.iters = 6
     config.flow.size = config_dict.placeholder(int)  # pixels; unset: the clip's own size
     config.flow.dtype = "float32"

@@ -4,7 +4,8 @@
 
 or `mgmae pretrain --config configs/demo.py --workdir runs/demo`. 256 videos of 128x128 are rendered into
 ~/.cache/mgmae_jax; clips are 16 frames of 64x64 with patches of 8 pixels, so that a tubelet has 64 tokens, 6 of them
-visible. The flow is Dual TV-L1, computed in the data workers. Measured times: docs/BENCHMARKS.md.
+visible. The flow is computed inside the train step, by the weights that come with the package. Measured times:
+docs/BENCHMARKS.md.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +22,7 @@ def get_config() -> ConfigDict:
     config.model.name = "tiny"
     config.model.patch = 8
     config.model.decoder_depth = 2
-    config.flow.source = "tvl1"
+    config.flow.iters = 4  # the frames are small
     config.optim.lr = 2.4e-2  # 1.5e-3 for this batch: high, for a run this short
     config.optim.warmup_epochs = 2.0
     config.train.batch_size = 16

@@ -1,9 +1,9 @@
 """ViT-S on your own videos: a folder of them, or a .csv or .jsonl list, with RAFT flow inside the train step.
 
-    mgmae pretrain --config configs/pretrain/folder.py --workdir runs/mine \
-        --config.data.path=VIDEOS --config.flow.weights=raft-small.pth
+    mgmae pretrain --config configs/pretrain/folder.py --workdir runs/mine --config.data.path=VIDEOS
 
-Without RAFT weights, `--config.flow.source=tvl1` computes Dual TV-L1 flow in the data workers. The recipe is VideoMAE's
+The flow is that of the weights that come with the package; `--config.flow.weights=raft-small.pth` takes the published
+ones, `--config.flow.source=tvl1` computes Dual TV-L1 flow in the data workers. The recipe is VideoMAE's
 for ViT-S (batch 1024, lr 1.5e-4 for 256) with a batch that one machine holds; the learning rate scales with the batch.
 """
 

@@ -1,7 +1,7 @@
 """MGMAE ViT-B on Kinetics-400, 800 epochs (Tables 2 and 3): 81.2 / 94.9 after fine-tuning.
 
     mgmae pretrain --config configs/pretrain/k400_vit_b.py --workdir DIR \
-        --config.data.path=train.csv --config.flow.weights=raft-small.pth
+        --config.data.path=train.csv
 
 Batch 384 videos, lr 1e-3 for 256: 1.5e-3. 200 epochs of 4 views of each video are the paper's 800. The paper's
 pre-training loss is 0.6462 (tube masking: 0.5875).

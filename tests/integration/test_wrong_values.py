@@ -59,7 +59,6 @@ def told(
         ("model__name", "vit_z", "config.model.name='vit_z': give one of tiny"),
         ("model__dtype", "float16", "config.model.dtype='float16': give one of float32, bfloat16"),
         ("flow__source", "none", "config.flow.source='none': give raft or tvl1"),
-        ("flow__source", "raft", "config.flow.weights='': give a file of RAFT-small's weights"),
         ("train__batch_size", 12, "config.train.batch_size=12: give a multiple of the number of devices, which is 8"),
         ("train__batch_size", 0, "config.train.batch_size=0: give"),
         ("train__accumulate", 3, "config.train.accumulate=3: give a divisor of the 8 clips"),
