@@ -4,8 +4,7 @@
 
 or `mgmae pretrain --config configs/demo.py --workdir runs/demo`. 256 videos of 128x128 are rendered into
 ~/.cache/mgmae_jax; clips are 16 frames of 64x64 with patches of 8 pixels, so that a tubelet has 64 tokens, 6 of them
-visible. The flow is computed inside the train step, by the weights that come with the package. Measured times:
-docs/BENCHMARKS.md.
+visible. The flow is computed inside the train step, by the weights that come with the package.
 """
 
 from ml_collections import ConfigDict

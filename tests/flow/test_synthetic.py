@@ -131,8 +131,8 @@ def test_banks(banks):
     assert (banks.shapes[1:, 0] == 0).all()  # no outline touches its picture's edge
     covered = (banks.shapes[1:] > 127).mean(axis=(1, 2))
     assert covered.min() > 0.02
-    # Textures repeat: the step across the seam is like the steps beside it.
-    steps = np.abs(np.diff(banks.textures.astype(float), axis=2)).mean(axis=(1, 2, 3))
+    # Textures repeat: the step across the seam is no larger than the steps elsewhere.
+    steps = np.abs(np.diff(banks.textures.astype(float), axis=2)).mean(axis=(1, 3)).max(axis=1)
     seam = np.abs(banks.textures[:, :, 0].astype(float) - banks.textures[:, :, -1]).mean(axis=(1, 2))
-    assert (seam < 3 * steps + 3).all()
+    assert (seam < 1.5 * steps + 2).all()
     assert banks.noise.std() == pytest.approx(32, abs=1)

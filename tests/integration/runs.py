@@ -21,6 +21,7 @@ STEPS = 12
 SMALL = {
     "clip.frames": 8,
     "clip.size": 32,
+    "flow.source": "tvl1",
     "model.decoder_depth": 1,
     "mask.ratio": 0.75,
     "data.workers": 0,
