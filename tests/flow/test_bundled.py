@@ -52,7 +52,7 @@ def test_they_see_synthetic_motion(bundled):
 
 
 def test_half_precision_changes_no_error_and_most_flow_by_less_than_a_hundredth_of_a_pixel(bundled):
-    """Weights that round to the bundled ones, as the trained ones did. Where the network is lost, it may go elsewhere."""
+    """Weights that round to the bundled ones, as the trained did. Where the network is lost, it may go elsewhere."""
     rng = np.random.default_rng(0)
 
     def before_rounding(leaf):
