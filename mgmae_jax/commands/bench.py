@@ -1,7 +1,6 @@
 """`mgmae bench`: measure the masking step, the whole pre-training step, or optical flow on this machine."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,10 +66,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"\n{report.table(numbers)}\n\n{report.NOTES}")
     if args.json:
         whole = {"bench": args.what, "machine": machine, "config": config.to_dict(), "rows": numbers}
-        try:
-            args.json.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise FileError(args.json, f"cannot be written: {error.strerror or error}") from error
+        report.write_json(args.json, whole)
 
 
 def load_bench_config(path: str | None, overrides: Sequence[str], batch_size: int, platform: str) -> ConfigDict:

@@ -10,8 +10,8 @@ import numpy as np
 from mgmae_jax.bench.flow import agreement, mask_flow, token_map, visible_tokens
 from mgmae_jax.bench.flow_methods import CLASSICAL
 from mgmae_jax.bench.machine import describe_machine
-from mgmae_jax.bench.report import machine_line, markdown_table
-from mgmae_jax.commands.bench_flow import find_method, short_name, write_json
+from mgmae_jax.bench.report import machine_line, markdown_table, write_json
+from mgmae_jax.commands.bench_flow import find_method, short_name
 from mgmae_jax.commands.config_file import file_config
 from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.data.sources import read_source

@@ -1,7 +1,6 @@
 """`mgmae bench flow`: end-point error, outliers and time of optical flow on pairs whose true flow is known."""
 
 import argparse
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +10,9 @@ import numpy as np
 from mgmae_jax.bench.flow import score_pair
 from mgmae_jax.bench.flow_methods import CLASSICAL, Method, classical_method, raft_method
 from mgmae_jax.bench.machine import describe_machine
-from mgmae_jax.bench.report import machine_line, markdown_table
+from mgmae_jax.bench.report import machine_line, markdown_table, write_json
 from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.data.flow_files import find_pairs
-from mgmae_jax.errors import FileError
 from mgmae_jax.flow.metrics import THRESHOLDS
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 
@@ -86,15 +84,3 @@ def table(rows: Sequence[dict]) -> str:
             (row["pair"], row["size"], short_name(row["method"]), f"{row['epe']:.3f}", *shares, f"{row['ms']:.4g}")
         )
     return markdown_table(lines)
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Writes numbers for machines.
-
-    Raises:
-      FileError: the file cannot be written.
-    """
-    try:
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise FileError(path, f"cannot be written: {error.strerror or error}") from error

@@ -32,7 +32,7 @@ from mgmae_jax.runtime.rng import stream
 from mgmae_jax.runtime.run_info import check_same_config, write_run_info
 from mgmae_jax.train.flow import FlowTraining
 from mgmae_jax.train.flow_validation import FlowValidation
-from mgmae_jax.train.from_config import parse_dtype
+from mgmae_jax.train.from_config import check_least, parse_dtype
 from mgmae_jax.train.loop import Run, train
 from mgmae_jax.train.optim import cosine_schedule, muon_direction
 from mgmae_jax.train.state import TrainState, abstract_state, make_sharded
@@ -175,10 +175,7 @@ def check_flow_config(config: ConfigDict) -> None:
     Raises:
       ConfigError: one is not.
     """
-    for field, least in _LEAST.items():
-        value = attrgetter(field)(config)
-        if not least <= value < math.inf:
-            raise ConfigError(field, value, f"{least} or more")
+    check_least(config, _LEAST)
     for field in ("optim.lr", "optim.clip"):
         if not 0 < attrgetter(field)(config) < math.inf:
             raise ConfigError(field, attrgetter(field)(config), "a number above 0")

@@ -184,15 +184,24 @@ def check_numbers(config: ConfigDict) -> None:
       ConfigError: one is not.
     """
     least_of = _LEAST | (_LEAST_PRETRAINING if "mask" in config else _LEAST_FINETUNING)
-    for field, least in least_of.items():
-        value = attrgetter(field)(config)
-        if not least <= value < math.inf:
-            raise ConfigError(field, value, f"{least} or more")
+    check_least(config, least_of)
     if not 0 < config.optim.lr < math.inf:
         raise ConfigError("optim.lr", config.optim.lr, "a number above 0")
     clips = config.train.batch_size * config.data.views
     if clips % config.train.accumulate:
         raise ConfigError("train.accumulate", config.train.accumulate, f"a divisor of the {clips} clips of a step")
+
+
+def check_least(config: ConfigDict, least_of: Mapping[str, float]) -> None:
+    """Sees that fields, by dotted name, are finite and at least so much.
+
+    Raises:
+      ConfigError: one is not.
+    """
+    for field, least in least_of.items():
+        value = attrgetter(field)(config)
+        if not least <= value < math.inf:
+            raise ConfigError(field, value, f"{least} or more")
 
 
 def epochs_to_steps(epochs: float, videos: int, batch_size: int) -> int:
