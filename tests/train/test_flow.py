@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,7 @@ from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.flow.clip_flow import pair_flow
 from mgmae_jax.flow.raft import RaftSmall, init_params
-from mgmae_jax.interop.flow_weights import load_flow_weights
+from mgmae_jax.interop.flow_weights import load_flow_weights, save_flow_weights
 from mgmae_jax.runtime.checkpoint import restore_params
 from mgmae_jax.runtime.metrics import read_metrics
 from mgmae_jax.train.flow import flow_after_each, sequence_loss
@@ -134,6 +135,28 @@ def test_every_flow_config_builds():
         training = build_flow_training(whole, stages[0], stages[-1].end_step)
         state = jax.eval_shape(training.init, jax.random.key(0))
         assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) == 990_162
+
+
+@pytest.mark.slow
+def test_a_run_begins_from_given_weights_and_looks_at_real_pairs(tmp_path, params):
+    save_flow_weights(tmp_path / "start.safetensors", params)
+    folder = tmp_path / "pairs" / "mine"
+    folder.mkdir(parents=True)
+    for number in (1, 2):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((64, 64, 3), 100, np.uint8))
+    size, flow = np.array([64, 64], "<i4"), np.full((64, 64, 2), 3, "<f4")
+    (folder / "f.flo").write_bytes(b"PIEH" + size.tobytes() + flow.tobytes())
+    command = ["train-flow", "--config=configs/flow/raft_small_cpu.py", *SMALL]
+    # At a rate this low the parameters stay where they began.
+    options = [f"--config.init={tmp_path}/start.safetensors", "--config.optim.lr=1e-12", "--config.optim.min_lr=0.0"]
+    options += [f"--config.validate.folder={tmp_path}/pairs", f"--workdir={tmp_path}/run"]
+    assert cli.main([*command, *options]) == 0
+    lines = read_metrics(tmp_path / "run" / "validation")
+    assert [line["step"] for line in lines] == [2, 4, 5]
+    assert all(np.isfinite(line["real/mine"]) for line in lines)
+    kept = load_flow_weights(tmp_path / "run" / "best.safetensors")
+    for one, two in zip(jax.tree.leaves(kept), jax.tree.leaves(params), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
