@@ -1,6 +1,7 @@
 """Sixteen motions to be told apart: fine-tuning the demo's encoder on procedural videos in minutes, on a CPU.
 
-It runs the whole way and ends at chance: 7.3% of the test videos (chance is 6.25%). It needs more steps or a longer demo.
+It runs the whole way and ends at chance: 7.3% of the test videos (chance is 6.25%). It needs more steps, or a longer
+demo.
 
     make demo
     mgmae finetune --config configs/finetune/motion_shapes.py --workdir runs/motion_shapes --init runs/demo
