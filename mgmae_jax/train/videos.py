@@ -46,5 +46,5 @@ def find_videos(config: ConfigDict, split: Literal["train", "test"] = "train") -
 
 
 def _tell_rendered(done: int, total: int) -> None:
-    if done % 64 == 0 or done == total:
+    if done % max(64, total // 8) == 0 or done == total:
         print(f"rendered {done} of {total} procedural videos", file=sys.stderr, flush=True)

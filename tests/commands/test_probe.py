@@ -21,6 +21,7 @@ from tests.train.finetuned import finetuned_run
 from tests.train.pretrained_run import pretrained_run
 
 TRAIN, TEST = 32, 19
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
