@@ -17,8 +17,8 @@ the same kind, so the first figure flatters a little, and the second is of a rec
 
 Clips are 8 frames of 32x32, an eighth of the tokens of the demo's 16 of 64x64; positions are interpolated. A step sees
 32 videos once each, lr 5.6e-3 for 256 videos: 7e-4. (Eight videos cropped four times cost less decoding; the run that
-tried that, with other settings too, ended at chance.) Crops are at least 0.7 of the frame, and nothing is flipped: the label is the
-motion.
+tried that, with other settings too, ended at chance.) Crops are at least 0.7 of the frame, and nothing is flipped: the
+label is the motion.
 """
 
 from ml_collections import ConfigDict
