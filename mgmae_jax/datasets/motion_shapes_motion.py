@@ -105,15 +105,15 @@ def _passing_behind(cast: Cast, time: np.ndarray) -> Moves:
 
 
 def _colliding(cast: Cast, time: np.ndarray) -> Moves:
-    contact = 0.16 / cast.speed
-    closed = 1.0 - np.abs(time - contact) / contact  # 0 at the pivot frame, 1 at contact, then back
-    return _along_line(cast, closed * (_distance(cast) - cast.reach))
+    rate = 0.9 * cast.speed * cast.unit
+    gap = _distance(cast) - cast.reach
+    return _along_line(cast, gap - np.abs(rate * time - gap))  # nothing at the pivot frame, the gap at contact
 
 
 def _moving_apart(cast: Cast, time: np.ndarray) -> Moves:
-    overlapping = 0.3 * cast.reach
-    closed = np.minimum(-time * cast.speed / 0.3, 1.0)  # 1 while they stand together, 0 at the pivot frame
-    return _along_line(cast, closed * (_distance(cast) - overlapping))
+    rate = 0.9 * cast.speed * cast.unit
+    overlapping = 0.4 * cast.reach
+    return _along_line(cast, np.minimum(-rate * time, _distance(cast) - overlapping))  # stand together until they part
 
 
 def _along_line(cast: Cast, closing: np.ndarray) -> Moves:
@@ -142,8 +142,8 @@ RULES: dict[str, Rule] = {
     "falling": _falling,
     "turning_clockwise": _turn(2 * np.pi),
     "turning_counterclockwise": _turn(-2 * np.pi),
-    "approaching": _resize(1.5),
-    "receding": _resize(-1.5),
+    "approaching": _resize(1.1),
+    "receding": _resize(-1.1),
     "passing_behind": _passing_behind,
     "colliding": _colliding,
     "moving_apart": _moving_apart,

@@ -23,7 +23,7 @@ class Scene:
     Args:
       size: height and width of the frames.
       background: uint8 `[N, N, 3]`, periodic.
-      sprites: float32 `[S, S, 4]` each, RGB 0..255 multiplied by alpha 0..1; back to front.
+      sprites: partner, actor and occluder, back to front; float32 `[S, S, 4]`, RGB 0..255 multiplied by alpha 0..1.
       transforms: float64 `[1 + sprites, T, 3, 3]` from layer positions to frame positions (x, y, 1), pixel centres;
         layer 0 is the background.
       label: index into `CLASSES`.
@@ -68,17 +68,16 @@ def sample_scene(seed: int, index: int, *, size: tuple[int, int], frames: int, l
     centre = (np.asarray(size[::-1], np.float64) - 1.0) / 2.0
 
     background_side = 2 * max(size)
-    background = look.texture(rng, background_side, look.muted_colours(rng), (unit / 9, unit / 4))
-    # The actor is near the centre, the others each in a diagonal quadrant: clear of its ways left, right, up and down.
+    background = look.cloud_texture(rng, background_side, look.muted_colours(rng), 2.0 * unit)
+    # The actor is near the centre, the others each in a diagonal quadrant: beside its ways left, right, up and down. It
+    # leans away from them, so that they too are in view.
     quadrants = rng.permutation(np.asarray([[1, 1], [1, -1], [-1, 1], [-1, -1]]))
-    actor = centre + unit * (rng.uniform(-0.03, 0.03, 2) - 0.06 * quadrants[0])
-    occluder = actor + unit * (0.22 * quadrants[0] + rng.uniform(-0.015, 0.015, 2))
-    partner = actor + unit * (0.26 * quadrants[1] + rng.uniform(-0.03, 0.03, 2))
-    distractors = [actor + unit * (0.30 * q + rng.uniform(-0.06, 0.06, 2)) for q in quadrants[2:]]
-    places = [*distractors[: rng.integers(3)], partner, actor, occluder]  # back to front
-    radii = [unit * rng.uniform(0.07, 0.11) for _ in places[:-3]]
-    radii += [unit * rng.uniform(0.115, 0.15), unit * rng.uniform(0.115, 0.14), unit * rng.uniform(0.155, 0.175)]
-    outlines = [str(rng.choice(look.OUTLINES)) for _ in places[:-1]] + [str(rng.choice(look.CHUNKY_OUTLINES))]
+    actor = centre + unit * (rng.uniform(-0.03, 0.03, 2) - 0.04 * (quadrants[0] + quadrants[1]))
+    occluder = actor + unit * (0.325 * quadrants[0] + rng.uniform(-0.015, 0.015, 2))
+    partner = actor + unit * (0.35 * quadrants[1] + rng.uniform(-0.03, 0.03, 2))
+    places = [partner, actor, occluder]  # back to front
+    radii = [unit * rng.uniform(*span) for span in ((0.23, 0.28), (0.23, 0.28), (0.185, 0.22))]
+    outlines = [str(rng.choice(options)) for options in (look.OUTLINES, look.OUTLINES, look.CHUNKY_OUTLINES)]
     dressed = [_sprite(rng, *each) for each in zip(outlines, radii, places, strict=True)]
     sprites, poses = zip(*dressed, strict=True)
 
@@ -90,7 +89,7 @@ def sample_scene(seed: int, index: int, *, size: tuple[int, int], frames: int, l
         actor=actor,
         partner=partner,
         occluder=occluder,
-        reach=0.85 * (radii[-2] + radii[-3]),
+        reach=0.75 * (radii[0] + radii[1]),
         speed=rng.uniform(0.85, 1.15),
         side=float(rng.choice([-1.0, 1.0])),
     )
@@ -99,9 +98,7 @@ def sample_scene(seed: int, index: int, *, size: tuple[int, int], frames: int, l
 
     moves = RULES[CLASSES[label]](cast, time)
     camera = drift @ moves.get("camera", np.eye(3))
-    worlds = [camera] * (1 + len(places))
-    worlds[-2] = camera @ moves.get("actor", np.eye(3))
-    worlds[-3] = camera @ moves.get("partner", np.eye(3))
+    worlds = [camera, camera @ moves.get("partner", np.eye(3)), camera @ moves.get("actor", np.eye(3)), camera]
     poses = [translate(centre - (background_side - 1) / 2), *poses]
     return Scene(
         size=tuple(size),
@@ -119,14 +116,16 @@ def draw(scene: Scene) -> np.ndarray:
     height, width = scene.size
     frames = np.empty((scene.transforms.shape[1], height, width, 3), np.uint8)
     for t, frame in enumerate(frames):
-        canvas = cv2.warpAffine(
+        background = cv2.warpAffine(
             scene.background, scene.transforms[0, t, :2], (width, height), borderMode=cv2.BORDER_WRAP
-        ).astype(np.float32)
+        )
+        canvas = background.transpose(2, 0, 1).astype(np.float32, order="C")  # mixing is quick along long rows
         for sprite, transform in zip(scene.sprites, scene.transforms[1:, t], strict=True):
             warped, rows, columns = _warp_sprite(sprite, transform, scene.size)
-            canvas[rows, columns] *= 1.0 - warped[..., 3:]
-            canvas[rows, columns] += warped[..., :3]
-        frame[:] = np.round(np.clip(canvas, 0.0, 255.0))
+            planes = np.ascontiguousarray(warped.transpose(2, 0, 1))
+            canvas[:, rows, columns] *= 1.0 - planes[3]
+            canvas[:, rows, columns] += planes[:3]
+        frame[:] = np.rint(canvas).transpose(1, 2, 0)  # in range, as all layers are and mixing keeps it
     return frames
 
 
@@ -167,7 +166,7 @@ def _sprite(rng: np.random.Generator, outline: str, radius: float, place: np.nda
     oversize = 1.25  # the actor may grow to twice its size
     side = 2 * int(np.ceil(radius * oversize)) + 6
     alpha = look.outline_mask(outline, radius * oversize, side)[..., None]
-    colour = look.texture(rng, side, look.vivid_colours(rng), (side / 5, side / 2.5))
+    colour = look.gradient_texture(rng, side, look.vivid_colours(rng), radius * oversize)
     middle = np.full(2, (side - 1) / 2)
     pose = translate(place - middle) @ turn_and_scale(middle, rng.uniform(-np.pi, np.pi), 1.0 / oversize)
     return np.concatenate([colour * alpha, alpha], axis=-1), pose

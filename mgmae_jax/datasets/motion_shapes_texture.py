@@ -1,4 +1,8 @@
-"""Textures and outlines of the motion-shapes videos: what things look like, which never depends on how they move."""
+"""Textures and outlines of the motion-shapes videos: what things look like, which never depends on how they move.
+
+Colours change slowly, so that a hidden part can be guessed from the parts around it; fine detail of low amplitude lies
+over them, so that motion can be measured everywhere.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ import colorsys
 import cv2
 import numpy as np
 
-PATTERNS = ("noise", "stripes", "checks", "blobs")
 OUTLINES = ("circle", "triangle", "square", "pentagon", "hexagon", "star", "flower")
 CHUNKY_OUTLINES = ("circle", "square", "hexagon")
 _CORNERS = {"triangle": 3, "square": 4, "pentagon": 5, "hexagon": 6}
@@ -32,36 +35,42 @@ def power_noise(rng: np.random.Generator, size: int, exponent: float, shortest: 
     return noise / noise.std()
 
 
-def texture(
-    rng: np.random.Generator, size: int, colours: tuple[np.ndarray, np.ndarray], period: tuple[float, float]
+def cloud_texture(
+    rng: np.random.Generator, size: int, colours: tuple[np.ndarray, np.ndarray], wavelength: float
 ) -> np.ndarray:
-    """A periodic two-coloured texture with detail everywhere, so that its motion can be measured in both directions.
+    """Two colours that give way to one another slowly across a periodic field, for backgrounds.
 
     Args:
       rng: source of the pattern.
       size: side in pixels.
       colours: two RGB colours `[3]`, 0 to 255.
-      period: shortest and longest wavelength of the pattern in pixels.
+      wavelength: of the field in pixels; shorter waves are weak.
+
+    Returns:
+      float32 `[size, size, 3]`, 0 to 255; it tiles without a seam.
+    """
+    cloud = power_noise(rng, size, exponent=1.0, shortest=wavelength / (2 * np.pi))
+    return _blend(colours, 0.35 * np.tanh(1.2 * cloud), 0.05 * power_noise(rng, size, exponent=1.0))
+
+
+def gradient_texture(
+    rng: np.random.Generator, size: int, colours: tuple[np.ndarray, np.ndarray], radius: float
+) -> np.ndarray:
+    """One colour turning into another across a disc, in a random direction, for sprites.
+
+    Args:
+      rng: source of the pattern.
+      size: side in pixels.
+      colours: two RGB colours `[3]`, 0 to 255.
+      radius: of the centred disc in pixels.
 
     Returns:
       float32 `[size, size, 3]`, 0 to 255.
     """
-    pattern = PATTERNS[rng.integers(len(PATTERNS))]
-    cycles, angle = size / rng.uniform(*period), rng.uniform(0.0, np.pi)
-    # Whole numbers of cycles keep the texture periodic.
-    kx, ky = np.round(cycles * np.cos(angle)), np.round(cycles * np.sin(angle))
-    y, x = np.mgrid[:size, :size] * (2 * np.pi / size)
-    detail = power_noise(rng, size, exponent=1.0)
-    if pattern == "noise":
-        value = power_noise(rng, size, exponent=rng.uniform(1.0, 1.6))
-    elif pattern == "stripes":
-        value = np.tanh(2.5 * np.sin(kx * x + ky * y))
-    elif pattern == "checks":
-        value = np.tanh(4.0 * np.sin(kx * x + ky * y) * np.sin(kx * y - ky * x))
-    else:
-        value = np.tanh(3.0 * power_noise(rng, size, exponent=1.0, shortest=1.2 * size / cycles))
-    mix = np.clip(0.5 + 0.38 * value + 0.16 * detail, 0.0, 1.0)[..., None]
-    return (colours[0] * (1.0 - mix) + colours[1] * mix).astype(np.float32)
+    angle = rng.uniform(0.0, 2 * np.pi)
+    y, x = (np.mgrid[:size, :size] - (size - 1) / 2) / radius
+    slope = 0.45 * np.tanh(1.5 * (x * np.cos(angle) + y * np.sin(angle)))
+    return _blend(colours, slope, 0.06 * power_noise(rng, size, exponent=1.0))
 
 
 def vivid_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -73,10 +82,10 @@ def vivid_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def muted_colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two pale RGB colours of middling brightness, for backgrounds."""
-    hue, value = rng.uniform(), rng.uniform(0.3, 0.55)
-    dark = _rgb(hue, rng.uniform(0.1, 0.35), value)
-    light = _rgb(hue + rng.uniform(-0.15, 0.15), rng.uniform(0.05, 0.3), value + rng.uniform(0.2, 0.3))
+    """A dark and a light RGB colour of kindred hues and little saturation, for backgrounds."""
+    hue = rng.uniform()
+    dark = _rgb(hue, rng.uniform(0.1, 0.5), rng.uniform(0.15, 0.4))
+    light = _rgb(hue + rng.uniform(-0.3, 0.3), rng.uniform(0.1, 0.5), rng.uniform(0.6, 0.9))
     return dark, light
 
 
@@ -106,6 +115,13 @@ def outline_mask(outline: str, radius: float, size: int) -> np.ndarray:
     canvas = np.zeros((size * supersample, size * supersample), np.uint8)
     cv2.fillPoly(canvas, [np.round(points + (size * supersample - 1) / 2).astype(np.int32)], 255)
     return cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / 255.0
+
+
+def _blend(colours: tuple[np.ndarray, np.ndarray], large: np.ndarray, detail: np.ndarray) -> np.ndarray:
+    """Mixes two colours half and half, and more or less of the second where two patterns `[size, size]` say so."""
+    mix = np.clip(0.5 + large + detail, 0.0, 1.0).astype(np.float32)[..., None]
+    first, second = (colour.astype(np.float32) for colour in colours)
+    return first + (second - first) * mix
 
 
 def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:

@@ -4,7 +4,7 @@ import pytest
 
 from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.datasets.motion_shapes_motion import CLASSES
-from mgmae_jax.datasets.motion_shapes_scene import draw, sample_scene, scene_flow, top_layers
+from mgmae_jax.datasets.motion_shapes_scene import Scene, draw, sample_scene, scene_flow, top_layers
 
 SIZE, FRAMES = (96, 112), 16
 
@@ -62,7 +62,7 @@ def test_true_flow_belongs_to_the_rendered_video():
 def test_layers_without_a_role_move_with_the_camera_alone():
     scene = sample_scene(0, CLASSES.index("pushed_right"), size=SIZE, frames=FRAMES)
     worlds = scene.transforms @ np.linalg.inv(scene.transforms[:, scene.pivot : scene.pivot + 1])
-    actor = len(scene.sprites) - 1
+    actor = 2
     for layer in set(range(1, len(worlds))) - {actor}:
         np.testing.assert_allclose(worlds[layer], worlds[0], atol=1e-9)
     pushed = np.linalg.inv(worlds[0]) @ worlds[actor]
@@ -74,7 +74,7 @@ def test_layers_without_a_role_move_with_the_camera_alone():
 def test_only_the_actor_is_pushed():
     scene = sample_scene(0, CLASSES.index("pushed_right"), size=SIZE, frames=FRAMES)
     flow, top = scene_flow(scene), top_layers(scene)[:-1]
-    actor = len(scene.sprites) - 1
+    actor = 2
     assert flow[..., 0][top == actor].mean() > 2 + flow[..., 0][top != actor].mean()
 
 
@@ -83,3 +83,45 @@ def test_the_background_is_textured_everywhere():
     grey = cv2.cvtColor(scene.background, cv2.COLOR_RGB2GRAY).astype(np.float32)
     contrast = cv2.blur(grey**2, (17, 17)) - cv2.blur(grey, (17, 17)) ** 2
     assert np.sqrt(contrast).min() > 2
+
+
+def block_means(frame: np.ndarray) -> np.ndarray:
+    """Mean colours of blocks of 8 × 8 pixels."""
+    height, width, _ = frame.shape
+    return frame.reshape(height // 8, 8, width // 8, 8, 3).mean(axis=(1, 3))
+
+
+def test_a_block_is_much_like_its_neighbours():
+    differences, deviations = [], []
+    for index in range(16):
+        blocks = block_means(draw(sample_scene(0, index, size=(64, 64), frames=8))[3])
+        deviations.append(np.square(blocks - blocks.mean(axis=(0, 1))).mean())
+        differences.append(np.mean([np.square(np.diff(blocks, axis=axis)).mean() for axis in (0, 1)]))
+    # Between independent blocks the ratio would be 2, and 0 were there no borders between things.
+    assert np.mean(differences) < 0.8 * np.mean(deviations)
+
+
+@pytest.mark.parametrize("name", [name for name in CLASSES if name != "passing_behind"])
+def test_the_actor_stays_in_view(name):
+    for seed in range(4):
+        scene = sample_scene(seed, CLASSES.index(name), size=(64, 64), frames=FRAMES)
+        share = (top_layers(scene) == 2).mean(axis=(1, 2))
+        assert (share > 0.02).mean() > 0.7
+        assert share.max() < 0.85
+
+
+def centres(scene: Scene) -> np.ndarray:
+    """Of the sprites in each frame, [sprites, T, 2]."""
+    middles = np.asarray([[(sprite.shape[0] - 1) / 2] * 2 + [1.0] for sprite in scene.sprites])
+    return np.einsum("stij,sj->sti", scene.transforms[1:], middles)[..., :2]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_encounters_take_place_at_the_sprites_sizes(seed):
+    for name, (first, second), nearest in (
+        ("passing_behind", (1, 2), 0.06),
+        ("colliding", (0, 1), 0.45),
+        ("moving_apart", (0, 1), 0.2),
+    ):
+        spots = centres(sample_scene(seed, CLASSES.index(name), size=(64, 64), frames=FRAMES)) / 64
+        assert np.linalg.norm(spots[first] - spots[second], axis=-1).min() < nearest
