@@ -3,8 +3,9 @@
     mgmae pretrain --config configs/pretrain/folder.py --workdir runs/mine --config.data.path=VIDEOS
 
 The flow is that of the weights that come with the package; `--config.flow.weights=raft-small.pth` takes the published
-ones, `--config.flow.source=tvl1` computes Dual TV-L1 flow in the data workers. The recipe is VideoMAE's
-for ViT-S (batch 1024, lr 1.5e-4 for 256) with a batch that one machine holds; the learning rate scales with the batch.
+ones, `--config.flow.source=tvl1` computes Dual TV-L1 flow in the data workers, `--config.flow.source=stored` reads what
+`mgmae flow` has computed beforehand. The recipe is VideoMAE's for ViT-S (batch 1024, lr 1.5e-4 for 256) with a batch
+that one machine holds; the learning rate scales with the batch.
 """
 
 from ml_collections import ConfigDict

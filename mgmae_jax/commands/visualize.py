@@ -11,6 +11,7 @@ from mgmae_jax.commands.config_file import file_config, load_run_config
 from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.data.clips import ClipSpec
+from mgmae_jax.data.pipeline import tvl1_clip_flow
 from mgmae_jax.datasets.motion_shapes import CLASSES
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.flow.synthetic import draw_pair
@@ -18,11 +19,12 @@ from mgmae_jax.flow.synthetic_banks import make_banks
 from mgmae_jax.flow.synthetic_scene import sample_scene
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.rng import stream
-from mgmae_jax.show.clip import motion_shapes_clip, video_clip
+from mgmae_jax.show.clip import motion_shapes_clip, motion_shapes_flow, video_clip, video_flow
 from mgmae_jax.show.flow_pairs import ShownPair, pairs_picture
 from mgmae_jax.show.strip import motion_strip
 from mgmae_jax.show.video_out import motion_animation, write_animation, write_png
 from mgmae_jax.train.from_config import build_pretraining
+from mgmae_jax.train.pretrain_run import flow_spec
 
 EXAMPLE = """examples:
   mgmae visualize VIDEO.mp4 --out masks.png
@@ -78,10 +80,18 @@ def main(argv: Sequence[str]) -> None:
         clip, title = motion_shapes_clip(args.motion_shapes, args.seed, spec, args.start)
     else:
         clip, title = video_clip(args.video, spec, args.start)
+    flow = None
+    if (wanted := flow_spec(config, pretraining.masks)) is not None:
+        if wanted.source == "tvl1":
+            flow = tvl1_clip_flow(clip, wanted)
+        elif args.motion_shapes:
+            flow = motion_shapes_flow(args.motion_shapes, args.seed, spec, args.start, wanted)
+        else:
+            flow = video_flow(args.video, spec, args.start, wanted)
     flow_params = load_flow_params(config.flow.weights) if pretraining.masks.runs_raft else {}
     enable_compilation_cache(config.compile_cache or None)
     key = stream(jax.random.key(args.seed), 0, "mask")
-    picture = mask_and_reconstruct(pretraining, args.checkpoint, flow_params, clip, key, title)
+    picture = mask_and_reconstruct(pretraining, args.checkpoint, flow_params, clip, flow, key, title)
     if args.out.suffix.lower() == ".png":
         write_png(args.out, motion_strip(picture))
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 
@@ -79,6 +80,23 @@ class Video:
         images = np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
         return np.ascontiguousarray(np.rot90(images, _quarter_turns(frames[0]), axes=(1, 2)))
 
+    def stream(self) -> Iterator[np.ndarray]:
+        """Decodes all frames in their order, one at a time: uint8 [H, W, 3], RGB.
+
+        Raises:
+          VideoError: the file is damaged, so that not all of them decode, or their size changes.
+        """
+        first, count = None, 0
+        with _reported(self.path):
+            for frame in itertools.islice(self._from_start(), self.frames):
+                first = first or frame
+                if (frame.height, frame.width) != (first.height, first.width):
+                    raise VideoError(self.path, f"the size of its frames changes at frame {count}")
+                yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(first)))
+                count += 1
+        if count < self.frames:
+            raise self._too_few(self.frames - 1, count)
+
     def _decode(self, indices: Sequence[int] | np.ndarray) -> list[VideoFrame]:
         wanted = [int(index) for index in indices]
         if not wanted or wanted[0] < 0 or sorted(wanted) != wanted:
@@ -120,17 +138,21 @@ class Video:
         """Decodes and counts from the first frame: right for every file, and slower."""
         found: dict[int, VideoFrame] = {}
         count = 0
+        for frame in self._from_start():
+            if count in wanted:
+                found[count] = frame
+                if len(found) == len(wanted):
+                    return found
+            count += 1
+        raise self._too_few(max(wanted), count)
+
+    def _from_start(self) -> Iterator[VideoFrame]:
         with av.open(os.path.abspath(self.path), options=_OPEN_OPTIONS) as container:
-            for frame in _decode_stream(container, _video_stream(self.path, container)):
-                if count in wanted:
-                    found[count] = frame
-                    if len(found) == len(wanted):
-                        return found
-                count += 1
-        raise VideoError(
-            self.path,
-            f"frame {max(wanted)} does not decode: only {count} of its {self.frames} frames do (damaged file?)",
-        )
+            yield from _decode_stream(container, _video_stream(self.path, container))
+
+    def _too_few(self, wanted: int, count: int) -> VideoError:
+        reason = f"frame {wanted} does not decode: only {count} of its {self.frames} frames do (damaged file?)"
+        return VideoError(self.path, reason)
 
 
 # A playlist that calls itself a video must not make us open addresses.

@@ -1,8 +1,9 @@
 """Motion shapes: a procedural video dataset in which the label is the motion and nothing else.
 
-Textured sprites move over a textured background under a drifting camera. Sixteen classes of motion are balanced by the
-video's index, and appearance is drawn blind to them: at one frame near the middle, the pivot, a video would look the
-same whatever its class. It needs no download and has no licence, and its optical flow is known exactly.
+Three large sprites move over a cloudy background under a drifting camera. Colours change slowly across each, so that a
+hidden part can be guessed from visible ones. Sixteen classes of motion are balanced by the video's index, and
+appearance is drawn blind to them: at one frame near the middle, the pivot, a video would look the same whatever its
+class. It needs no download and has no licence, and its optical flow is known exactly.
 
     from mgmae_jax.datasets import motion_shapes
     index = motion_shapes.prepare(motion_shapes.default_cache(), videos=96, seed=0)   # real MP4 files and their list
@@ -13,6 +14,7 @@ same whatever its class. It needs no download and has no licence, and its optica
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -24,6 +26,8 @@ from typing import Literal
 import numpy as np
 
 from mgmae_jax.data.encode import encode_mp4
+from mgmae_jax.data.stored_flow import flow_path, to_cells, write_flow
+from mgmae_jax.datasets.drawing_pool import mapper
 from mgmae_jax.datasets.motion_shapes_motion import CLASSES
 from mgmae_jax.datasets.motion_shapes_scene import draw, sample_scene, scene_flow
 from mgmae_jax.errors import FileError, MgmaeError
@@ -31,7 +35,9 @@ from mgmae_jax.errors import FileError, MgmaeError
 __all__ = ["CLASSES", "RenderedVideo", "default_cache", "prepare", "render", "true_flow"]
 
 # Part of the cache's key: raise it with every change to what the videos show.
-_LOOK = 1
+_LOOK = 2
+# So many videos are drawn in less time than processes take to start.
+_FEW = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +119,8 @@ def prepare(
     split: Literal["train", "test"] = "train",
     size: tuple[int, int] = (128, 128),
     frames: int = 40,
+    flow: bool = False,
+    processes: int = 1,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Makes sure that a split lies in the cache as MP4 files, and renders the ones that are missing.
@@ -128,6 +136,9 @@ def prepare(
       split: "train" or "test".
       size: height and width in pixels, even and 32 or more.
       frames: of each video, 8 or more.
+      flow: also keep each video's true flow beside it, as `data.stored_flow` reads it.
+      processes: that draw at once, 1 or more; few videos are drawn by this one whatever it says. New ones import the
+        main module anew, so a script that asks for them must call under `if __name__ == "__main__":`.
       on_progress: called with (videos done, videos in total), first with those found.
 
     Returns:
@@ -135,31 +146,28 @@ def prepare(
 
     Raises:
       FileError: the folder cannot be written or is full.
-      MgmaeError: an argument is out of range.
+      MgmaeError: an argument is out of range, or the processes could not start or were ended from outside.
     """
-    if videos < 1 or seed < 0 or split not in ("train", "test") or any(side % 2 for side in size):
+    if videos < 1 or processes < 1 or seed < 0 or split not in ("train", "test") or any(side % 2 for side in size):
         raise MgmaeError(
-            f"motion shapes: videos={videos}, seed={seed}, split={split!r}, size={tuple(size)}: give at least 1 video, "
-            'a seed of at least 0, the split "train" or "test", and an even height and width.'
+            f"motion shapes: videos={videos}, processes={processes}, seed={seed}, split={split!r}, size={tuple(size)}: "
+            'give at least 1 video and 1 process, a seed of at least 0, the split "train" or "test", and an even '
+            "height and width."
         )
     manifest = {"videos": videos, "seed": seed, "size": list(size), "frames": frames, "split": split, "look": _LOOK}
     digest = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:12]
     folder = cache.expanduser() / digest / split
-    labels = [CLASSES[i % len(CLASSES)] for i in range(videos)]
-    paths = [f"{name}/{i:06d}.mp4" for i, name in enumerate(labels)]
-    lines = "".join(json.dumps({"path": path, "label": name}) + "\n" for path, name in zip(paths, labels, strict=True))
+    paths = [_video_path(i) for i in range(videos)]
+    lines = "".join(json.dumps({"path": path, "label": path.split("/")[0]}) + "\n" for path in paths)
     try:
-        done = sum((folder / path).exists() for path in paths)
+        missing = [i for i, path in enumerate(paths) if not _is_kept(folder / path, flow)]
         if on_progress:
-            on_progress(done, videos)
-        for i, path in enumerate(paths):
-            if (folder / path).exists():
-                continue
-            video = render(2 * seed + (split == "test"), i, size=size, frames=frames)
-            _write_whole(folder / path, encode_mp4(video.frames, video.fps))
-            done = min(done + 1, videos)
-            if on_progress:
-                on_progress(done, videos)
+            on_progress(videos - len(missing), videos)
+        keep = functools.partial(_keep_video, folder, 2 * seed + (split == "test"), tuple(size), frames, flow)
+        with mapper(processes if len(missing) > _FEW else 1) as apply:
+            for done, _ in enumerate(apply(keep, missing), start=videos - len(missing) + 1):
+                if on_progress:
+                    on_progress(done, videos)
         for name, content in (("index.jsonl", lines), ("manifest.json", json.dumps(manifest, indent=2) + "\n")):
             if not (folder / name).exists():
                 _write_whole(folder / name, content.encode())
@@ -170,6 +178,28 @@ def prepare(
             "to a writable folder.",
         ) from error
     return folder / "index.jsonl"
+
+
+def _video_path(index: int) -> str:
+    """Where a video lies in its split's folder: `CLASS/000012.mp4`."""
+    return f"{CLASSES[index % len(CLASSES)]}/{index:06d}.mp4"
+
+
+def _is_kept(path: Path, flow: bool) -> bool:
+    """Whether a video is there, with its flow if that is wanted."""
+    return path.exists() and (not flow or flow_path(path).exists())
+
+
+def _keep_video(folder: Path, seed: int, size: tuple[int, int], frames: int, flow: bool, index: int) -> None:
+    """Draws one video into a split's folder, with its flow if wanted, unless another call has done so meanwhile."""
+    path = folder / _video_path(index)
+    if not path.exists():
+        video = render(seed, index, size=size, frames=frames)
+        _write_whole(path, encode_mp4(video.frames, video.fps))
+    if not _is_kept(path, flow):
+        scene = sample_scene(seed, index, size=size, frames=frames)
+        both = [to_cells(scene_flow(scene, backward=backward), size) for backward in (False, True)]
+        write_flow(flow_path(path), np.stack(both), size)
 
 
 def _write_whole(path: Path, content: bytes) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mgmae_jax.data.augment import CropBox, crop_resize
 from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.data.decode import open_video
+from mgmae_jax.data.pipeline import FlowSpec, read_clip_flow, stored_clip_flow
+from mgmae_jax.data.stored_flow import StoredFlow
 from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import MgmaeError
 
@@ -32,10 +35,30 @@ def video_clip(path: str | os.PathLike[str], spec: ClipSpec, start: int | None) 
     with open_video(path) as video:
         indices = clip_indices(video.frames, spec, start)
         frames = video.decode(indices)
-    height, width = frames.shape[1:3]
-    side = min(height, width)
-    box = CropBox((height - side) // 2, (width - side) // 2, side, side)
-    return crop_resize(frames, box, spec.size), _title(Path(path).name, indices)
+    return crop_resize(frames, _centred(*frames.shape[1:3]), spec.size), _title(Path(path).name, indices)
+
+
+def video_flow(path: str | os.PathLike[str], spec: ClipSpec, start: int | None, flow: FlowSpec) -> np.ndarray:
+    """The flow of the clip that `video_clip` reads, from the video's file of flow.
+
+    Args:
+      path: as for `video_clip`, and so are spec and start.
+      spec: the shape of the clip.
+      start: first frame, or None.
+      flow: what is wanted, and where it lies.
+
+    Returns:
+      float32 [T-1, S, S, 2] or [2, T-1, S, S, 2]; see `data.pipeline.pretrain_batches`.
+
+    Raises:
+      FileError: the file of flow is missing, damaged or of another video; or as `video_clip`.
+      MgmaeError: the video has no frame `start`.
+    """
+    with open_video(path) as video:
+        indices = clip_indices(video.frames, spec, start)
+        frame_size = video.decode(indices[:1]).shape[1:3]
+    stored = read_clip_flow(os.fspath(path), flow, video.frames, frame_size, indices)
+    return stored_clip_flow(stored, indices, flow, _centred(*frame_size), spec.size)
 
 
 def motion_shapes_clip(name: str, seed: int, spec: ClipSpec, start: int | None) -> tuple[np.ndarray, str]:
@@ -53,11 +76,32 @@ def motion_shapes_clip(name: str, seed: int, spec: ClipSpec, start: int | None) 
     Raises:
       MgmaeError: the video has no frame `start`, the seed is negative, or the clip is smaller than 32 pixels.
     """
-    length = max(40, spec.stride * (spec.frames - 1) + 1)
-    label = motion_shapes.CLASSES.index(name)
-    video = motion_shapes.render(seed, 0, size=(spec.size, spec.size), frames=length, label=label)
-    indices = clip_indices(length, spec, start)
-    return video.frames[indices], _title(f"Procedural video {name}", indices)
+    asked = _asked(name, spec)
+    indices = clip_indices(asked["frames"], spec, start)
+    return motion_shapes.render(seed, 0, **asked).frames[indices], _title(f"Procedural video {name}", indices)
+
+
+def motion_shapes_flow(name: str, seed: int, spec: ClipSpec, start: int | None, flow: FlowSpec) -> np.ndarray:
+    """The true flow of the clip that `motion_shapes_clip` renders.
+
+    Args:
+      name: as for `motion_shapes_clip`, and so are seed, spec and start.
+      seed: 0 or more.
+      spec: the shape of the clip.
+      start: first frame, or None.
+      flow: what is wanted.
+
+    Returns:
+      As `video_flow`.
+
+    Raises:
+      MgmaeError: as `motion_shapes_clip`.
+    """
+    asked = _asked(name, spec)
+    indices = clip_indices(asked["frames"], spec, start)
+    both = [motion_shapes.true_flow(seed, 0, **asked, backward=backward) for backward in (False, True)]
+    stored = StoredFlow(np.stack(both), 0, asked["size"])
+    return stored_clip_flow(stored, indices, flow, _centred(*asked["size"]), spec.size)
 
 
 def clip_indices(num_frames: int, spec: ClipSpec, start: int | None) -> np.ndarray:
@@ -72,6 +116,18 @@ def clip_indices(num_frames: int, spec: ClipSpec, start: int | None) -> np.ndarr
     if not 0 <= start < num_frames:
         raise MgmaeError(f"--start={start}: give a frame of the video, from 0 to {num_frames - 1}.")
     return np.minimum(start + offsets, num_frames - 1)
+
+
+def _centred(height: int, width: int) -> CropBox:
+    """The largest square in the middle of a frame."""
+    side = min(height, width)
+    return CropBox((height - side) // 2, (width - side) // 2, side, side)
+
+
+def _asked(name: str, spec: ClipSpec) -> dict[str, Any]:
+    """What `motion_shapes.render` is asked for, but the seed."""
+    length = max(40, spec.stride * (spec.frames - 1) + 1)
+    return {"size": (spec.size, spec.size), "frames": length, "label": motion_shapes.CLASSES.index(name)}
 
 
 def _title(name: str, indices: np.ndarray) -> str:

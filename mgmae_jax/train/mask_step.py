@@ -22,22 +22,23 @@ class FlowOptions:
     """Where the flow comes from (config.flow).
 
     Args:
-      source: "raft", RAFT-small inside the step; "tvl1", Dual TV-L1 in the data workers; "none".
+      source: "raft", RAFT-small inside the step; "tvl1", Dual TV-L1 in the data workers; "stored", read by them from
+        files beside the videos; "none".
       iters: RAFT's updates.
       size: side in pixels of the frames that RAFT works on; None is the clip's own size.
       dtype: of RAFT's convolutions.
       tvl1_fast: see `flow.tvl1.tvl1_flow`.
     """
 
-    source: Literal["raft", "tvl1", "none"] = "raft"
+    source: Literal["raft", "tvl1", "stored", "none"] = "raft"
     iters: int = 6
     size: int | None = None
     dtype: str = "float32"
     tvl1_fast: bool = True
 
     def __post_init__(self) -> None:
-        if self.source not in ("raft", "tvl1", "none"):
-            raise ConfigError("flow.source", self.source, "one of raft, tvl1, none")
+        if self.source not in ("raft", "tvl1", "stored", "none"):
+            raise ConfigError("flow.source", self.source, "one of raft, tvl1, stored, none")
         if self.iters < 1:
             raise ConfigError("flow.iters", self.iters, "1 or more")
 
@@ -56,7 +57,8 @@ class MaskStep:
 
     def __post_init__(self) -> None:
         if self.mask.needs_flow and self.flow.source == "none":
-            raise ConfigError("flow.source", "none", f"raft or tvl1, which mask.strategy={self.mask.strategy} needs")
+            want = f"raft, tvl1 or stored, one of which mask.strategy={self.mask.strategy} needs"
+            raise ConfigError("flow.source", "none", want)
 
     @property
     def runs_raft(self) -> bool:
@@ -68,7 +70,7 @@ class MaskStep:
 
         Args:
           flow_params: RAFT's parameters, or an empty dict where RAFT does not run.
-          batch: "clip" uint8 [B, T, H, W, 3], and with TV-L1 "flow" float32 [B, T - 1, H, W, 2], or
+          batch: "clip" uint8 [B, T, H, W, 3], and with TV-L1 or stored flow "flow" float32 [B, T - 1, H, W, 2], or
             [B, 2, T - 1, H, W, 2] (both directions) where the base frame is random.
           keys: one per clip.
 

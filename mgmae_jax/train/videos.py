@@ -1,6 +1,7 @@
 """The videos that a config names."""
 
 import functools
+import os
 import sys
 from typing import Literal
 
@@ -9,7 +10,11 @@ from ml_collections import ConfigDict
 from mgmae_jax.data.sources import VideoList, read_source
 from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import ConfigError
+from mgmae_jax.masking.samplers import MaskOptions
 from mgmae_jax.runtime.distributed import barrier, is_primary
+
+# Each holds about 100 MB and draws some 80 small videos a second, so that more would hardly end sooner.
+_MOST_PROCESSES = 16
 
 
 def find_videos(config: ConfigDict, split: Literal["train", "test"] = "train") -> VideoList:
@@ -38,11 +43,29 @@ def find_videos(config: ConfigDict, split: Literal["train", "test"] = "train") -
         split=split,
         size=(options.size, options.size),
         frames=options.frames,
+        flow=_reads_flow(config),
+        processes=min(os.cpu_count() or 1, _MOST_PROCESSES),
     )
     if is_primary():
         make(on_progress=_tell_rendered)
     barrier(f"motion_shapes_{split}")
     return read_source(make())
+
+
+def flow_folders(config: ConfigDict) -> tuple[str, str]:
+    """The folder that the videos of a pre-training config lie in, and the one their stored flow does; see `flow_path`.
+
+    Procedural videos have their flow beside them, whatever `flow.path` is: both are then "".
+    """
+    if not (path := config.data.path):
+        return "", ""
+    # The fields of a run from before flow was stored have no such path.
+    return path if os.path.isdir(path) else os.path.dirname(path), config.flow.get("path", "")
+
+
+def _reads_flow(config: ConfigDict) -> bool:
+    """Whether the masks are made of stored flow; configs of fine-tuning and probes have no masks."""
+    return "mask" in config and config.flow.source == "stored" and MaskOptions(**config.mask).needs_flow
 
 
 def _tell_rendered(done: int, total: int) -> None:

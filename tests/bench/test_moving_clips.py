@@ -13,9 +13,10 @@ BASES = {"middle": 2, "first": 0}
 
 @pytest.mark.parametrize("base", ["middle", "first", "random"])
 @pytest.mark.parametrize("warp", ["backward", "forward"])
-def test_the_flow_is_that_of_the_clip(base, warp):
+@pytest.mark.parametrize("source", ["tvl1", "stored"])
+def test_the_flow_is_that_of_the_clip(base, warp, source):
     options = MaskOptions(base_frame=base, warp=warp)
-    batch = moving_batch(MaskStep(GRID, options, FlowOptions("tvl1")), clips=3)
+    batch = moving_batch(MaskStep(GRID, options, FlowOptions(source)), clips=3)
     assert batch["flow"].dtype == np.float32
     if base == "random":
         assert batch["flow"].shape == (3, 2, 3, 32, 32, 2)

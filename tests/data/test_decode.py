@@ -200,3 +200,21 @@ def test_a_video_that_vanishes_while_it_is_read(make_video, monkeypatch):
         shutil.move(path, path.with_suffix(".gone"))
         with pytest.raises(VideoError, match="cannot be read as a video"):
             video.decode([0])
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.avi", "turned.mp4"])
+def test_the_stream_is_every_frame_in_order(make_video, name):
+    path = make_video(name, 20, options={"g": "6"}, rotation=90 if name == "turned.mp4" else 0)
+    with open_video(path) as video:
+        streamed = np.stack(list(video.stream()))
+    np.testing.assert_array_equal(streamed, decode_frames(path, range(20)))
+
+
+def test_a_damaged_end_ends_the_stream_with_an_error(make_video):
+    path = make_video("a.mp4", 40, movflags="faststart", options={"g": "6"})
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 3 // 4] + bytes(len(content) - len(content) * 3 // 4))
+    with open_video(path) as video:
+        stream = video.stream()
+        with pytest.raises(VideoError, match=r"a\.mp4: frame 39 does not decode: only \d+ of its 40 frames do"):
+            list(stream)

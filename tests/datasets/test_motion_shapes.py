@@ -1,5 +1,6 @@
 import errno
 import json
+import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -142,7 +143,46 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("wrong", [{"videos": 0}, {"seed": -1}, {"split": "val"}, {"size": (48, 63)}], ids=str)
+@pytest.mark.slow
+def test_several_processes_draw_what_one_draws(tmp_path, monkeypatch):
+    monkeypatch.setattr(motion_shapes, "_FEW", 2)
+    progress = []
+    alone = prepare(tmp_path / "alone", videos=8)
+    index = prepare(tmp_path / "pool", videos=8, processes=2, on_progress=lambda *args: progress.append(args))
+    assert progress == [(done, 8) for done in range(9)]
+    files = {path.relative_to(alone.parent) for path in alone.parent.rglob("*") if path.is_file()}
+    assert files == {path.relative_to(index.parent) for path in index.parent.rglob("*") if path.is_file()}
+    assert all((alone.parent / path).read_bytes() == (index.parent / path).read_bytes() for path in files)
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_in_a_process_is_told_as_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(motion_shapes, "_FEW", 2)
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(FileError, match=r"file: cannot keep .* MGMAE_CACHE"):
+        prepare(blocked, videos=8, processes=2)
+    with pytest.raises(MgmaeError, match="frames=4"):
+        motion_shapes.prepare(tmp_path, videos=8, seed=0, size=(32, 32), frames=4, processes=2)
+
+
+@pytest.mark.slow
+def test_an_interrupted_pool_drops_what_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(motion_shapes, "_FEW", 2)
+
+    def interrupt(done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(tmp_path, videos=400, processes=2, on_progress=interrupt)
+    assert 0 < len(list(tmp_path.rglob("*.mp4"))) < 200
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"videos": 0}, {"processes": 0}, {"seed": -1}, {"split": "val"}, {"size": (48, 63)}], ids=str
+)
 def test_prepare_refuses_arguments_out_of_range(tmp_path, wrong):
     (name,) = wrong
     with pytest.raises(MgmaeError, match=name):

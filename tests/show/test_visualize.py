@@ -9,12 +9,15 @@ from mgmae_jax.commands.config_file import file_config, load_run_config
 from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.data.encode import encode_mp4
+from mgmae_jax.data.pipeline import tvl1_clip_flow
+from mgmae_jax.data.stored_flow import flow_path, to_cells, write_flow
 from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError, VideoError
 from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
 from mgmae_jax.runtime.run_info import write_run_info
 from mgmae_jax.show.clip import motion_shapes_clip
 from mgmae_jax.train.from_config import build_pretraining
+from mgmae_jax.train.pretrain_run import flow_spec
 
 # ml_collections loads config files by a function that Python 3.12 drops, and then by another.
 
@@ -74,6 +77,21 @@ def test_the_seed_draws_another_mask(video, tmp_path):
     assert (tmp_path / "0.png").read_bytes() != (tmp_path / "1.png").read_bytes()
 
 
+def test_stored_flow_is_that_of_the_video(tmp_path):
+    video, size = tmp_path / "shapes.mp4", (32, 48)
+    video.write_bytes(encode_mp4(motion_shapes.render(0, 0, size=size, frames=12).frames, 12))
+    arguments = [str(video), *SMALL, "--config.flow.source=stored"]
+    with pytest.raises(FileError, match=r"shapes\.mp4\.flow\.npz: the flow of .*shapes\.mp4 is not there"):
+        visualize.main([*arguments, f"--out={tmp_path}/none.png"])
+    flow = [motion_shapes.true_flow(0, 0, size=size, frames=12, backward=way) for way in (False, True)]
+    pictures = []
+    for name, sign in (("true", 1), ("reversed", -1)):
+        write_flow(flow_path(video), sign * np.stack([to_cells(way, size) for way in flow]), size)
+        visualize.main([*arguments, f"--out={tmp_path}/{name}.png"])
+        pictures.append(cv2.imread(f"{tmp_path}/{name}.png"))
+    assert (pictures[0] != pictures[1]).any()
+
+
 def test_a_strategy_without_flow_shows_none(tmp_path):
     arguments = ["--motion-shapes=falling", *SMALL]
     visualize.main([*arguments, f"--out={tmp_path}/motion.png"])
@@ -93,7 +111,9 @@ def test_reconstructions_keep_what_is_visible(workdir):
     checkpoint = workdir / FOLDER / "7"
     config = load_run_config(checkpoint, [])
     clip, _ = motion_shapes_clip("falling", 0, ClipSpec(4, 2, 32), None)
-    shown = mask_and_reconstruct(build_pretraining(config, 1), checkpoint, {}, clip, jax.random.key(0), "a title")
+    pretraining = build_pretraining(config, 1)
+    flow = tvl1_clip_flow(clip, flow_spec(config, pretraining.masks))
+    shown = mask_and_reconstruct(pretraining, checkpoint, {}, clip, flow, jax.random.key(0), "a title")
     visible = shown.visible.repeat(2, 0).repeat(8, 1).repeat(8, 2)
     assert visible.mean() == 0.25
     np.testing.assert_array_equal(shown.reconstruction[visible], clip[visible])

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.data.stored_flow import flow_path
+from mgmae_jax.errors import ConfigError
+from mgmae_jax.masking.samplers import MaskOptions
+from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.ops.pairs import adjacent_pairs, neighbour_pairs
+from mgmae_jax.train.from_config import build_mask_step
+from mgmae_jax.train.mask_step import FlowOptions, MaskStep
+from mgmae_jax.train.pretrain_run import open_batches
+from mgmae_jax.train.videos import find_videos, flow_folders
+from tests.train.tiny import random_batch
+
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+CONFIG = str(Path(__file__).parents[2] / "configs" / "common.py")
+GRID = TokenGrid(4, 32, 32, patch=8)
+SMALL = [
+    "--config.clip.frames=4", "--config.clip.size=32", "--config.clip.stride=2", "--config.model.patch=8",
+    "--config.mask.ratio=0.5", "--config.data.motion_shapes.videos=3", "--config.data.motion_shapes.size=32",
+    "--config.data.motion_shapes.frames=12", "--config.train.batch_size=8", "--config.data.workers=0",
+    "--config.flow.source=stored",
+]  # fmt: skip
+
+
+def masks_of(source: str, batch: dict[str, np.ndarray], **mask: str) -> list[np.ndarray]:
+    step = MaskStep(GRID, MaskOptions(ratio=0.5, **mask), FlowOptions(source))
+    return jax.device_get(step({}, batch, jax.random.split(jax.random.key(0), len(batch["clip"]))))
+
+
+def test_masks_of_stored_flow_are_those_of_the_same_flow_by_another_source():
+    right, left = (random_batch(0) | {"flow": np.full((8, 3, 32, 32, 2), x, np.float32)} for x in (8, -8))
+    np.testing.assert_array_equal(masks_of("stored", right).visible, masks_of("tvl1", right).visible)
+    assert (masks_of("stored", right).visible != masks_of("stored", left).visible).any()
+
+
+def test_an_unknown_source_names_the_known_ones():
+    with pytest.raises(ConfigError, match=r"config\.flow\.source='kept': give one of raft, tvl1, stored, none"):
+        FlowOptions("kept")
+
+
+@pytest.mark.parametrize("base", ["middle", "random"])
+def test_procedural_videos_come_with_their_flow(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MGMAE_CACHE", str(tmp_path))
+    config = load_config(CONFIG, [*SMALL, f"--config.mask.base_frame={base}", "--config.flow.path=elsewhere"])
+    videos, masks = find_videos(config), build_mask_step(config)
+    assert all(flow_path(path).exists() for path in videos.paths)
+    with open_batches(config, masks, videos, 0, lambda path, reason: pytest.fail(reason)) as batches:
+        batch = next(batches)
+    pairs = adjacent_pairs(4) if base == "random" else neighbour_pairs(4, 2)
+    assert batch["flow"].shape == (8, *pairs[0].shape, 32, 32, 2)
+    assert np.abs(batch["flow"]).max() > 1
+    split = masks({}, batch, jax.random.split(jax.random.key(0), 8))
+    assert split.visible.shape == (8, 16)
+
+
+@pytest.mark.parametrize("change", ["--config.flow.source=tvl1", "--config.mask.strategy=tube"])
+def test_where_it_is_not_read_no_flow_is_made(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MGMAE_CACHE", str(tmp_path))
+    assert not any(flow_path(path).exists() for path in find_videos(load_config(CONFIG, [*SMALL, change])).paths)
+
+
+def test_where_videos_and_their_flow_lie(tmp_path: Path):
+    (tmp_path / "list.csv").touch()
+    for path, root in (("", ""), (str(tmp_path), str(tmp_path)), (f"{tmp_path}/list.csv", str(tmp_path))):
+        config = load_config(CONFIG, [f"--config.data.path={path}", "--config.flow.path=/flow"])
+        assert flow_folders(config) == (root, "/flow" if path else "")
