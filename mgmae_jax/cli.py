@@ -8,6 +8,7 @@ from absl import flags
 
 import mgmae_jax
 from mgmae_jax.errors import MgmaeError
+from mgmae_jax.runtime.host_memory import keep_freed_memory
 
 COMMANDS = {
     "pretrain": "pre-train a masked autoencoder on videos",
@@ -16,6 +17,7 @@ COMMANDS = {
     "report": "compare two evaluations",
     "probe": "measure how well frozen features tell classes apart",
     "features": "write the features of videos to a file",
+    "flow": "compute the flow of videos once, and keep it beside them",
     "train-flow": "train the flow network on procedural motion",
     "visualize": "draw the motion guided masks of a video, or pairs of synthetic motion",
     "bench": "measure masking, pre-training and flow: speed, memory, error",
@@ -41,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv[0] not in COMMANDS:
         print(f"mgmae: there is no command {argv[0]!r}\n\n{usage()}", file=sys.stderr)
         return 2
+    keep_freed_memory()
     flags.FLAGS.mark_as_parsed()  # Grain reads absl flags in its worker processes.
     try:
         # Imported here, so that help and mistakes are answered without waiting for JAX.
