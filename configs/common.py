@@ -28,10 +28,11 @@ def get_config() -> ConfigDict:
     config.data.motion_shapes.frames = 40
 
     config.model = ConfigDict()
-    config.model.name = "vit_b"  # tiny, vit_s, vit_b, vit_l, vit_h, vit_h_videomae, vit_g
+    config.model.name = "vit_b"  # micro, tiny, vit_s, vit_b, vit_l, vit_h, vit_h_videomae, vit_g
     config.model.patch = 16
     config.model.tubelet = 2
     config.model.decoder_depth = 4
+    config.model.positions = "flat"  # the published table; or separable: time, row and column apart, for small models
     config.model.dtype = "float32"  # or bfloat16: activations; parameters are float32
     config.model.attention = "xla"  # or cudnn (bfloat16 on NVIDIA GPUs)
     config.model.remat = False  # compute blocks again in the backward pass: less memory, more time
@@ -48,14 +49,21 @@ def get_config() -> ConfigDict:
     config.mask.exposure = 0.0  # noise on one random frame, in standard deviations of its scores
 
     config.flow = ConfigDict()
-    config.flow.source = "raft"  # in the step; tvl1: in the data workers; none
+    config.flow.source = "raft"  # in the step; tvl1: in the data workers; stored: by `mgmae flow`, beforehand; none
+    config.flow.path = ""  # folder of stored flow, laid out as the videos are; empty: each beside its video
     config.flow.weights = "bundled"  # the package's own (docs/FLOW.md), or a file: .safetensors or PyTorch's .pth
     config.flow.iters = 6
     config.flow.size = config_dict.placeholder(int)  # pixels; unset: the clip's own size
     config.flow.dtype = "float32"
     config.flow.tvl1_fast = True  # False: OpenCV's own settings, eighty times slower, better on small motion
 
+    config.loss = ConfigDict()
+    config.loss.target = (
+        "normalised"  # cubes of mean 0 and variance 1 (the paper); or pixels, standardised by ImageNet's
+    )
+
     config.optim = ConfigDict()
+    config.optim.name = "adamw"  # or muon, which small models learn by several times sooner
     config.optim.lr = 1e-3  # for a batch of 256; scaled by the batch, like min_lr
     config.optim.min_lr = 1e-5
     config.optim.warmup_epochs = 20.0

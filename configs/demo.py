@@ -1,10 +1,17 @@
-"""A tiny model on procedural videos: the whole of the method in minutes, on a CPU.
+"""A small model on procedural videos: the whole of the method in four minutes, on two CPU cores.
 
     make demo
 
-or `mgmae pretrain --config configs/demo.py --workdir runs/demo`. 256 videos of 128x128 are rendered into
-~/.cache/mgmae_jax; clips are 16 frames of 64x64 with patches of 8 pixels, so that a tubelet has 64 tokens, 6 of them
-visible. The flow is computed inside the train step, by the weights that come with the package.
+or `mgmae pretrain --config configs/demo.py --workdir runs/demo`. 2048 videos of 16 frames of 64x64 are rendered into
+~/.cache/mgmae_jax, with their true flow; clips are 8 frames of 48x48 with patches of 8 pixels, so that a tubelet has 36
+tokens, 9 of them visible. Where the published recipes go on for days, this one learns in minutes by four changes, each
+of which docs/RESULTS.md measures:
+
+- three quarters are hidden instead of nine tenths: an object is three or four cubes wide, and has to show some of them;
+- pixels are predicted, not normalised cubes: layout is learned before texture;
+- the position table is separable, and the optimiser Muon: both learn where things are several times sooner;
+- flow comes with the videos, so that a step costs what the model does. `--config.flow.source=raft
+  --config.flow.size=64` computes it in the step instead, as the published recipes do.
 """
 
 from ml_collections import ConfigDict
@@ -14,19 +21,29 @@ from configs import common
 
 def get_config() -> ConfigDict:
     config = common.get_config()
-    config.seed = 6  # the clip of the previews has a fast camera
-    config.clip.size = 64
+    config.seed = 4  # the clip of the previews is of class pushed_right
+    config.clip.frames = 8
+    config.clip.size = 48
     config.clip.stride = 2
-    config.data.workers = 2
-    config.model.name = "tiny"
+    config.data.views = 4
+    config.data.workers = 1
+    config.data.motion_shapes.videos = 2048
+    config.data.motion_shapes.size = 64
+    config.data.motion_shapes.frames = 16
+    config.model.name = "micro"
     config.model.patch = 8
-    config.model.decoder_depth = 2
-    config.flow.iters = 4  # the frames are small
-    config.optim.lr = 4.8e-3  # 3e-4 for this batch; after 1.5e-3 short trials of fine-tuning went worse
-    config.optim.warmup_epochs = 2.0
-    config.train.batch_size = 16
-    config.train.epochs = 7.0
-    config.train.log_every = 5
-    config.checkpoint.every = 100
-    config.preview.every = 100
+    config.model.decoder_depth = 1
+    config.model.positions = "separable"
+    config.mask.ratio = 0.75
+    config.flow.source = "stored"
+    config.loss.target = "pixels"
+    config.optim.name = "muon"
+    config.optim.lr = 0.512  # 8e-3 for this batch
+    config.optim.min_lr = 0.005
+    config.optim.warmup_epochs = 0.15
+    config.train.batch_size = 4
+    config.train.epochs = 3.5
+    config.train.log_every = 50
+    config.checkpoint.every = 1000
+    config.preview.every = 0
     return config

@@ -82,7 +82,7 @@ def written(number: float) -> str:
 
 @pytest.mark.parametrize("path", PRETRAINING + FINETUNING)
 def test_every_config_builds(path: str):
-    assert parameter_count(path) > 1_000_000
+    assert parameter_count(path) > 500_000
 
 
 @pytest.mark.parametrize("path", CONFIGS)
@@ -95,7 +95,8 @@ def test_commands_in_docstrings_name_this_file_and_its_fields(path: str):
 
 
 def test_every_published_row_has_a_config():
-    others = {"configs/pretrain/folder.py", "configs/demo.py", "configs/finetune/motion_shapes.py", *COMMON}
+    shapes = {f"configs/{folder}/motion_shapes.py" for folder in ("pretrain", "finetune")}
+    others = {"configs/pretrain/folder.py", "configs/demo.py", *shapes, *COMMON}
     rows = {f"configs/pretrain/{name}.py" for name in PRETRAINING_ROWS}
     rows |= {f"configs/finetune/{name}.py" for name in FINETUNING_ROWS}
     assert {*PRETRAINING, *FINETUNING} == rows | others

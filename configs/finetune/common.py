@@ -54,10 +54,11 @@ def get_config() -> ConfigDict:
     config.mix.smoothing = 0.1  # share of a label spread over all classes
 
     config.model = ConfigDict()
-    config.model.name = "vit_b"  # tiny, vit_s, vit_b, vit_l, vit_h, vit_g
+    config.model.name = "vit_b"  # micro, tiny, vit_s, vit_b, vit_l, vit_h, vit_g
     config.model.patch = 16
     config.model.tubelet = 2
     config.model.classes = 174
+    config.model.positions = "flat"  # of the pre-training; or separable
     config.model.trained_frames = config_dict.placeholder(int)  # of the pre-training's clips; unset: clip.frames
     config.model.trained_size = config_dict.placeholder(int)  # likewise; unset: clip.size
     config.model.drop_path = 0.1

@@ -8,15 +8,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
-from mgmae_jax.data.pipeline import tvl1_clip_flow
 from mgmae_jax.ops.pairs import Direction
 from mgmae_jax.runtime.checkpoint import find_checkpoint, restore_params
 from mgmae_jax.show.panels import MaskedClip
-from mgmae_jax.train.mask_step import MaskDetails, MaskStep
+from mgmae_jax.train.mask_step import MaskDetails
 from mgmae_jax.train.pretrain import Pretraining
-from mgmae_jax.train.pretrain_run import flow_spec
 
-_SOURCES = {"raft": "RAFT-small", "tvl1": "Dual TV-L1"}
+_SOURCES = {"raft": "RAFT-small", "tvl1": "Dual TV-L1", "stored": "stored flow"}
 _DIRECTIONS: dict[Direction, str] = {
     "to_base": "from each frame to its neighbour nearer the base frame",
     "from_base": "to each frame from its neighbour nearer the base frame",
@@ -25,17 +23,24 @@ _DIRECTIONS: dict[Direction, str] = {
 
 
 def masked_clip(
-    masks: MaskStep, clip: np.ndarray, details: MaskDetails, reconstruction: np.ndarray | None, title: str
+    pretraining: Pretraining,
+    clip: np.ndarray,
+    details: MaskDetails,
+    reconstruction: np.ndarray | None,
+    title: str,
+    untrained: np.ndarray | None = None,
 ) -> MaskedClip:
-    """What pictures show of a clip whose mask `masks` has made.
+    """What pictures show of a clip whose mask, and perhaps reconstruction, `pretraining` has made.
 
     Args:
-      masks: the masking step.
+      pretraining: the masking step and the target.
       clip: uint8 [T, H, W, 3].
       details: of its mask, as host arrays.
       reconstruction: uint8 [T, H, W, 3], or None.
       title: begins the caption, which goes on with how to read flow and reconstruction.
+      untrained: the reconstruction before training, or None.
     """
+    masks = pretraining.masks
     grid, needs_flow = masks.grid, masks.mask.needs_flow
     visible = np.zeros(grid.tokens, bool)
     visible[details.split.visible] = True
@@ -44,7 +49,7 @@ def masked_clip(
         caption += f" Flow: {_SOURCES[masks.flow.source]}, {_DIRECTIONS[masks.mask.direction]}."
         caption += " Tube mask: the visible cubes of the base frame, held still."
     if reconstruction is not None:
-        caption += " Reconstruction: hidden cubes are predicted up to their mean and variance, which are the truth's."
+        caption += f" Reconstruction: {pretraining.target.note}"
     return MaskedClip(
         frames=clip,
         flow=details.flow if needs_flow else None,
@@ -55,6 +60,7 @@ def masked_clip(
         tubelet=grid.tubelet,
         reconstruction=reconstruction,
         caption=caption,
+        untrained=untrained,
     )
 
 
@@ -63,6 +69,7 @@ def mask_and_reconstruct(
     checkpoint: Path | None,
     flow_params: Mapping[str, Any],
     clip: np.ndarray,
+    flow: np.ndarray | None,
     key: Key[Array, ""],
     title: str,
 ) -> MaskedClip:
@@ -73,6 +80,7 @@ def mask_and_reconstruct(
       checkpoint: of the model's parameters, as for `find_checkpoint`, or None.
       flow_params: RAFT's parameters, or an empty dict where it does not run.
       clip: uint8 [T, H, W, 3].
+      flow: of the clip, as a batch has it; None where the step computes it or needs none.
       key: of the mask.
       title: begins the caption.
 
@@ -80,15 +88,13 @@ def mask_and_reconstruct(
       FileError: there is no such checkpoint, or it is of another model.
     """
     masks = pretraining.masks
-    spec = flow_spec(masks)
-    stored = None if spec is None else tvl1_clip_flow(clip, spec)
     if checkpoint is None:
-        details, reconstruction = jax.jit(masks.details)(flow_params, key, clip, stored), None
+        details, reconstruction = jax.jit(masks.details)(flow_params, key, clip, flow), None
     else:
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         shapes = jax.eval_shape(pretraining.init, key).params
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes)
         params = restore_params(checkpoint, abstract)
-        details, reconstruction = jax.jit(pretraining.reconstruct)(params, flow_params, clip, stored, key)
+        details, reconstruction = jax.jit(pretraining.reconstruct)(params, flow_params, clip, flow, key)
         title += f". Model: step {find_checkpoint(checkpoint).name}"
-    return masked_clip(masks, clip, *jax.device_get((details, reconstruction)), title)
+    return masked_clip(pretraining, clip, *jax.device_get((details, reconstruction)), title)

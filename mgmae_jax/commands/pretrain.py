@@ -17,7 +17,8 @@ from mgmae_jax.show.curves import draw_curves
 from mgmae_jax.show.strip import motion_strip
 from mgmae_jax.show.video_out import write_png
 from mgmae_jax.train.from_config import build_mask_step
-from mgmae_jax.train.mask_step import MaskDetails, MaskStep
+from mgmae_jax.train.mask_step import MaskDetails
+from mgmae_jax.train.pretrain import Pretraining
 from mgmae_jax.train.pretrain_run import Draw, run_pretraining
 
 EXAMPLE = """example:
@@ -40,17 +41,23 @@ def main(argv: Sequence[str]) -> None:
     config = load_config(args.config, overrides)
     initialize()
     enable_compilation_cache(config.compile_cache or None)
-    masks = build_mask_step(config)
-    flow_params = load_flow_params(config.flow.weights) if masks.runs_raft else {}
-    run_pretraining(config, args.workdir, flow_params, draw_previews(masks, args.workdir), ["mgmae", "pretrain", *argv])
+    flow_params = load_flow_params(config.flow.weights) if build_mask_step(config).runs_raft else {}
+    run_pretraining(config, args.workdir, flow_params, draw_previews(args.workdir), ["mgmae", "pretrain", *argv])
 
 
-def draw_previews(masks: MaskStep, workdir: Path) -> Draw:
+def draw_previews(workdir: Path) -> Draw:
     """Writes WORKDIR/previews/STEP.png, and WORKDIR/curves.png from the metrics so far."""
 
-    def draw(done: int, clip: np.ndarray, mask: MaskDetails, reconstruction: np.ndarray) -> None:
+    def draw(
+        pretraining: Pretraining,
+        done: int,
+        clip: np.ndarray,
+        mask: MaskDetails,
+        reconstruction: np.ndarray,
+        untrained: np.ndarray | None,
+    ) -> None:
         path = workdir / "previews" / f"{done:08d}.png"
-        write_png(path, motion_strip(masked_clip(masks, clip, mask, reconstruction, f"Step {done}")))
+        write_png(path, motion_strip(masked_clip(pretraining, clip, mask, reconstruction, f"Step {done}", untrained)))
         if (workdir / FILE).exists() and (metrics := read_metrics(workdir)):
             draw_curves(metrics, workdir / "curves.png")
         print(f"\nwrote {path}", file=sys.stderr, flush=True)

@@ -15,9 +15,9 @@ EXAMPLE = """examples:
   mgmae probe --checkpoint runs/mine --config.data.path=train.csv --config.eval.path=test.csv \\
       --config.probe.kind=attentive
 
-Kinds: linear, attentive, knn. The checkpoint may be of a pre-training or a fine-tuning run. Features are extracted
-once, so another probe on the same videos begins at once. Every field of the config is changed by
---config.FIELD=VALUE; configs/probe/common.py lists them."""
+Kinds: linear, attentive, knn. --config.probe.encoder=random probes the same network before training. The checkpoint
+may be of a pre-training or a fine-tuning run. Features are extracted once, so another probe on the same videos begins
+at once. Every field of the config is changed by --config.FIELD=VALUE; configs/probe/common.py lists them."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -27,13 +27,16 @@ def main(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--checkpoint", required=True, type=Path, help="a run's workdir or one of its checkpoints")
     parser.add_argument("--config", metavar="FILE", help="default: configs/probe/common.py")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="for the report; default: WORKDIR/probe/KIND")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="for the report; default: WORKDIR/probe/KIND (KIND_random)"
+    )
     parser.add_argument("--features", type=Path, metavar="DIR", help="keeps features; default: WORKDIR/features")
     args, overrides = parser.parse_known_args(argv)
     config = file_config(args.config, "probe/common.py", overrides)
     run_config = load_run_config(args.checkpoint)
     workdir = run_folder(args.checkpoint)
-    out = args.out or workdir / "probe" / config.probe.kind
+    name = config.probe.kind + ("" if config.probe.encoder == "trained" else f"_{config.probe.encoder}")
+    out = args.out or workdir / "probe" / name
     cache = args.features or workdir / "features"
     initialize()
     enable_compilation_cache(config.compile_cache or None)

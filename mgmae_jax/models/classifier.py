@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key, UInt8
 
 from mgmae_jax.models.layers import LayerNorm, drop_path_scales
+from mgmae_jax.models.positions import Positions
 from mgmae_jax.models.variants import Variant
 from mgmae_jax.models.vit import Encoder
 from mgmae_jax.ops.attention import Implementation
@@ -40,6 +41,7 @@ class Classifier(nn.Module):
       implementation: of attention, "xla" or "cudnn".
       remat: compute blocks again in the backward pass.
       trained_grid: how the clips of the pre-training were cut, if otherwise; see `positions.grid_positions`.
+      positions: the position table, that of the pre-training.
     """
 
     variant: Variant
@@ -52,6 +54,7 @@ class Classifier(nn.Module):
     implementation: Implementation = "xla"
     remat: bool = False
     trained_grid: TokenGrid | None = None
+    positions: Positions = "flat"
 
     def setup(self) -> None:
         """Names the parts."""
@@ -64,6 +67,7 @@ class Classifier(nn.Module):
             self.trained_grid,
             kernel_init=_KERNEL_INIT,
             norm=False,  # it comes after the mean
+            positions=self.positions,
         )
         self.fc_norm = LayerNorm()
         # The head's bias begins at 0, which `init_scale` leaves as it is.

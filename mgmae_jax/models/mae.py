@@ -6,7 +6,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mgmae_jax.masking.select import TokenSplit
-from mgmae_jax.models.layers import Blocks, Dense, position_table
+from mgmae_jax.models.layers import Blocks, Dense
+from mgmae_jax.models.positions import Positions, grid_positions
 from mgmae_jax.models.variants import Variant
 from mgmae_jax.models.vit import Encoder
 from mgmae_jax.ops.attention import Implementation
@@ -26,6 +27,7 @@ class Decoder(nn.Module):
     dtype: DTypeLike
     implementation: Implementation
     remat: bool
+    positions: Positions
 
     @nn.compact
     def __call__(self, latent: Float[Array, "B V D"], split: TokenSplit) -> Float[Array, "B K C"]:
@@ -34,7 +36,7 @@ class Decoder(nn.Module):
         # Standard deviation 0.02, cut at one.
         mask_init = nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0)
         mask_token = self.param("mask_token", mask_init, (self.width,)).astype(self.dtype)
-        table = jnp.asarray(position_table(self.grid.tokens, self.width), self.dtype)
+        table = jnp.asarray(grid_positions(self.grid, self.width, positions=self.positions), self.dtype)
         hidden = mask_token.reshape(1, 1, -1) + table[split.target]
         x = jnp.concatenate([x + table[split.visible], hidden], axis=1)
         blocks = Blocks(
@@ -54,6 +56,7 @@ class MaskedAutoencoder(nn.Module):
       dtype: of the activations; parameters, statistics, softmax and the prediction are float32.
       implementation: of attention, "xla" or "cudnn".
       remat: compute blocks again in the backward pass instead of keeping their activations.
+      positions: the position table of encoder and decoder.
     """
 
     variant: Variant
@@ -62,12 +65,15 @@ class MaskedAutoencoder(nn.Module):
     dtype: DTypeLike = jnp.float32
     implementation: Implementation = "xla"
     remat: bool = False
+    positions: Positions = "flat"
 
     def setup(self) -> None:
         """Names the two halves."""
         size, options = self.variant, (self.dtype, self.implementation, self.remat)
-        self.encoder = Encoder(size, self.grid, *options)
-        self.decoder = Decoder(size.decoder_width, self.decoder_depth, size.decoder_heads, self.grid, *options)
+        self.encoder = Encoder(size, self.grid, *options, positions=self.positions)
+        self.decoder = Decoder(
+            size.decoder_width, self.decoder_depth, size.decoder_heads, self.grid, *options, self.positions
+        )
 
     def __call__(self, visible: Float[Array, "B V C"], split: TokenSplit) -> Float[Array, "B K C"]:
         """Predicts the normalised target cubes.

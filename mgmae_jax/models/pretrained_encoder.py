@@ -6,6 +6,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from mgmae_jax.models.classifier import input_cubes
+from mgmae_jax.models.positions import Positions
 from mgmae_jax.models.variants import Variant
 from mgmae_jax.models.vit import Encoder
 from mgmae_jax.ops.attention import Implementation
@@ -20,16 +21,18 @@ class PretrainedEncoder(nn.Module):
       grid: how clips are cut.
       dtype: of the activations.
       implementation: of attention, "xla" or "cudnn".
+      positions: the position table.
     """
 
     variant: Variant
     grid: TokenGrid
     dtype: DTypeLike = jnp.float32
     implementation: Implementation = "xla"
+    positions: Positions = "flat"
 
     def setup(self) -> None:
         """Names the encoder as the autoencoder does."""
-        self.encoder = Encoder(self.variant, self.grid, self.dtype, self.implementation)
+        self.encoder = Encoder(self.variant, self.grid, self.dtype, self.implementation, positions=self.positions)
 
     def tokens(self, clips: UInt8[Array, "B T H W 3"]) -> Float[Array, "B N D"]:
         """One normalised vector for every cube, by (tubelet, row, column)."""

@@ -1,4 +1,4 @@
-"""The sizes of the published models (VideoMAE, VideoMAE V2, MGMAE), and a tiny one for demos and tests."""
+"""The sizes of the published models (VideoMAE, VideoMAE V2, MGMAE), and small ones for demos and tests."""
 
 import dataclasses
 
@@ -18,6 +18,7 @@ class Variant:
 
 
 VARIANTS = {
+    "micro": Variant(128, 3, 2, 512, 64, 2),
     "tiny": Variant(192, 4, 3, 768, 96, 3),
     "vit_s": Variant(384, 12, 6, 1536, 192, 3),
     "vit_b": Variant(768, 12, 12, 3072, 384, 6),

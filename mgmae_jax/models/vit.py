@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from mgmae_jax.models.layers import Blocks
-from mgmae_jax.models.positions import grid_positions
+from mgmae_jax.models.positions import Positions, grid_positions
 from mgmae_jax.models.variants import Variant
 from mgmae_jax.ops.attention import Implementation
 from mgmae_jax.ops.grid import TokenGrid
@@ -25,6 +25,7 @@ class Encoder(nn.Module):
       trained_grid: how the clips of the pre-training were cut, if otherwise: positions are interpolated from it.
       kernel_init: draws the weight matrices.
       norm: whether there is a norm after the blocks.
+      positions: the position table.
     """
 
     variant: Variant
@@ -35,6 +36,7 @@ class Encoder(nn.Module):
     trained_grid: TokenGrid | None = None
     kernel_init: Initializer = nn.initializers.xavier_uniform()
     norm: bool = True
+    positions: Positions = "flat"
 
     @nn.compact
     def __call__(
@@ -57,7 +59,7 @@ class Encoder(nn.Module):
         size = self.variant
         # Only the visible cubes are embedded: with 90% hidden, that is a tenth of the embedding's work.
         embed = nn.Dense(size.width, dtype=self.dtype, kernel_init=self.kernel_init, name="patch_embed")
-        table = jnp.asarray(grid_positions(self.grid, size.width, self.trained_grid), self.dtype)
+        table = jnp.asarray(grid_positions(self.grid, size.width, self.trained_grid, self.positions), self.dtype)
         x = embed(cubes) + (table[None] if indices is None else table[indices])
         blocks = Blocks(
             size.depth,

@@ -34,10 +34,21 @@ def unit_range(pixels: UInt8[Array, "*S"]) -> Float[Array, "*S"]:
 
 def normalise_pixels(cubes: Float[Array, "*B N D"]) -> Float[Array, "*B N D"]:
     """Cube pixels in [0, 1] to the network's input: ImageNet's mean and standard deviation per channel."""
+    mean, std = _imagenet_statistics(cubes)
+    return (cubes - mean) * (1 / std)
+
+
+def restore_pixels(cubes: Float[Array, "*B N D"]) -> Float[Array, "*B N D"]:
+    """The inverse of `normalise_pixels`; not clipped."""
+    mean, std = _imagenet_statistics(cubes)
+    return cubes * std + mean
+
+
+def _imagenet_statistics(cubes: Float[Array, "*B N D"]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of every value of a cube, with the rank of the cubes."""
     shape = (1,) * (cubes.ndim - 1) + (-1,)
     repeats = cubes.shape[-1] // 3
-    mean, std = np.tile(IMAGENET_MEAN, repeats).reshape(shape), np.tile(IMAGENET_STD, repeats).reshape(shape)
-    return (cubes - mean) * (1 / std)
+    return np.tile(IMAGENET_MEAN, repeats).reshape(shape), np.tile(IMAGENET_STD, repeats).reshape(shape)
 
 
 def cube_statistics(cubes: Float[Array, "*B N D"]) -> tuple[Float[Array, "*B N 1 3"], Float[Array, "*B N 1 3"]]:

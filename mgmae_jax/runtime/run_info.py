@@ -46,8 +46,8 @@ def write_run_info(workdir: str | Path, config: ml_collections.ConfigDict, argv:
         "devices": jax.device_count(),
         "processes": jax.process_count(),
     }
-    _write_json(Path(workdir) / CONFIG, _plain(config))
-    _write_json(Path(workdir) / RUN, run)
+    write_json(Path(workdir) / CONFIG, _plain(config))
+    write_json(Path(workdir) / RUN, run)
     return run
 
 
@@ -122,7 +122,12 @@ def git_revision() -> str | None:
         return None
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file of a workdir, whole or not at all.
+
+    Raises:
+      FileError: it cannot be written.
+    """
     temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

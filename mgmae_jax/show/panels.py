@@ -46,6 +46,7 @@ class MaskedClip(NamedTuple):
       patch: side of a token's cube in pixels.
       tubelet: its length in frames.
       reconstruction: uint8 `[T, H, W, 3]`, or None to leave it out.
+      untrained: the reconstruction before training, likewise.
       caption: what the reader should know, wrapped to the picture's width.
     """
 
@@ -58,6 +59,7 @@ class MaskedClip(NamedTuple):
     tubelet: int
     reconstruction: np.ndarray | None
     caption: str
+    untrained: np.ndarray | None = None
 
 
 def masked_frames(frames: np.ndarray, visible: np.ndarray, *, patch: int, tubelet: int) -> np.ndarray:
@@ -88,7 +90,7 @@ def clip_rows(clip: MaskedClip) -> dict[str, Row]:
     Returns:
       Rows by key, in the order of the paper's Figure 5: frames; with flow flow_x, flow_y, flow and map; masked; with
       flow tube, the cubes that are visible in the base frame at all times, as tube masking has it; with a
-      reconstruction reconstruction.
+      reconstruction reconstruction, and before it untrained where the clip has that.
     """
     cubes = {"patch": clip.patch, "tubelet": clip.tubelet}
     rows = {"frames": Row("frames", "", clip.frames)}
@@ -107,6 +109,8 @@ def clip_rows(clip: MaskedClip) -> dict[str, Row]:
     if clip.flow is not None:
         still = np.broadcast_to(clip.visible[clip.base // clip.tubelet], clip.visible.shape)
         rows["tube"] = Row("tube mask", "to compare", masked_frames(clip.frames, still, **cubes))
+    if clip.untrained is not None:
+        rows["untrained"] = Row("reconstruction", "before training", clip.untrained)
     if clip.reconstruction is not None:
         rows["reconstruction"] = Row("reconstruction", "", clip.reconstruction)
     return rows

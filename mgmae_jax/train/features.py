@@ -23,7 +23,7 @@ from mgmae_jax.train.frozen import FrozenEncoder, What
 from mgmae_jax.train.report import Missing
 from mgmae_jax.train.video_map import VideoMap, Views
 
-_STORED = {"pooled": np.dtype(np.float32), "tokens": np.dtype(np.float16)}
+_STORED = {"pooled": np.dtype(np.float32), "tubelets": np.dtype(np.float32), "tokens": np.dtype(np.float16)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,8 @@ class VideoFeatures:
     """Features of all views of videos.
 
     Attributes:
-      features: pooled float32 [n, V, D], or tokens float16 [n, V, N, D]; a file that is read as it is needed.
+      features: pooled float32 [n, V, D], tubelets float32 [n, V, t * D], or tokens float16 [n, V, N, D]; a file that
+        is read as it is needed.
       videos: the n that could be read, in the order of the list.
       places: int64 [n], theirs in the list.
       missing: the others.
@@ -64,7 +65,7 @@ def extract(
       encoder: frozen.
       videos: in the order wanted.
       views: of each video.
-      what: "pooled" or "tokens".
+      what: "pooled", "tubelets" or "tokens".
       mesh: of devices.
       cache: a folder that every process sees; made if absent.
       workers: processes that read.
@@ -77,6 +78,7 @@ def extract(
     identity = {
         "parameters": encoder.about["parameters"],
         "dtype": str(jnp.dtype(encoder.model.dtype)),
+        "positions": encoder.model.positions,  # no parameters, so the checksum does not tell them apart
         "paths": [os.path.abspath(path) for path in videos.paths],
         "views": dataclasses.asdict(views),
         "what": what,

@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Mapping
 from operator import attrgetter
-from typing import Any
+from typing import Any, get_args
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -14,14 +14,23 @@ from mgmae_jax.masking.samplers import MaskOptions
 from mgmae_jax.masking.select import visible_per_tubelet
 from mgmae_jax.models.classifier import Classifier
 from mgmae_jax.models.mae import MaskedAutoencoder
+from mgmae_jax.models.positions import Positions
 from mgmae_jax.models.pretrained_encoder import PretrainedEncoder
 from mgmae_jax.models.variants import find_variant
 from mgmae_jax.ops.grid import TokenGrid
 from mgmae_jax.train.finetune import Finetuning
 from mgmae_jax.train.mask_step import FlowOptions, MaskStep
 from mgmae_jax.train.mixing import MixOptions
-from mgmae_jax.train.optim import Schedule, adamw_direction, cosine_schedule, layer_scales, scaled_rate
+from mgmae_jax.train.optim import (
+    Schedule,
+    adamw_direction,
+    cosine_schedule,
+    layer_scales,
+    muon_direction,
+    scaled_rate,
+)
 from mgmae_jax.train.pretrain import Pretraining
+from mgmae_jax.train.targets import find_target
 
 _MACHINE_FIELDS = (
     "data.workers",
@@ -31,10 +40,11 @@ _MACHINE_FIELDS = (
     "compile_cache",
     "model.remat",
 )
-PRETRAIN_MACHINE_FIELDS = (*_MACHINE_FIELDS, "flow.weights", "preview")
+PRETRAIN_MACHINE_FIELDS = (*_MACHINE_FIELDS, "flow.weights", "flow.path", "preview")
 """Fields that do not change what is learned: a run may go on with others. (The weights' hash is checked by itself.)"""
 FINETUNE_MACHINE_FIELDS = (*_MACHINE_FIELDS, "data.allow_missing", "eval.clips_per_device", "eval.every")
 
+_OPTIMISERS = {"adamw": adamw_direction, "muon": muon_direction}
 _LEAST = {
     "seed": 0,
     "clip.stride": 1,
@@ -85,10 +95,14 @@ def build_pretraining(config: ConfigDict, videos: int) -> Pretraining:
         dtype=parse_dtype("model.dtype", config.model.dtype),
         implementation=config.model.attention,
         remat=config.model.remat,
+        positions=find_positions(config),
     )
     optim = config.optim
-    optimiser = adamw_direction(b1=optim.b1, b2=optim.b2, weight_decay=optim.weight_decay)
-    return Pretraining(model, masks, optimiser, build_schedule(config, videos), config.train.accumulate)
+    if optim.name not in _OPTIMISERS:
+        raise ConfigError("optim.name", optim.name, "one of " + ", ".join(_OPTIMISERS))
+    optimiser = _OPTIMISERS[optim.name](b1=optim.b1, b2=optim.b2, weight_decay=optim.weight_decay)
+    target = find_target(config.loss.target)
+    return Pretraining(model, masks, optimiser, build_schedule(config, videos), config.train.accumulate, target)
 
 
 def build_schedule(config: ConfigDict, videos: int) -> Schedule:
@@ -133,6 +147,7 @@ def build_classifier(config: ConfigDict) -> Classifier:
         implementation=model.attention,
         remat=model.remat,
         trained_grid=TokenGrid(*trained, model.tubelet, model.patch),
+        positions=find_positions(config),
     )
 
 
@@ -168,7 +183,20 @@ def build_pretrained_encoder(config: ConfigDict) -> PretrainedEncoder:
     clip, model = config.clip, config.model
     check_attention(config)
     grid = TokenGrid(clip.frames, clip.size, clip.size, model.tubelet, model.patch)
-    return PretrainedEncoder(find_variant(model.name), grid, parse_dtype("model.dtype", model.dtype), model.attention)
+    dtype = parse_dtype("model.dtype", model.dtype)
+    return PretrainedEncoder(find_variant(model.name), grid, dtype, model.attention, find_positions(config))
+
+
+def find_positions(config: ConfigDict) -> Positions:
+    """The position table of a config's model; flat in the configs of runs from before there was another.
+
+    Raises:
+      ConfigError: there is none of that name.
+    """
+    positions = config.model.get("positions", "flat")
+    if positions not in get_args(Positions):
+        raise ConfigError("model.positions", positions, "one of " + ", ".join(get_args(Positions)))
+    return positions
 
 
 def check_attention(config: ConfigDict) -> None:

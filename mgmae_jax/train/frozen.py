@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
@@ -14,11 +15,12 @@ from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.models.classifier import Classifier
 from mgmae_jax.models.pretrained_encoder import PretrainedEncoder
 from mgmae_jax.runtime.checkpoint import find_checkpoint, restore_params
+from mgmae_jax.runtime.rng import stream
 from mgmae_jax.train.evaluate import checksum
 from mgmae_jax.train.evaluate_run import abstract_params, which_weights
 from mgmae_jax.train.from_config import build_classifier, build_pretrained_encoder
 
-What = Literal["pooled", "tokens"]
+What = Literal["pooled", "tubelets", "tokens"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +31,7 @@ class FrozenEncoder:
       model: a pre-trained encoder, or a fine-tuned classifier, of which the head is not used.
       params: its parameters, on the mesh.
       clip: the clips that it was trained on.
-      about: checkpoint, weights ("params" or "ema"), checksum of the parameters.
+      about: checkpoint, weights ("params", "ema" or "random"), checksum of the parameters.
     """
 
     model: PretrainedEncoder | Classifier
@@ -41,25 +43,35 @@ class FrozenEncoder:
         """(params, clips uint8 [B, T, S, S, 3]) -> float32 features.
 
         "pooled" [B, D] is the mean of the tokens; of a fine-tuned model what its head sees, which is that mean,
-        normalised. "tokens" [B, N, D] are by (tubelet, row, column): of a pre-trained model after its last norm, of a
-        fine-tuned one, which has no norm there, as they are.
+        normalised. "tubelets" [B, t * D] are the means of the tokens of each tubelet, one after another: unlike the
+        mean of all they know the order of time. "tokens" [B, N, D] are by (tubelet, row, column): of a pre-trained
+        model after its last norm, of a fine-tuned one, which has no norm there, as they are.
         """
         method = "features" if what == "pooled" else "tokens"
-        return lambda params, clips: self.model.apply({"params": params}, clips, method=method).astype(jnp.float32)
+
+        def features(params: Any, clips: Array) -> Float[Array, "B ..."]:
+            found = self.model.apply({"params": params}, clips, method=method).astype(jnp.float32)
+            if what == "tubelets":
+                apart = found.reshape(len(found), self.model.grid.tubelets, self.model.grid.per_tubelet, -1)
+                found = apart.mean(axis=2).reshape(len(found), -1)
+            return found
+
+        return features
 
     def shape(self, what: What) -> tuple[int, ...]:
-        """Of the features of a clip: (D,) or (N, D)."""
-        width = self.model.variant.width
-        return (width,) if what == "pooled" else (self.model.grid.tokens, width)
+        """Of the features of a clip: (D,), (t * D,) or (N, D)."""
+        width, grid = self.model.variant.width, self.model.grid
+        return {"pooled": (width,), "tubelets": (grid.tubelets * width,), "tokens": (grid.tokens, width)}[what]
 
 
-def load_frozen(config: ConfigDict, checkpoint: Path, mesh: Mesh) -> FrozenEncoder:
+def load_frozen(config: ConfigDict, checkpoint: Path, mesh: Mesh, *, trained: bool = True) -> FrozenEncoder:
     """The encoder of a pre-training or fine-tuning checkpoint; of a run that averages its weights, the average.
 
     Args:
       config: of its run.
       checkpoint: as for `find_checkpoint`.
       mesh: for the parameters.
+      trained: False gives random parameters instead, drawn from the run's seed: what the training is compared with.
 
     Raises:
       MgmaeError: there is no such checkpoint, or it is not of that config.
@@ -68,6 +80,12 @@ def load_frozen(config: ConfigDict, checkpoint: Path, mesh: Mesh) -> FrozenEncod
     model = build_pretrained_encoder(config) if pretrained else build_classifier(config)
     weights = "params" if pretrained else which_weights(config)
     abstract = {name: shapes for name, shapes in abstract_params(model, mesh).items() if name != "head"}
-    params = restore_params(checkpoint, abstract, weights)
+    if trained:
+        params = restore_params(checkpoint, abstract, weights)
+    else:
+        weights, clips = "random", jnp.zeros((1, model.grid.frames, model.grid.height, model.grid.width, 3), jnp.uint8)
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+        draw = jax.jit(lambda key: {name: model.init(key, clips)["params"][name] for name in abstract})
+        params = jax.device_put(draw(stream(jax.random.key(config.seed), 0, "init")), shardings)
     about = {"checkpoint": str(find_checkpoint(checkpoint)), "weights": weights, "parameters": checksum(params)}
     return FrozenEncoder(model, params, ClipSpec(config.clip.frames, config.clip.stride, config.clip.size), about)

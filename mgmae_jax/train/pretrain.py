@@ -12,21 +12,14 @@ from jaxtyping import Array, Float, Key, UInt8
 from mgmae_jax.masking.select import TokenSplit, visible_per_tubelet
 from mgmae_jax.models.mae import MaskedAutoencoder
 from mgmae_jax.ops.grid import TokenGrid
-from mgmae_jax.ops.patches import (
-    normalise_cubes,
-    normalise_pixels,
-    patchify,
-    restore_cubes,
-    take_tokens,
-    unit_range,
-    unpatchify,
-)
+from mgmae_jax.ops.patches import normalise_pixels, patchify, take_tokens, unit_range, unpatchify
 from mgmae_jax.runtime.rng import per_example, stream
 from mgmae_jax.train.accumulate import loss_and_grad
 from mgmae_jax.train.losses import reconstruction_loss
 from mgmae_jax.train.mask_step import MaskDetails, MaskStep
 from mgmae_jax.train.optim import Schedule
 from mgmae_jax.train.state import TrainState, apply_update, create
+from mgmae_jax.train.targets import TARGETS, Target
 
 Batch = Mapping[str, Array]
 Step = Callable[[TrainState, Any, Batch, Array], tuple[TrainState, dict[str, Array]]]
@@ -42,6 +35,7 @@ class Pretraining:
       optimiser: gives the direction of each update.
       schedule: learning rate of a step.
       accumulate: parts that a batch is worked on in, one after another, for one update.
+      target: what is predicted of the hidden cubes.
     """
 
     model: MaskedAutoencoder
@@ -49,6 +43,7 @@ class Pretraining:
     optimiser: optax.GradientTransformation
     schedule: Schedule
     accumulate: int = 1
+    target: Target = TARGETS["normalised"]
 
     @property
     def grid(self) -> TokenGrid:
@@ -90,7 +85,7 @@ class Pretraining:
         with jax.named_scope("cubes"):
             cubes = patchify(batch["clip"], self.grid)
             visible = normalise_pixels(unit_range(take_tokens(cubes, split.visible)))
-            target = normalise_cubes(unit_range(take_tokens(cubes, split.target)))
+            target = self.target.values(unit_range(take_tokens(cubes, split.target)))
         with jax.named_scope("model"):
             prediction = self.model.apply({"params": params}, visible, split)
         return reconstruction_loss(prediction, target)
@@ -103,15 +98,12 @@ class Pretraining:
         stored_flow: Float[Array, "..."] | None,
         key: Key[Array, ""],
     ) -> tuple[MaskDetails, UInt8[Array, "T H W 3"]]:
-        """The mask of one clip, and the clip with its hidden cubes predicted.
-
-        The network predicts cubes with mean 0 and variance 1: mean and variance of each cube are the truth's.
-        """
+        """The mask of one clip, and the clip with its hidden cubes predicted, as `Target.draw` has it."""
         details = self.masks.details(flow_params, key, clip, stored_flow)
         split = jax.tree.map(lambda index: index[None], details.split)
         cubes = unit_range(patchify(clip, self.grid))[None]
         visible = normalise_pixels(take_tokens(cubes, split.visible))
         prediction = self.model.apply({"params": params}, visible, split)
-        restored = restore_cubes(prediction, take_tokens(cubes, split.target))
+        restored = self.target.draw(prediction, take_tokens(cubes, split.target))
         whole = unpatchify(cubes[0].at[details.split.target].set(restored[0]), self.grid)
         return details, jnp.round(whole * 255).astype(jnp.uint8)

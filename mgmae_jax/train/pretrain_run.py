@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mgmae_jax.data.bad_videos import BadVideos
@@ -19,20 +20,24 @@ from mgmae_jax.flow.weights_hash import weights_hash
 from mgmae_jax.masking.select import visible_per_tubelet
 from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
 from mgmae_jax.runtime.distributed import is_primary
-from mgmae_jax.runtime.mesh import make_mesh, put_replicated
+from mgmae_jax.runtime.mesh import make_mesh, put_batch, put_replicated, replicated
 from mgmae_jax.runtime.metrics import MetricWriter
 from mgmae_jax.runtime.progress import Progress
-from mgmae_jax.runtime.rng import stream
-from mgmae_jax.runtime.run_info import check_same_config, write_run_info
+from mgmae_jax.runtime.rng import per_example, stream
+from mgmae_jax.runtime.run_info import check_same_config, write_json, write_run_info
+from mgmae_jax.train.baselines import guess_errors, guess_moments, guess_table
 from mgmae_jax.train.from_config import PRETRAIN_MACHINE_FIELDS, build_pretraining, epochs_to_steps
 from mgmae_jax.train.loop import Hook, Run, train
 from mgmae_jax.train.mask_step import MaskDetails, MaskStep
 from mgmae_jax.train.pretrain import Pretraining
 from mgmae_jax.train.state import TrainState, abstract_state, make_sharded
-from mgmae_jax.train.videos import find_videos
+from mgmae_jax.train.videos import find_videos, flow_folders
 
-Draw = Callable[[int, np.ndarray, MaskDetails, np.ndarray], None]
-"""Draws a preview: (steps done, clip uint8 [T, H, W, 3], mask, reconstruction uint8 [T, H, W, 3]), host arrays."""
+GUESSES = "guesses.json"
+_GUESSED_CLIPS = 256  # at least so many
+Draw = Callable[[Pretraining, int, np.ndarray, MaskDetails, np.ndarray, np.ndarray | None], None]
+"""Draws a preview of host arrays: (what runs, steps done, clip uint8 [T, H, W, 3], mask, reconstruction like the clip,
+the same at step 0 if this process was there)."""
 
 
 def run_pretraining(
@@ -99,7 +104,10 @@ def run_pretraining(
             log_every=config.train.log_every,
             max_bad_steps=config.train.max_bad_steps,
             metadata=metadata,
-            hooks=[preview_hook(config, pretraining, videos, flow_params, key, draw, total)],
+            hooks=[
+                preview_hook(config, pretraining, videos, flow_params, key, draw, total),
+                guess_hook(config, pretraining, videos, flow_params, key, workdir, total),
+            ],
         )
         train(run, state, mesh, checkpoints, writer, Progress(total, start) if is_primary() else None)
 
@@ -117,12 +125,14 @@ def check_flow_weights(saved: Mapping[str, Any], now: Mapping[str, Any], workdir
         )
 
 
-def flow_spec(masks: MaskStep) -> FlowSpec | None:
-    """What flow the data workers are to compute."""
-    if masks.flow.source != "tvl1" or not masks.mask.needs_flow:
+def flow_spec(config: ConfigDict, masks: MaskStep) -> FlowSpec | None:
+    """What flow the data workers are to compute or read."""
+    source = masks.flow.source
+    if source not in ("tvl1", "stored") or not masks.mask.needs_flow:
         return None
     base = {"middle": masks.grid.frames // 2, "first": 0, "random": None}[masks.mask.base_frame]
-    return FlowSpec(base, masks.mask.direction, masks.flow.tvl1_fast)
+    root, folder = flow_folders(config)
+    return FlowSpec(base, masks.mask.direction, masks.flow.tvl1_fast, source, root, folder)
 
 
 def open_batches(
@@ -146,7 +156,7 @@ def open_batches(
         ClipSpec(config.clip.frames, config.clip.stride, config.clip.size),
         seed=config.seed,
         start_step=first,
-        flow=flow_spec(masks),
+        flow=flow_spec(config, masks),
         on_bad=on_bad,
         **options | changes,
     )
@@ -163,6 +173,7 @@ def preview_hook(
 ) -> Hook:
     """Draws the data's first clip, always with the same mask: before the first step, at intervals, at the end."""
     example: dict[str, np.ndarray] = {}
+    untrained: list[np.ndarray] = []
 
     @jax.jit
     def reconstruct(params: Any, flow_params: Any, clip: jax.Array, flow: jax.Array | None, key: jax.Array) -> Any:
@@ -180,9 +191,73 @@ def preview_hook(
         inputs = put_replicated((flow_params, example["clip"], example.get("flow"), key), mesh)
         details, clip = jax.device_get(reconstruct(state.params, *inputs))
         if is_primary():
-            draw(done, example["clip"], details, clip)
+            draw(pretraining, done, example["clip"], details, clip, untrained[0] if untrained else None)
+            if done == 0:
+                untrained.append(clip)
 
     return hook
+
+
+def guess_hook(
+    config: ConfigDict,
+    pretraining: Pretraining,
+    videos: VideoList,
+    flow_params: Mapping[str, Any],
+    key: jax.Array,
+    workdir: Path,
+    total: int,
+) -> Hook:
+    """At the end of the run, compares the network with what can be guessed without one; see `measure_guesses`."""
+
+    def hook(done: int, state: TrainState) -> None:
+        if done != total:
+            return
+        mesh = state.step.sharding.mesh
+        errors = measure_guesses(config, pretraining, videos, state.params, flow_params, key, mesh, total)
+        if is_primary():
+            write_json(workdir / GUESSES, errors)
+            print(f"\n{guess_table(errors)}", file=sys.stderr, flush=True)
+
+    return hook
+
+
+def measure_guesses(
+    config: ConfigDict,
+    pretraining: Pretraining,
+    videos: VideoList,
+    params: Any | None,
+    flow_params: Mapping[str, Any],
+    key: jax.Array,
+    mesh: Mesh,
+    first: int,
+) -> dict[str, float]:
+    """The errors of `baselines.guess_errors` on the clips that step `first` and those after it would see.
+
+    No crop or mask of them was trained on before step `first`. To be called by every process.
+
+    Args:
+      config: of the run.
+      pretraining: of the config.
+      videos: of the run.
+      params: of the model, on the mesh; None leaves the network out.
+      flow_params: RAFT's parameters, or an empty dict.
+      key: the run's root key.
+      mesh: of devices.
+      first: a step.
+    """
+    batches = -(-_GUESSED_CLIPS // (config.train.batch_size * config.data.views))
+
+    def moments(params: Any | None, flow_params: Any, batch: Mapping[str, jax.Array], key: jax.Array) -> Any:
+        return guess_moments(pretraining, params, flow_params, batch, per_example(key, 0, batch["clip"].shape[0]))
+
+    jitted = jax.jit(moments, out_shardings=replicated(mesh))
+    flow_params = put_replicated(flow_params, mesh)
+    parts = []
+    with open_batches(config, pretraining.masks, videos, first, lambda path, reason: None) as reader:
+        for step in range(first, first + batches):
+            keys = put_replicated(stream(key, step, "mask"), mesh)
+            parts.append(jax.device_get(jitted(params, flow_params, put_batch(next(reader), mesh), keys)))
+    return guess_errors(parts)
 
 
 def announce(

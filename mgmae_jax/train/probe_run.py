@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from mgmae_jax.train.classes import class_names, match_classes
 from mgmae_jax.train.evaluate_run import Draw, write_results
 from mgmae_jax.train.features import VideoFeatures, extract
 from mgmae_jax.train.from_config import build_schedule, epochs_to_steps
-from mgmae_jax.train.frozen import FrozenEncoder, load_frozen
+from mgmae_jax.train.frozen import FrozenEncoder, What, load_frozen
 from mgmae_jax.train.loop import Run, train
 from mgmae_jax.train.optim import adamw_direction
 from mgmae_jax.train.predictions import FILE, PredictionFile, Predictions
@@ -37,6 +37,8 @@ from mgmae_jax.train.state import abstract_state, make_sharded
 from mgmae_jax.train.videos import find_videos
 
 KINDS = ("linear", "attentive", "knn")
+ENCODERS = ("trained", "random")
+POOLS: Mapping[str, What] = {"clip": "pooled", "tubelet": "tubelets"}
 MACHINE_FIELDS = (
     "data.workers",
     "data.allow_missing",
@@ -93,7 +95,7 @@ def run_probe(
         want = f"a multiple of the number of devices, which is {mesh.size}"
         raise ConfigError("train.batch_size", config.train.batch_size, want)
     videos, tests = find_both(config)
-    encoder = load_frozen(run_config, checkpoint, mesh)
+    encoder = load_frozen(run_config, checkpoint, mesh, trained=config.probe.encoder == "trained")
     views, test_views = (
         ViewSpec(encoder.clip, part.sampling, part.clips, part.crops) for part in (config.views, config.eval)
     )
@@ -110,7 +112,7 @@ def run_probe(
     take = functools.partial(
         extract,
         encoder,
-        what="tokens" if config.probe.kind == "attentive" else "pooled",
+        what="tokens" if config.probe.kind == "attentive" else POOLS[config.probe.pool],
         mesh=mesh,
         cache=cache,
         workers=config.data.workers,
@@ -144,6 +146,10 @@ def check_probe(config: ConfigDict) -> None:
     """
     if config.probe.kind not in KINDS:
         raise ConfigError("probe.kind", config.probe.kind, "one of " + ", ".join(KINDS))
+    if config.probe.encoder not in ENCODERS:
+        raise ConfigError("probe.encoder", config.probe.encoder, "one of " + ", ".join(ENCODERS))
+    if config.probe.pool not in POOLS:
+        raise ConfigError("probe.pool", config.probe.pool, "one of " + ", ".join(POOLS))
     for field, least in _LEAST.items():
         if not least <= attrgetter(field)(config) < math.inf:
             raise ConfigError(field, attrgetter(field)(config), f"{least} or more")

@@ -24,6 +24,7 @@ SMALL = {
     "flow.source": "tvl1",
     "model.decoder_depth": 1,
     "mask.ratio": 0.75,
+    "data.views": 1,
     "data.workers": 0,
     "train.batch_size": 8,
     "train.epochs": 8,

@@ -43,3 +43,21 @@ def test_any_grid_stays_within_the_trained_table(frames: int, height: int, width
     middle = volume(TokenGrid(2, 16, 16))[0, 0, 0]
     # The middle of every clip is the middle of the trained one, whatever its grid.
     np.testing.assert_allclose(middle, volume(TRAINED)[3:5, 6:8, 6:8].mean((0, 1, 2)), atol=1e-6)
+
+
+def test_separable_positions_tell_time_row_and_column_apart():
+    grid = TokenGrid(8, 32, 48, patch=8)
+    table = grid_positions(grid, WIDTH, positions="separable").reshape(4, 4, 6, WIDTH)
+    assert table.dtype == "float32"
+    third = WIDTH // 6 * 2
+    for axis, part in enumerate((slice(third), slice(third, 2 * third), slice(2 * third, None))):
+        along = np.moveaxis(table[..., part], axis, 0)
+        np.testing.assert_array_equal(along, np.broadcast_to(along[:, :1, :1], along.shape))
+        assert len(np.unique(along[:, 0, 0], axis=0)) == along.shape[0]
+
+
+def test_separable_positions_of_another_grid_are_interpolated():
+    trained = TokenGrid(8, 32, 32, patch=8)
+    got = grid_positions(TokenGrid(16, 32, 32, patch=8), WIDTH, trained, "separable").reshape(8, 4, 4, WIDTH)
+    table = grid_positions(trained, WIDTH, positions="separable").reshape(4, 4, 4, WIDTH)
+    np.testing.assert_allclose(got[2:-1:2], 0.75 * table[1:] + 0.25 * table[:-1], atol=1e-6)

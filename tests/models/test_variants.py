@@ -42,5 +42,5 @@ def test_every_variant_builds(name: str):
 
 
 def test_an_unknown_variant_is_an_error_that_lists_those_there_are():
-    with pytest.raises(ConfigError, match=r"config.model.name='vit_x': give one of tiny, vit_s, vit_b"):
+    with pytest.raises(ConfigError, match=r"config.model.name='vit_x': give one of micro, tiny, vit_s, vit_b"):
         find_variant("vit_x")

@@ -1,0 +1,140 @@
+"""What can be guessed of hidden cubes without a network: the errors that a pre-training loss has to beat."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from mgmae_jax.masking.samplers import MaskOptions, base_frame, build_sampler
+from mgmae_jax.masking.select import TokenSplit, frame_scores, token_scores
+from mgmae_jax.masking.volume import visibility_volume
+from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.ops.patches import normalise_pixels, patchify, take_tokens, unit_range
+from mgmae_jax.ops.sampling import pixel_grid
+from mgmae_jax.train.pretrain import Batch, Pretraining
+
+BASELINES = {
+    "mean_cube": "the mean cube of all clips",
+    "clip_mean": "the mean of the clip's visible cubes",
+    "nearest": "the nearest visible cube, copied",
+    "along_flow": "the nearest visible cube along the flow, copied",
+    "own_colour": "the hidden cube's own mean colour",
+}
+"""What stands in for the network's prediction. The last reads what is hidden: no rival, it says how much is texture."""
+
+_TIME_WEIGHT = 1e-3  # along the flow, time only breaks ties
+
+
+def guess_moments(
+    pretraining: Pretraining, params: Any | None, flow_params: Any, batch: Batch, keys: Key[Array, "B"]
+) -> dict[str, Array]:
+    """Errors over the hidden cubes of a batch, for `guess_errors`.
+
+    Args:
+      pretraining: masks, target and model.
+      params: of the model; None leaves the network out.
+      flow_params: RAFT's parameters, or an empty dict.
+      batch: as for `Pretraining.step`.
+      keys: of the masks, one per clip.
+
+    Returns:
+      Scalars: mean squared errors by the names of `BASELINES`, but for "mean_cube", and "network"; and "values" [C],
+      "square": the mean of the target values and of their squares. Without flow there is no "along_flow".
+    """
+    masks, grid = pretraining.masks, pretraining.grid
+    sample = build_sampler(masks.mask)
+
+    def split_of(key: Array, clip: Array, stored: Array | None) -> tuple[TokenSplit, Array | None]:
+        flow = masks.flow_of(flow_params, key, clip, stored)
+        split = sample(key, grid, clip=clip, flow=flow)
+        if flow is None:
+            return split, None
+        return split, nearest_along_flow(split, grid, flow, base_frame(key, grid.frames, masks.mask), masks.mask)
+
+    split, along_flow = jax.vmap(split_of)(keys, batch["clip"], batch.get("flow"))
+    cubes = unit_range(patchify(batch["clip"], grid))
+    hidden, shown = take_tokens(cubes, split.target), take_tokens(cubes, split.visible)
+    values, known = pretraining.target.values(hidden), pretraining.target.values(shown)
+    colour = hidden.reshape(*hidden.shape[:-1], -1, 3)
+    colour = jnp.broadcast_to(colour.mean(axis=-2, keepdims=True), colour.shape).reshape(hidden.shape)
+    guesses = {
+        "clip_mean": known.mean(axis=1, keepdims=True),
+        "nearest": take_tokens(known, jax.vmap(_nearest, in_axes=(0, None))(split, grid)),
+        "own_colour": pretraining.target.values(colour),
+    }
+    if along_flow is not None:
+        guesses["along_flow"] = take_tokens(known, along_flow)
+    if params is not None:
+        guesses["network"] = pretraining.model.apply({"params": params}, normalise_pixels(shown), split)
+    errors = {name: jnp.square(values - guess).mean() for name, guess in guesses.items()}
+    return errors | {"values": values.mean(axis=(0, 1)), "square": jnp.square(values).mean()}
+
+
+def guess_errors(moments: Iterable[Mapping[str, np.ndarray]]) -> dict[str, float]:
+    """Mean squared errors over batches of the same size, from the `guess_moments` of each."""
+    parts = list(moments)
+    mean = {name: np.mean([part[name] for part in parts], axis=0, dtype=np.float64) for name in parts[0]}
+    mean["mean_cube"] = mean.pop("square") - np.square(mean.pop("values")).mean()
+    order = [name for name in ("network", *BASELINES) if name in mean]
+    return {name: float(mean[name]) for name in order}
+
+
+def guess_table(errors: Mapping[str, float]) -> str:
+    """The errors as text; with a network, by how much it is below each baseline."""
+    network = errors.get("network")
+    rows = []
+    if network is not None:
+        rows.append(("the network", f"{network:.4f}", ""))
+    for name, text in BASELINES.items():
+        if name in errors:
+            rival = network is not None and name != "own_colour"
+            below = f"{1 - network / errors[name]:.0%} below" if rival else ""
+            rows.append((text, f"{errors[name]:.4f}", below))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [f"  {text.ljust(widths[0])}  {error}  {below.rjust(widths[2])}".rstrip() for text, error, below in rows]
+    return "\n".join(["mean squared error of the hidden cubes, predicted by", *lines])
+
+
+def _nearest(split: TokenSplit, grid: TokenGrid) -> Int[Array, "K"]:
+    """For every hidden token, which of the visible ones is nearest, in tokens."""
+    places = jnp.asarray(np.indices((grid.tubelets, grid.rows, grid.columns)).reshape(3, -1).T, jnp.float32)
+    return _closest(places[split.target], places[split.visible])
+
+
+def nearest_along_flow(
+    split: TokenSplit, grid: TokenGrid, flow: Float[Array, "P H W 2"], base: int | Int[Array, ""], mask: MaskOptions
+) -> Int[Array, "K"]:
+    """For every hidden token, which visible one shows the same point, or the nearest one to it.
+
+    Tokens are carried to the base frame along the flow: those that show the same point lie on each other there, in
+    whatever tubelet they are.
+
+    Args:
+      split: K hidden and V visible tokens of a clip.
+      grid: how it is cut.
+      flow: as for `visibility_volume`.
+      base: the base frame.
+      mask: which way the flow goes (`mask.warp`).
+
+    Returns:
+      Places in `split.visible`.
+    """
+    # A map of positions, warped as the mask is, says where in the base frame each pixel comes from. Moved off zero,
+    # which forward warping takes for empty.
+    start = pixel_grid(grid.height, grid.width) + 1.0
+    key = jax.random.key(0)  # nothing is random with holes filled from the base map
+
+    def carried(axis: int) -> Float[Array, "N"]:
+        volume = visibility_volume(start[..., axis], flow, base, key, warp=mask.warp)
+        return token_scores(frame_scores(volume, grid), grid).reshape(-1) / grid.patch
+
+    tubelet = jnp.repeat(jnp.arange(grid.tubelets, dtype=jnp.float32), grid.per_tubelet) * _TIME_WEIGHT
+    places = jnp.stack([carried(0), carried(1), tubelet], axis=-1)
+    return _closest(places[split.target], places[split.visible])
+
+
+def _closest(points: Float[Array, "K 3"], among: Float[Array, "V 3"]) -> Int[Array, "K"]:
+    return jnp.square(points[:, None] - among[None]).sum(axis=-1).argmin(axis=1).astype(jnp.int32)
