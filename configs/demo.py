@@ -21,7 +21,7 @@ from configs import common
 
 def get_config() -> ConfigDict:
     config = common.get_config()
-    config.seed = 4  # the clip of the previews is of class pushed_right
+    config.seed = 12  # the clip of the previews is of class passing_behind
     config.clip.frames = 8
     config.clip.size = 48
     config.clip.stride = 2
@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
     config.optim.min_lr = 0.005
     config.optim.warmup_epochs = 0.15
     config.train.batch_size = 4
-    config.train.epochs = 3.5
+    config.train.epochs = 3.0
     config.train.log_every = 50
     config.checkpoint.every = 1000
     config.preview.every = 0

@@ -13,11 +13,16 @@ from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.masking import masking_cases
 from mgmae_jax.bench.measure import Measurement
 from mgmae_jax.bench.pretrain import pretrain_cases
-from mgmae_jax.commands import bench_agreement, bench_flow
+from mgmae_jax.commands import bench_agreement, bench_flow, bench_guess, bench_overfit
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.errors import FileError, MgmaeError
 
-FLOW_BENCHES = {"flow": bench_flow.main, "agreement": bench_agreement.main}
+OTHER_BENCHES = {
+    "flow": bench_flow.main,
+    "agreement": bench_agreement.main,
+    "guess": bench_guess.main,
+    "overfit": bench_overfit.main,
+}
 CASES = {"masking": masking_cases, "pretrain": pretrain_cases}
 PAPER = "configs/pretrain/ssv2_vit_b.py"
 FLOAT32 = ("--config.model.dtype=float32", "--config.flow.dtype=float32")
@@ -30,17 +35,19 @@ Fields are changed by --config.FIELD=VALUE. Clips are synthetic, parameters rand
 measured in a process of its own.
 
 `mgmae bench flow --help`: end-point error and time of flow on pairs whose true flow is known.
-`mgmae bench agreement --help`: how far the masks of two flows agree on your videos."""
+`mgmae bench agreement --help`: how far the masks of two flows agree on your videos.
+`mgmae bench guess --help`: what can be guessed of the hidden cubes without a network.
+`mgmae bench overfit --help`: how far the loss falls on one batch."""
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae bench"."""
-    if argv and argv[0] in FLOW_BENCHES:
-        return FLOW_BENCHES[argv[0]](argv[1:])
+    if argv and argv[0] in OTHER_BENCHES:
+        return OTHER_BENCHES[argv[0]](argv[1:])
     parser = argparse.ArgumentParser(
         "mgmae bench", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=[*CASES, *FLOW_BENCHES], help="what to measure")
+    parser.add_argument("what", choices=[*CASES, *OTHER_BENCHES], help="what to measure")
     parser.add_argument("--config", metavar="FILE", help="a Python file of configs/")
     parser.add_argument("--batch-size", type=int, default=2, help="clips of a call, over all devices (default 2)")
     parser.add_argument("--repeats", type=int, default=20, help="calls that count (default 20)")

@@ -30,14 +30,15 @@ def load_encoder(checkpoint: str | Path, abstract_encoder: Any) -> Any:
 
 
 def check_trained_clip(checkpoint: str | Path, config: ConfigDict) -> None:
-    """Sees that the config knows what clips the encoder was pre-trained on, as its positions depend on them.
+    """Sees that the config knows the encoder's position table and the clips of the pre-training, which it depends on.
 
     Args:
       checkpoint: as for `find_checkpoint`. Where there is no config of its run, nothing is checked.
       config: of the fine-tuning.
 
     Raises:
-      ConfigError: clips differ, and `model.trained_frames` or `model.trained_size` does not say so.
+      ConfigError: clips differ, and `model.trained_frames` or `model.trained_size` does not say so; or
+        `model.positions` is another.
       FileError: there is no checkpoint, or the config with it is damaged.
     """
     folders = find_checkpoint(checkpoint).parents
@@ -51,6 +52,9 @@ def check_trained_clip(checkpoint: str | Path, config: ConfigDict) -> None:
             clips = {name: saved.model[f"trained_{name}"] or value for name, value in clips.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise FileError(path, f"cannot be read as the config of a run ({error})") from error
+    positions = saved.model.get("positions", "flat")
+    if config.model.get("positions", "flat") != positions:
+        raise ConfigError("model.positions", config.model.positions, f"{positions}, as in {checkpoint}")
     for name, trained in clips.items():
         said = config.model[f"trained_{name}"]
         if (said or config.clip[name]) != trained:

@@ -62,6 +62,16 @@ def test_every_probe_reports_on_every_test_video(run: Path, videos: dict[str, Pa
     assert (out / "confusion.png").exists()
 
 
+def test_the_network_before_training_is_probed_beside_it(run: Path, videos: dict[str, Path]):
+    reports = {}
+    for encoder, out in (("trained", "linear"), ("random", "linear_random")):
+        probe(run, videos, f"--config.probe.encoder={encoder}", "--config.probe.pool=tubelet")
+        reports[encoder] = json.loads((run / "probe" / out / "report.json").read_text())
+    assert reports["random"]["about"]["weights"] == "random"
+    assert reports["random"]["about"]["parameters"] != reports["trained"]["about"]["parameters"]
+    assert reports["random"]["split"] == reports["trained"]["split"]
+
+
 def test_features_are_extracted_once(
     run: Path, videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -91,6 +101,8 @@ def test_a_probe_is_not_mixed_with_another(run: Path, videos: dict[str, Path], t
     ("override", "message"),
     [
         ("--config.probe.kind=mlp", "config.probe.kind='mlp': give one of linear, attentive, knn"),
+        ("--config.probe.encoder=none", "config.probe.encoder='none': give one of trained, random"),
+        ("--config.probe.pool=max", "config.probe.pool='max': give one of clip, tubelet"),
         ("--config.probe.neighbours=0", "config.probe.neighbours=0: give 1 or more"),
         ("--config.optim.lr=0.0", "config.optim.lr=0.0: give a number above 0"),
         ("--config.train.batch_size=12", "config.train.batch_size=12: give a multiple of the number of devices"),

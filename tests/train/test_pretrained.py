@@ -23,7 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
-def finetuning_config(**model: int | None) -> ConfigDict:
+def finetuning_config(**model: int | str | None) -> ConfigDict:
     model = {"trained_frames": None, "trained_size": None} | model
     return ConfigDict({"clip": {"frames": 8, "size": 32}, "model": model})
 
@@ -47,6 +47,15 @@ def test_clips_of_another_length_must_be_known(run: Path):
     check_trained_clip(run, finetuning_config(trained_frames=4))
     with pytest.raises(ConfigError, match=r"config\.model\.trained_size=64: give 32"):
         check_trained_clip(run, finetuning_config(trained_frames=4, trained_size=64))
+
+
+def test_another_position_table_is_refused(tmp_path: Path):
+    (tmp_path / FOLDER / "7" / "state").mkdir(parents=True)
+    text = '{"clip": {"frames": 8, "size": 32}, "model": {"positions": "separable"}}'
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.model\.positions='flat': give separable, as in"):
+        check_trained_clip(tmp_path, finetuning_config(positions="flat"))
+    check_trained_clip(tmp_path, finetuning_config(positions="separable"))
 
 
 def test_a_finetuned_encoder_has_the_positions_of_its_pretraining(tmp_path: Path):

@@ -1,0 +1,52 @@
+"""`mgmae bench guess`: how much of the hidden cubes can be guessed from the visible ones without a network."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from mgmae_jax.bench.machine import describe_machine
+from mgmae_jax.bench.report import machine_line, write_json
+from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.commands.flow_params import load_flow_params
+from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+from mgmae_jax.runtime.mesh import make_mesh
+from mgmae_jax.train.baselines import guess_table
+from mgmae_jax.train.from_config import build_pretraining
+from mgmae_jax.train.pretrain_run import measure_guesses
+from mgmae_jax.train.videos import find_videos
+
+EXAMPLE = """example:
+  mgmae bench guess --config configs/demo.py
+  mgmae bench guess --config configs/pretrain/folder.py --config.data.path=VIDEOS --config.mask.ratio=0.75
+
+What a pre-training loss has to beat on your videos, with your grid, masks and target: at least 256 clips are masked as
+the first steps of the run would. Where no copy or mean is below the mean cube, layout has to be learned from shape and
+motion; where the cube's own mean colour leaves nearly all, there is only texture to learn."""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command; `argv` is without "mgmae bench guess"."""
+    parser = argparse.ArgumentParser(
+        "mgmae bench guess", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="a Python file of configs/")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    args, overrides = parser.parse_known_args(argv)
+    config = load_config(args.config, overrides)
+    enable_compilation_cache(config.compile_cache or None)
+    videos = find_videos(config)
+    pretraining = build_pretraining(config, len(videos))
+    flow_params = load_flow_params(config.flow.weights) if pretraining.masks.runs_raft else {}
+    key, mesh = jax.random.key(config.seed), make_mesh(config.mesh.fsdp)
+    errors = measure_guesses(config, pretraining, videos, None, flow_params, key, mesh, 0)
+    grid, mask, machine = pretraining.grid, pretraining.masks.mask, describe_machine()
+    print(machine_line(machine))
+    print(
+        f"{len(videos)} videos; {grid.tubelets}x{grid.rows}x{grid.columns} tokens, {mask.strategy} masks of ratio "
+        f"{mask.ratio:g}, target {config.loss.target}"
+    )
+    print(guess_table(errors))
+    if args.json:
+        write_json(args.json, {"bench": "guess", "machine": machine, "config": config.to_dict(), "errors": errors})
