@@ -118,4 +118,11 @@ def muon_direction(*, b1: float, b2: float, weight_decay: float) -> optax.Gradie
         consistent_rms=0.2,
         muon_weight_dimension_numbers=matrices,
     )
-    return optax.chain(descent, optax.scale(-1.0))  # the caller subtracts
+    chain = optax.chain(descent, optax.scale(-1.0))  # the caller subtracts
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        # Optax's raises a number to the power of a counter, which a strict session forbids.
+        with jax.numpy_dtype_promotion("standard"):
+            return chain.update(updates, state, params)
+
+    return optax.GradientTransformation(chain.init, update)

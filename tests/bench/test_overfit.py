@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mgmae_jax import cli
@@ -9,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_masks_held_fixed_are_learned_sooner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_under_masks_held_fixed_the_loss_falls_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.setenv("MGMAE_CACHE", str(tmp_path))
     fields = ["data.motion_shapes.videos=4", "train.batch_size=4", "data.views=1", "clip.size=32", "optim.lr=0.25"]
     config = ["--config", str(ROOT / "configs/demo.py"), *(f"--config.{field}" for field in fields)]
@@ -21,4 +22,6 @@ def test_masks_held_fixed_are_learned_sooner(tmp_path: Path, monkeypatch: pytest
         assert len(losses[name]) == 48
     assert "the same masks" in capsys.readouterr().out
     assert losses["same"][0] == losses["new"][0]
-    assert losses["same"][-1] < min(losses["new"][-1], 0.8 * losses["same"][0])
+    assert losses["same"][-1] < 0.8 * losses["same"][0]
+    assert (np.diff(losses["same"]) < 0).all()
+    assert (np.diff(losses["new"]) > 0).any()
