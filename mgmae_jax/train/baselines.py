@@ -83,15 +83,17 @@ def guess_errors(moments: Iterable[Mapping[str, np.ndarray]]) -> dict[str, float
 
 
 def guess_table(errors: Mapping[str, float]) -> str:
-    """The errors as text; with a network, by how much it is below each baseline."""
+    """The errors as text; with a network, by how much it is below each baseline, or above."""
     network = errors.get("network")
     rows = []
     if network is not None:
         rows.append(("the network", f"{network:.4f}", ""))
     for name, text in BASELINES.items():
         if name in errors:
-            rival = network is not None and name != "own_colour"
-            below = f"{1 - network / errors[name]:.0%} below" if rival else ""
+            below = ""
+            if network is not None and name != "own_colour":
+                share = 1 - network / errors[name]
+                below = f"{abs(share):.0%} {'below' if share >= 0 else 'above'}"
             rows.append((text, f"{errors[name]:.4f}", below))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [f"  {text.ljust(widths[0])}  {error}  {below.rjust(widths[2])}".rstrip() for text, error, below in rows]

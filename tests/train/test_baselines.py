@@ -104,7 +104,7 @@ def test_the_table_says_how_far_below_a_baseline_the_network_is():
     text = guess_table({"network": 0.3, "mean_cube": 0.6, "clip_mean": 0.25})
     assert "the network" in text
     assert "0.6000  50% below" in " ".join(text.split()).replace("0.6000 50%", "0.6000  50%")
-    assert "-20% below" in text
+    assert "20% above" in text
 
 
 @pytest.mark.parametrize("index", [0, 8])
