@@ -58,12 +58,10 @@ def get_config() -> ConfigDict:
     config.flow.tvl1_fast = True  # False: OpenCV's own settings, eighty times slower, better on small motion
 
     config.loss = ConfigDict()
-    config.loss.target = (
-        "normalised"  # cubes of mean 0 and variance 1 (the paper); or pixels, standardised by ImageNet's
-    )
+    config.loss.target = "normalised"  # cubes of mean 0 and variance 1 (the paper); or pixels, by ImageNet's mean
 
     config.optim = ConfigDict()
-    config.optim.name = "adamw"  # or muon, which small models learn by several times sooner
+    config.optim.name = "adamw"  # or muon, which small models learn by sooner (docs/RESULTS.md)
     config.optim.lr = 1e-3  # for a batch of 256; scaled by the batch, like min_lr
     config.optim.min_lr = 1e-5
     config.optim.warmup_epochs = 20.0

@@ -4,12 +4,12 @@
 
 or `mgmae pretrain --config configs/demo.py --workdir runs/demo`. 2048 videos of 16 frames of 64x64 are rendered into
 ~/.cache/mgmae_jax, with their true flow; clips are 8 frames of 48x48 with patches of 8 pixels, so that a tubelet has 36
-tokens, 9 of them visible. Where the published recipes go on for days, this one learns in minutes by four changes, each
-of which docs/RESULTS.md measures:
+tokens, 9 of them visible. Where the published recipes go on for days, this one learns in minutes by four changes
+(docs/RESULTS.md):
 
 - three quarters are hidden instead of nine tenths: an object is three or four cubes wide, and has to show some of them;
 - pixels are predicted, not normalised cubes: layout is learned before texture;
-- the position table is separable, and the optimiser Muon: both learn where things are several times sooner;
+- the position table is separable, and the optimiser Muon: by either, a small model learns sooner;
 - flow comes with the videos, so that a step costs what the model does. `--config.flow.source=raft
   --config.flow.size=64` computes it in the step instead, as the published recipes do.
 """

@@ -3,7 +3,7 @@
     mgmae pretrain --config configs/pretrain/motion_shapes.py --workdir runs/motion_shapes_hour
 
 8192 videos, a wider and deeper model than the demo's, ten times its steps; the same grid, mask and target. Interrupted,
-it resumes when the command is given again. docs/RESULTS.md has its figures and its curve.
+it resumes when the command is given again. It is meant to take an hour; time and figures are not measured yet.
 """
 
 from ml_collections import ConfigDict

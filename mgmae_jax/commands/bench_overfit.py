@@ -15,6 +15,7 @@ from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.rng import per_example, stream
 from mgmae_jax.train.from_config import build_pretraining
+from mgmae_jax.train.optim import scaled_rate
 from mgmae_jax.train.pretrain import Batch
 from mgmae_jax.train.pretrain_run import open_batches
 from mgmae_jax.train.state import TrainState, apply_update
@@ -49,7 +50,7 @@ def main(argv: Sequence[str]) -> None:
     flow_params = load_flow_params(config.flow.weights) if pretraining.masks.runs_raft else {}
     with open_batches(config, pretraining.masks, videos, 0, lambda path, reason: None, workers=0) as batches:
         batch = next(batches)
-    rate = config.optim.lr * config.train.batch_size / 256
+    rate = scaled_rate(config.optim.lr, config.train.batch_size)
 
     def step(state: TrainState, flow_params: object, batch: Batch, key: jax.Array) -> tuple[TrainState, dict]:
         masks = stream(key, 0 if args.same_masks else state.step, "mask")

@@ -10,7 +10,7 @@ from mgmae_jax.ops.grid import TokenGrid
 
 Positions = Literal["flat", "separable"]
 """How a token's place is told: "flat", one table over the flattened index, as in the published models; "separable", a
-third of the channels each for time, row and column, which small models learn from several times sooner."""
+third of the channels each for time, row and column, which small models learn from sooner (docs/RESULTS.md)."""
 
 
 def grid_positions(

@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
     """Keeps freed memory in the process, to be used again.
 
     XLA's CPU backend allocates and frees every buffer of every step. glibc gives large ones back to the system at once,
-    which then has to fill new pages with zeros: a third of the time of a small model's step.
+    which then has to fill new pages with zeros: about a fifth of the time of the demo's step on two cores.
 
     Returns:
       Whether the C library can do so; others than glibc cannot, and are left as they are.

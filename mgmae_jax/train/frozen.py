@@ -19,6 +19,7 @@ from mgmae_jax.runtime.rng import stream
 from mgmae_jax.train.evaluate import checksum
 from mgmae_jax.train.evaluate_run import abstract_params, which_weights
 from mgmae_jax.train.from_config import build_classifier, build_pretrained_encoder
+from mgmae_jax.train.state import make_sharded
 
 What = Literal["pooled", "tubelets", "tokens"]
 
@@ -84,8 +85,7 @@ def load_frozen(config: ConfigDict, checkpoint: Path, mesh: Mesh, *, trained: bo
         params = restore_params(checkpoint, abstract, weights)
     else:
         weights, clips = "random", jnp.zeros((1, model.grid.frames, model.grid.height, model.grid.width, 3), jnp.uint8)
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-        draw = jax.jit(lambda key: {name: model.init(key, clips)["params"][name] for name in abstract})
-        params = jax.device_put(draw(stream(jax.random.key(config.seed), 0, "init")), shardings)
+        key = stream(jax.random.key(config.seed), 0, "init")
+        params = make_sharded(lambda: {name: model.init(key, clips)["params"][name] for name in abstract}, abstract)
     about = {"checkpoint": str(find_checkpoint(checkpoint)), "weights": weights, "parameters": checksum(params)}
     return FrozenEncoder(model, params, ClipSpec(config.clip.frames, config.clip.stride, config.clip.size), about)

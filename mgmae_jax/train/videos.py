@@ -13,7 +13,7 @@ from mgmae_jax.errors import ConfigError
 from mgmae_jax.masking.samplers import MaskOptions
 from mgmae_jax.runtime.distributed import barrier, is_primary
 
-# Each holds about 100 MB and draws some 80 small videos a second, so that more would hardly end sooner.
+# A bound on memory and on starting time where a machine has many cores.
 _MOST_PROCESSES = 16
 
 
