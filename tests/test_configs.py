@@ -7,6 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.errors import ConfigError
 from mgmae_jax.runtime.rng import stream
 from mgmae_jax.train.from_config import (
     FINETUNE_MACHINE_FIELDS,
@@ -162,3 +163,10 @@ def test_machine_fields_exist(path: str, fields: tuple[str, ...]):
         for part in field.split("."):
             assert part in node, field
             node = node[part]
+
+
+def test_an_unknown_optimiser_or_position_table_is_named():
+    with pytest.raises(ConfigError, match=r"config.optim.name='sgd': give one of adamw, muon"):
+        build_pretraining(load_config(str(ROOT / "configs/demo.py"), ["--config.optim.name=sgd"]), 64)
+    with pytest.raises(ConfigError, match=r"config.model.positions='learned': give one of flat, separable"):
+        build_pretraining(load_config(str(ROOT / "configs/demo.py"), ["--config.model.positions=learned"]), 64)
