@@ -141,7 +141,7 @@ def test_features_of_one_video_by_a_fine_tuned_model_are_what_its_head_sees(vide
     finetuned_run(tmp_path / "run", ("a", "b"))
     video = next(videos["test"].parent.glob("*/*.mp4"))
     found = np.load(features_of(tmp_path / "run", video, tmp_path / "one.npz", "--crops", "3"))
-    assert found["features"].shape == (1, 3, 128)
+    assert found["features"].shape == (1, 3, find_variant("tiny").width)
     assert "labels" not in found
     state = json.loads((tmp_path / "run" / "config.json").read_text())
     clip = ClipSpec(4, state["clip"]["stride"], 32)

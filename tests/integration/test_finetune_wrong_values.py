@@ -123,7 +123,7 @@ def test_a_checkpoint_of_another_size_says_which_tensors_differ(told: Told, tmp_
     message = told(init=tmp_path / "other")
     assert f"{tmp_path}/other/checkpoints/5: is of another model" in message
     tensor = "params/encoder/blocks/block_0/attn/proj/kernel"
-    assert f"{tensor} is float32[96, 96], the model needs float32[192, 192]" in message
+    assert f"{tensor} is float32[96, 96], the model needs float32[128, 128]" in message
     # The wrong checkpoint has left nothing that would stand in the way of the right one.
     assert "/nowhere: holds no checkpoint" in told(init="/nowhere")
 
@@ -131,7 +131,7 @@ def test_a_checkpoint_of_another_size_says_which_tensors_differ(told: Told, tmp_
 def test_an_encoder_pretrained_on_other_clips(told: Told, tmp_path: Path):
     with Checkpoints(tmp_path / "other" / FOLDER, every=1, keep=1) as checkpoints:
         checkpoints.save(5, {"params": {}}, {})
-    config = {"clip": {"frames": 16, "size": 32}, "model": {"name": "tiny"}}
+    config = {"clip": {"frames": 16, "size": 32}, "model": {"name": "micro", "positions": "separable"}}
     (tmp_path / "other" / "config.json").write_text(json.dumps(config))
     message = told(init=tmp_path / "other", model__trained_frames=4)
     assert f"config.model.trained_frames=4: give 16, clip.frames of {tmp_path}/other" in message
