@@ -10,6 +10,7 @@ from ml_collections import ConfigDict, config_dict
 def get_config() -> ConfigDict:
     """MGMAE, ViT-B, 16 frames of 224x224."""
     config = ConfigDict()
+    config.kind = "pretrain"  # what the config is for
     config.seed = 0
 
     config.clip = ConfigDict()

@@ -9,13 +9,9 @@ from ml_collections import ConfigDict
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.runtime.rng import stream
-from mgmae_jax.train.from_config import (
-    FINETUNE_MACHINE_FIELDS,
-    PRETRAIN_MACHINE_FIELDS,
-    build_finetuning,
-    build_pretraining,
-)
+from mgmae_jax.train.finetune import FINETUNE_MACHINE_FIELDS, build_finetuning
 from mgmae_jax.train.optim import scaled_rate
+from mgmae_jax.train.pretrain import PRETRAIN_MACHINE_FIELDS, build_pretraining
 
 # ml_collections loads config files so.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")

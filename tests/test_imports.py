@@ -9,27 +9,31 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "mgmae_jax"
 
-# A room or a module of one. Every room may import itself, `errors` and the package.
+# The rooms, each with what it may import beside `errors` and itself. Only commands import interop, show and bench.
 MAY_IMPORT = {
-    "errors": set(),
-    "ops": set(),
-    "masking": {"ops"},
-    "flow": {"ops"},
-    "models": {"ops", "masking.select"},
-    "runtime": set(),
-    "data": {"ops.pairs", "ops.imagenet", "flow.tvl1"},
-    "datasets": {"data.encode", "data.stored_flow"},
-    "train": {"ops", "masking", "flow", "models", "runtime", "data", "datasets"},
-    "interop": {"flow", "models"},
-    "show": {"data", "datasets"},
-    "bench": {"ops", "masking", "flow", "models", "runtime", "data", "datasets", "train"},
-    "commands": {"ops", "masking", "flow", "runtime", "data", "datasets", "train", "interop", "show", "bench"},
-    "cli": {"runtime.host_memory"},  # it finds commands by name
-}
+    "errors": (),
+    "ops": (),
+    "runtime": (),
+    "data": ("ops", "runtime"),
+    "datasets": ("ops", "runtime", "data"),
+    "masking": ("ops", "runtime"),
+    "flow": ("ops", "runtime"),
+    "models": ("ops", "runtime"),
+    "evaluate": ("ops", "runtime", "data", "datasets", "models"),
+    "train": ("ops", "runtime", "data", "datasets", "masking", "flow", "models", "evaluate"),
+    "probe": ("ops", "runtime", "data", "datasets", "models", "evaluate", "train"),
+    "interop": ("runtime", "flow", "models"),
+    "show": ("ops", "runtime", "data", "datasets"),
+    "bench": ("ops", "runtime", "data", "datasets", "masking", "flow", "models", "train"),
+    "commands": (
+        "ops", "runtime", "data", "datasets", "masking", "flow", "models", "evaluate", "train", "probe", "interop",
+        "show", "bench",
+    ),
+    "cli": ("runtime",),
+}  # fmt: skip
 # What worker processes import must load quickly and use no device.
 WITHOUT_JAX = (
-    "data", "datasets", "flow.tvl1", "flow.synthetic", "flow.synthetic_banks", "flow.synthetic_batches",
-    "flow.synthetic_camera", "flow.synthetic_scene", "ops.imagenet", "ops.pairs",
+    "data", "datasets.flow_pairs", "datasets.motion_shapes", "ops.imagenet", "ops.pairs", "runtime.files",
 )  # fmt: skip
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
 
@@ -66,7 +70,7 @@ def test_every_room_has_a_rule():
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_imports_go_one_way(room: str):
-    allowed = MAY_IMPORT[room] | {room, "errors"}
+    allowed = {*MAY_IMPORT[room], room, "errors"}
     wrong = [
         f"{module} imports {name}"
         for module in MODULES
@@ -97,5 +101,5 @@ def test_worker_processes_import_no_jax():
 def test_files_are_short_and_named_for_what_they_hold():
     python = [path for folder in (PACKAGE, "tests", "configs") for path in (ROOT / folder).rglob("*.py")]
     lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in python}
-    assert {name: lines for name, lines in lengths.items() if lines > 300} == {}
+    assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
     assert not [name for name in lengths if Path(name).stem in ("utils", "util", "helpers", "misc", "common_utils")]

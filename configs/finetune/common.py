@@ -10,6 +10,7 @@ from ml_collections import ConfigDict, config_dict
 def get_config() -> ConfigDict:
     """A ViT-B classifier of clips of 16 frames of 224x224."""
     config = ConfigDict()
+    config.kind = "finetune"  # what the config is for
     config.seed = 0
     config.init = ""  # pre-trained checkpoint, or its run's workdir (as --init); empty: an encoder of random numbers
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
+    config.kind = "flow"  # what the config is for
     config.seed = 0
     config.init = ""  # a weights file to start from; empty: from random parameters
 

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, config_dict
 def get_config() -> ConfigDict:
     """A linear probe of the mean of the tokens."""
     config = ConfigDict()
+    config.kind = "probe"  # what the config is for
     config.seed = 0
 
     config.probe = ConfigDict()

@@ -11,9 +11,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from mgmae_jax.bench.flow_methods import Method
 from mgmae_jax.flow.metrics import flow_scores
-from mgmae_jax.masking.samplers import MaskOptions, base_frame, build_sampler
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.masking.strategies import MaskOptions, base_frame, build_sampler
 from mgmae_jax.ops.pairs import neighbour_pairs
+from mgmae_jax.ops.tokens import TokenGrid
 
 
 def score_pair(method: Method, pair: Mapping[str, np.ndarray], repeats: int) -> dict[str, float]:

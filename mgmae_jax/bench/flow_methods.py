@@ -7,9 +7,9 @@ import cv2
 import jax
 import numpy as np
 
+from mgmae_jax.data.host_flow import tvl1_flow
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.flow.clip_flow import pair_flow
-from mgmae_jax.flow.tvl1 import tvl1_flow
 
 Method = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """(frames uint8 [T, H, W, 3], source int [P], target int [P]) -> flow float32 [P, H, W, 2], in pixels."""

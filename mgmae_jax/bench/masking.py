@@ -11,11 +11,10 @@ from ml_collections import ConfigDict
 from mgmae_jax.bench.measure import Measurement, measure
 from mgmae_jax.bench.moving_clips import moving_batch
 from mgmae_jax.flow.raft import init_params
-from mgmae_jax.masking.select import TokenSplit
+from mgmae_jax.ops.tokens import TokenSplit
 from mgmae_jax.runtime.mesh import make_mesh, put_batch, put_replicated
 from mgmae_jax.runtime.rng import per_example, stream
-from mgmae_jax.train.from_config import build_mask_step
-from mgmae_jax.train.mask_step import MaskStep
+from mgmae_jax.train.masks import MaskStep, build_mask_step
 from mgmae_jax.train.pretrain import Batch
 
 Case = Callable[[int], Measurement]

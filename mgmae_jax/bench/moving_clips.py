@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 
-from mgmae_jax.masking.samplers import base_frame
+from mgmae_jax.masking.strategies import base_frame
 from mgmae_jax.ops.pairs import adjacent_pairs, neighbour_pairs
-from mgmae_jax.train.mask_step import MaskStep
+from mgmae_jax.train.masks import MaskStep
 
 _GRAIN = 4  # pixels to a side of one spot of the texture
 _FASTEST = 4  # pixels a frame

@@ -7,10 +7,9 @@ from ml_collections import ConfigDict
 
 from mgmae_jax.bench.masking import Case, part_cases, place_inputs, with_masks
 from mgmae_jax.bench.measure import Measurement, measure
-from mgmae_jax.runtime.mesh import make_mesh
+from mgmae_jax.runtime.mesh import abstract_on, make_mesh, make_on
 from mgmae_jax.runtime.rng import stream
-from mgmae_jax.train.from_config import build_pretraining
-from mgmae_jax.train.state import abstract_state, make_sharded
+from mgmae_jax.train.pretrain import build_pretraining
 
 _VIDEOS = 168_913  # of Something-Something V2's training set; the learning rate depends on it, the time does not
 
@@ -40,6 +39,6 @@ def measure_step(name: str, config: ConfigDict, repeats: int) -> Measurement:
     def init() -> object:
         return pretraining.init(stream(jax.random.key(config.seed), 0, "init"))
 
-    state = make_sharded(init, abstract_state(init, mesh))
+    state = make_on(abstract_on(mesh, init), init)
     inputs = place_inputs(pretraining.masks, config)
     return measure(name, pretraining.step, state, inputs, clips=config.train.batch_size, repeats=repeats)

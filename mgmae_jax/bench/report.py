@@ -1,14 +1,11 @@
 """Measurements as a table for people and as JSON for machines."""
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from mgmae_jax.bench.measure import WARM_UP, Measurement
-from mgmae_jax.errors import FileError
 
 NOTES = """\
 ms/clip: median of the calls, each waited for; "step, tube masks" is as good as the model alone. x tube: ratio to the
@@ -110,15 +107,3 @@ def machine_line(machine: Mapping[str, Any]) -> str:
         f"{machine['devices']} {machine['device_kind']}; {machine['processor']}, {machine['cores']} cores; "
         f"mgmae-jax {machine['mgmae_jax']}{revision}, jax {machine['jax']}, jaxlib {machine['jaxlib']}"
     )
-
-
-def write_json(path: Path, content: dict) -> None:
-    """Writes numbers for machines.
-
-    Raises:
-      FileError: the file cannot be written.
-    """
-    try:
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise FileError(path, f"cannot be written: {error.strerror or error}") from error

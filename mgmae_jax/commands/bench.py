@@ -16,6 +16,7 @@ from mgmae_jax.bench.pretrain import pretrain_cases
 from mgmae_jax.commands import bench_agreement, bench_flow, bench_guess, bench_overfit
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.runtime.files import write_json
 
 OTHER_BENCHES = {
     "flow": bench_flow.main,
@@ -73,7 +74,7 @@ def main(argv: Sequence[str]) -> None:
     print(f"\n{report.table(numbers)}\n\n{report.NOTES}")
     if args.json:
         whole = {"bench": args.what, "machine": machine, "config": config.to_dict(), "rows": numbers}
-        report.write_json(args.json, whole)
+        write_json(args.json, whole)
 
 
 def load_bench_config(path: str | None, overrides: Sequence[str], batch_size: int, platform: str) -> ConfigDict:

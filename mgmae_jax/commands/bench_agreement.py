@@ -10,19 +10,20 @@ import numpy as np
 from mgmae_jax.bench.flow import agreement, mask_flow, token_map, visible_tokens
 from mgmae_jax.bench.flow_methods import CLASSICAL
 from mgmae_jax.bench.machine import describe_machine
-from mgmae_jax.bench.report import machine_line, markdown_table, write_json
+from mgmae_jax.bench.report import machine_line, markdown_table
 from mgmae_jax.commands.bench_flow import find_method, short_name
 from mgmae_jax.commands.config_file import file_config
-from mgmae_jax.data.clips import ClipSpec
+from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.sources import read_source
 from mgmae_jax.errors import ConfigError, FileError, VideoError
-from mgmae_jax.masking.samplers import base_frame
+from mgmae_jax.masking.strategies import base_frame
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.rng import per_example, stream
 from mgmae_jax.show.agreement import agreement_strip
 from mgmae_jax.show.clip import video_clip
 from mgmae_jax.show.video_out import write_png
-from mgmae_jax.train.from_config import build_mask_step
+from mgmae_jax.train.masks import build_mask_step
 
 EXAMPLE = f"""example:
   mgmae bench agreement VIDEOS --reference raft-small.pth --methods bundled tvl1_fast none

@@ -7,15 +7,15 @@ from pathlib import Path
 import jax
 
 from mgmae_jax.bench.machine import describe_machine
-from mgmae_jax.bench.report import machine_line, write_json
+from mgmae_jax.bench.report import machine_line
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.mesh import make_mesh
-from mgmae_jax.train.baselines import guess_table
-from mgmae_jax.train.from_config import build_pretraining
-from mgmae_jax.train.pretrain_run import measure_guesses
-from mgmae_jax.train.videos import find_videos
+from mgmae_jax.train.baselines import guess_table, measure_guesses
+from mgmae_jax.train.masks import find_clips
+from mgmae_jax.train.pretrain import build_pretraining
 
 EXAMPLE = """example:
   mgmae bench guess --config configs/demo.py
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
     args, overrides = parser.parse_known_args(argv)
     config = load_config(args.config, overrides)
     enable_compilation_cache(config.compile_cache or None)
-    videos = find_videos(config)
+    videos = find_clips(config)
     pretraining = build_pretraining(config, len(videos))
     flow_params = load_flow_params(config.flow.weights) if pretraining.masks.runs_raft else {}
     key, mesh = jax.random.key(config.seed), make_mesh(config.mesh.fsdp)

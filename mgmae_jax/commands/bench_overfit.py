@@ -9,17 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgmae_jax.bench.machine import describe_machine
-from mgmae_jax.bench.report import machine_line, markdown_table, write_json
+from mgmae_jax.bench.report import machine_line, markdown_table
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.rng import per_example, stream
-from mgmae_jax.train.from_config import build_pretraining
+from mgmae_jax.train.masks import find_clips, open_clips
 from mgmae_jax.train.optim import scaled_rate
-from mgmae_jax.train.pretrain import Batch
-from mgmae_jax.train.pretrain_run import open_batches
+from mgmae_jax.train.pretrain import Batch, build_pretraining
 from mgmae_jax.train.state import TrainState, apply_update
-from mgmae_jax.train.videos import find_videos
 
 EXAMPLE = """example:
   mgmae bench overfit --config configs/demo.py --steps 400
@@ -45,17 +44,17 @@ def main(argv: Sequence[str]) -> None:
         parser.error(f"--steps {args.steps}: give {_ROWS} or more")
     config = load_config(args.config, overrides)
     enable_compilation_cache(config.compile_cache or None)
-    videos = find_videos(config)
+    videos = find_clips(config)
     pretraining = build_pretraining(config, len(videos))
     flow_params = load_flow_params(config.flow.weights) if pretraining.masks.runs_raft else {}
-    with open_batches(config, pretraining.masks, videos, 0, lambda path, reason: None, workers=0) as batches:
+    with open_clips(config, pretraining.masks, videos, 0, lambda path, reason: None, workers=0) as batches:
         batch = next(batches)
     rate = scaled_rate(config.optim.lr, config.train.batch_size)
 
     def step(state: TrainState, flow_params: object, batch: Batch, key: jax.Array) -> tuple[TrainState, dict]:
         masks = stream(key, 0 if args.same_masks else state.step, "mask")
         keys = per_example(masks, 0, batch["clip"].shape[0])
-        loss, grads = jax.value_and_grad(pretraining.loss)(state.params, flow_params, batch, keys)
+        loss, grads = jax.value_and_grad(pretraining.loss)(state.params, (batch, keys), flow_params)
         warming = jnp.minimum((state.step + 1).astype(jnp.float32) / _WARMUP, 1.0)
         return apply_update(state, pretraining.optimiser, loss, grads, rate * warming)
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, config_dict, config_flags
 
 import mgmae_jax
 from mgmae_jax.errors import FileError, MgmaeError
-from mgmae_jax.runtime.checkpoint import find_checkpoint
+from mgmae_jax.runtime.checkpoint import file_above
 from mgmae_jax.runtime.run_info import CONFIG
 
 CONFIGS = Path(mgmae_jax.__file__).parents[1] / "configs"
@@ -72,9 +72,8 @@ def run_folder(checkpoint: Path) -> Path:
     Raises:
       FileError: there is no checkpoint, or no config.json above it.
     """
-    for folder in find_checkpoint(checkpoint).parents:
-        if (folder / CONFIG).is_file():
-            return folder
+    if (path := file_above(checkpoint, CONFIG)) is not None:
+        return path.parent
     raise FileError(checkpoint, f"no {CONFIG} above this checkpoint; give --checkpoint the workdir of a run.")
 
 

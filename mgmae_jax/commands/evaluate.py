@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mgmae_jax.commands.config_file import load_config, load_run_config, run_folder
+from mgmae_jax.evaluate.classes import read_classes
+from mgmae_jax.evaluate.run import run_evaluation
 from mgmae_jax.runtime.checkpoint import find_checkpoint
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.distributed import initialize, is_primary
 from mgmae_jax.show.confusion import draw_confusion
-from mgmae_jax.train.classes import read_classes
-from mgmae_jax.train.evaluate_run import run_evaluation
 
 EXAMPLE = """examples:
   mgmae evaluate --checkpoint runs/finetuned

@@ -9,12 +9,11 @@ from pathlib import Path
 from mgmae_jax.commands.config_file import load_run_config
 from mgmae_jax.data.sources import EXTENSIONS, VideoList, read_source
 from mgmae_jax.data.views import ViewSpec
+from mgmae_jax.probe.encoder import load_frozen
+from mgmae_jax.probe.features import check_ending, extract, write_features
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.distributed import initialize, is_primary
 from mgmae_jax.runtime.mesh import make_mesh
-from mgmae_jax.train.feature_file import check_ending, write_features
-from mgmae_jax.train.features import extract
-from mgmae_jax.train.frozen import load_frozen
 
 EXAMPLE = """examples:
   mgmae features VIDEO.mp4 --checkpoint runs/demo --out features.npz

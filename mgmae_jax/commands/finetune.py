@@ -7,7 +7,7 @@ from pathlib import Path
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.distributed import initialize
-from mgmae_jax.train.finetune_run import run_finetuning
+from mgmae_jax.train.finetune import run_finetuning
 
 EXAMPLE = """examples:
   mgmae finetune --config configs/finetune/motion_shapes.py --workdir runs/motion_shapes --init runs/demo

@@ -9,13 +9,13 @@ from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.data.sources import read_source
 from mgmae_jax.data.stored_flow import flow_path
+from mgmae_jax.datasets.find import flow_folders
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+from mgmae_jax.runtime.config_checks import parse_dtype
 from mgmae_jax.runtime.progress import Progress
-from mgmae_jax.train.from_config import parse_dtype
-from mgmae_jax.train.mask_step import FlowOptions
+from mgmae_jax.train.masks import FlowOptions
 from mgmae_jax.train.store_flow import Method, raft_method, store_flows, tvl1_method
-from mgmae_jax.train.videos import flow_folders
 
 SIZE = 224
 """Side in pixels of the frames that flow is computed on, where config.flow.size is unset."""

@@ -11,7 +11,7 @@ from jaxtyping import Array, Key
 from mgmae_jax.ops.pairs import Direction
 from mgmae_jax.runtime.checkpoint import find_checkpoint, restore_params
 from mgmae_jax.show.panels import MaskedClip
-from mgmae_jax.train.mask_step import MaskDetails
+from mgmae_jax.train.masks import MaskDetails
 from mgmae_jax.train.pretrain import Pretraining
 
 _SOURCES = {"raft": "RAFT-small", "tvl1": "Dual TV-L1", "stored": "stored flow"}

@@ -12,14 +12,13 @@ from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.commands.pictures import masked_clip
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.distributed import initialize
-from mgmae_jax.runtime.metrics import FILE, read_metrics
+from mgmae_jax.runtime.metrics import METRICS_FILE, read_metrics
 from mgmae_jax.show.curves import draw_curves
 from mgmae_jax.show.strip import motion_strip
 from mgmae_jax.show.video_out import write_png
-from mgmae_jax.train.from_config import build_mask_step
-from mgmae_jax.train.mask_step import MaskDetails
-from mgmae_jax.train.pretrain import Pretraining
-from mgmae_jax.train.pretrain_run import Draw, run_pretraining
+from mgmae_jax.train.masks import MaskDetails, build_mask_step
+from mgmae_jax.train.pretrain import Pretraining, run_pretraining
+from mgmae_jax.train.previews import Draw
 
 EXAMPLE = """example:
   mgmae pretrain --config configs/demo.py --workdir runs/demo
@@ -58,7 +57,7 @@ def draw_previews(workdir: Path) -> Draw:
     ) -> None:
         path = workdir / "previews" / f"{done:08d}.png"
         write_png(path, motion_strip(masked_clip(pretraining, clip, mask, reconstruction, f"Step {done}", untrained)))
-        if (workdir / FILE).exists() and (metrics := read_metrics(workdir)):
+        if (workdir / METRICS_FILE).exists() and (metrics := read_metrics(workdir)):
             draw_curves(metrics, workdir / "curves.png")
         print(f"\nwrote {path}", file=sys.stderr, flush=True)
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mgmae_jax.commands.config_file import file_config, load_run_config, run_folder
+from mgmae_jax.probe.run import run_probe
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.distributed import initialize, is_primary
 from mgmae_jax.show.confusion import draw_confusion
-from mgmae_jax.train.probe_run import run_probe
 
 EXAMPLE = """examples:
   mgmae probe --checkpoint runs/demo --config configs/probe/motion_shapes.py

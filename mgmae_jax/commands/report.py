@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mgmae_jax.evaluate.compare import SHOWN, compare_reports, comparison_table, most_different
+from mgmae_jax.evaluate.report import REPORT_FILE, read_report
 from mgmae_jax.show.class_differences import draw_class_differences
-from mgmae_jax.train.compare import SHOWN, compare_reports, comparison_table, most_different
-from mgmae_jax.train.report import FILE, read_report
 
 EXAMPLE = """example:
   mgmae report compare runs/videomae/evaluation runs/mgmae/evaluation --out difference.png
@@ -45,5 +45,5 @@ def main(argv: Sequence[str]) -> None:
 
 def default_names(first: Path, second: Path) -> tuple[str, str]:
     """The first parts from the end in which the paths of two reports differ."""
-    parts = [[part for part in path.absolute().parts if part != FILE][::-1] for path in (first, second)]
+    parts = [[part for part in path.absolute().parts if part != REPORT_FILE][::-1] for path in (first, second)]
     return next(((a, b) for a, b in zip(*parts, strict=False) if a != b), (str(first), str(second)))

@@ -13,7 +13,7 @@ from mgmae_jax.data.flow_files import find_pairs
 from mgmae_jax.interop.flow_weights import load_flow_weights, save_flow_weights
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.distributed import initialize
-from mgmae_jax.train.flow_run import run_flow_training
+from mgmae_jax.train.flow import run_flow_training
 
 BEST = "best.safetensors"
 EXAMPLE = """example:

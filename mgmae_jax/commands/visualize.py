@@ -10,21 +10,21 @@ import jax
 from mgmae_jax.commands.config_file import file_config, load_run_config
 from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.commands.pictures import mask_and_reconstruct
-from mgmae_jax.data.clips import ClipSpec
-from mgmae_jax.data.pipeline import tvl1_clip_flow
+from mgmae_jax.data.frames import ClipSpec
+from mgmae_jax.data.pretrain_clips import tvl1_clip_flow
+from mgmae_jax.datasets.flow_pairs.banks import make_banks
+from mgmae_jax.datasets.flow_pairs.pair import draw_pair
+from mgmae_jax.datasets.flow_pairs.scene import sample_scene
 from mgmae_jax.datasets.motion_shapes import CLASSES
 from mgmae_jax.errors import FileError, MgmaeError
-from mgmae_jax.flow.synthetic import draw_pair
-from mgmae_jax.flow.synthetic_banks import make_banks
-from mgmae_jax.flow.synthetic_scene import sample_scene
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.rng import stream
 from mgmae_jax.show.clip import motion_shapes_clip, motion_shapes_flow, video_clip, video_flow
 from mgmae_jax.show.flow_pairs import ShownPair, pairs_picture
 from mgmae_jax.show.strip import motion_strip
 from mgmae_jax.show.video_out import motion_animation, write_animation, write_png
-from mgmae_jax.train.from_config import build_pretraining
-from mgmae_jax.train.pretrain_run import flow_spec
+from mgmae_jax.train.masks import flow_spec
+from mgmae_jax.train.pretrain import build_pretraining
 
 EXAMPLE = """examples:
   mgmae visualize VIDEO.mp4 --out masks.png

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -36,6 +37,17 @@ class VideoList:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def digest(self) -> str:
+        """A name for these videos and labels in this order, wherever their folder lies: count and 16 hex digits."""
+        root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in self.paths])
+        labels = self.labels or ("",) * len(self)
+        lines = [
+            f"{os.path.relpath(os.path.abspath(path), root)}\t{label}"
+            for path, label in zip(self.paths, labels, strict=True)
+        ]
+        text = "\n".join(lines).encode("utf-8", "surrogateescape")
+        return f"{len(self)} videos, {hashlib.sha256(text).hexdigest()[:16]}"
 
 
 def read_source(path: str | Path) -> VideoList:

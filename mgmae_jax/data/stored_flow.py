@@ -16,7 +16,6 @@ import dataclasses
 import math
 import os
 import re
-import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 
 from mgmae_jax.data.augment import CropBox
 from mgmae_jax.errors import FileError
+from mgmae_jax.runtime.files import whole_file
 
 CELL = 4
 """Side of a cell in pixels, about: a frame whose side is no multiple has cells a little smaller."""
@@ -111,20 +111,9 @@ def write_flow(path: str | Path, flow: np.ndarray, frame_size: tuple[int, int]) 
         half = flow.astype(np.float16)
     if not np.isfinite(half).all():
         raise FileError(path, "was not written: its flow is infinite or not a number; give other config.flow.weights")
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            np.savez(file, flow=half, frame_size=np.int32(frame_size), frames=np.int32(half.shape[1] + 1))
-        os.replace(partial, path)
-    except OSError as error:
-        reason = (
-            f"cannot be written ({error.strerror or error}): free space there; config.flow.path names another folder"
-        )
-        raise FileError(path, reason) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    remedy = "free space there; config.flow.path names another folder"
+    with whole_file(path, remedy) as partial, partial.open("wb") as file:
+        np.savez(file, flow=half, frame_size=np.int32(frame_size), frames=np.int32(half.shape[1] + 1))
 
 
 def read_flow(

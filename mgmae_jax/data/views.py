@@ -8,8 +8,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.data.decode import open_video
+from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.errors import ConfigError
 
 Sampling = Literal["uniform", "dense"]

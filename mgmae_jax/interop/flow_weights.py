@@ -1,6 +1,5 @@
 """RAFT-small weights from and to files: safetensors, or what PyTorch's `torch.save` writes."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from mgmae_jax.errors import WeightsError
 from mgmae_jax.flow.raft import init_params
 from mgmae_jax.interop.torch_pickle import read_torch_tensors
 from mgmae_jax.interop.torch_raft import params_from_torch
+from mgmae_jax.runtime.files import whole_file
 
 # The zip format, and the pickled number that starts the older one; safetensors starts with the length of its header.
 _TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")
@@ -56,7 +56,7 @@ def save_flow_weights(path: str | Path, params: Mapping[str, Any], dtype: type =
       dtype: np.float32 or np.float16.
 
     Raises:
-      WeightsError: a value does not fit `dtype`, or the file cannot be written.
+      FileError: a value does not fit `dtype`, or the file cannot be written.
     """
     path = Path(path)
     tensors = {}
@@ -64,12 +64,8 @@ def save_flow_weights(path: str | Path, params: Mapping[str, Any], dtype: type =
         with np.errstate(over="ignore"):
             tensors[name] = np.asarray(value, dtype, order="C")
     _check_finite(path, tensors)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_bytes(safetensors.numpy.save(tensors))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise WeightsError(path, f"cannot be written ({error.strerror or error})") from error
+    with whole_file(path) as partial:
+        partial.write_bytes(safetensors.numpy.save(tensors))
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

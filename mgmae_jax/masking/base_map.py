@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.ops.tokens import TokenGrid
 
 
 def token_centres(tokens: Int[Array, "K"], grid: TokenGrid) -> Float[Array, "K yx=2"]:

@@ -1,20 +1,11 @@
 """From a visibility volume to the tokens that the encoder sees (section 3.3; Table 1c)."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.ops.grid import TokenGrid
-
-
-class TokenSplit(NamedTuple):
-    """Which tokens of a clip are seen and which are to be reconstructed, as sorted indices."""
-
-    visible: Int[Array, "V"]
-    target: Int[Array, "K"]
+from mgmae_jax.ops.tokens import TokenGrid, TokenSplit
 
 
 def visible_per_tubelet(ratio: float, grid: TokenGrid) -> int:

@@ -5,14 +5,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key, UInt8
+from ml_collections import ConfigDict
 
 from mgmae_jax.models.layers import LayerNorm, drop_path_scales
-from mgmae_jax.models.positions import Positions
-from mgmae_jax.models.variants import Variant
+from mgmae_jax.models.positions import Positions, find_positions
+from mgmae_jax.models.variants import Variant, find_variant
 from mgmae_jax.models.vit import Encoder
-from mgmae_jax.ops.attention import Implementation
-from mgmae_jax.ops.grid import TokenGrid
-from mgmae_jax.ops.patches import normalise_pixels, patchify, unit_range
+from mgmae_jax.ops.attention import Implementation, find_implementation
+from mgmae_jax.ops.tokens import TokenGrid, normalise_pixels, patchify, unit_range
+from mgmae_jax.runtime.config_checks import check_positive, check_shares, parse_dtype
 
 Clips = UInt8[Array, "B T H W 3"] | Float[Array, "B T H W 3"]
 """Bytes, or float32 in [0, 1] where clips were mixed."""
@@ -106,3 +107,74 @@ class Classifier(nn.Module):
             kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, features.shape[1:]))(dropout_keys)
             features = jnp.where(kept, features / keep, 0.0)
         return self.head(features)
+
+
+class PretrainedEncoder(nn.Module):
+    """Shows the encoder all cubes. Its parameters under `encoder` are those of the masked autoencoder.
+
+    Args:
+      variant: the size.
+      grid: how clips are cut.
+      dtype: of the activations.
+      implementation: of attention, "xla" or "cudnn".
+      positions: the position table.
+    """
+
+    variant: Variant
+    grid: TokenGrid
+    dtype: DTypeLike = jnp.float32
+    implementation: Implementation = "xla"
+    positions: Positions = "flat"
+
+    def setup(self) -> None:
+        """Names the encoder as the autoencoder does."""
+        self.encoder = Encoder(self.variant, self.grid, self.dtype, self.implementation, positions=self.positions)
+
+    def tokens(self, clips: UInt8[Array, "B T H W 3"]) -> Float[Array, "B N D"]:
+        """One normalised vector for every cube, by (tubelet, row, column)."""
+        return self.encoder(input_cubes(clips, self.grid))
+
+    def features(self, clips: UInt8[Array, "B T H W 3"]) -> Float[Array, "B D"]:
+        """The mean of the tokens, float32."""
+        return self.tokens(clips).astype(jnp.float32).mean(axis=1)
+
+    def __call__(self, clips: UInt8[Array, "B T H W 3"]) -> Float[Array, "B D"]:
+        """As `features`."""
+        return self.features(clips)
+
+
+def build_classifier(config: ConfigDict) -> Classifier:
+    """The classifier that config.clip and config.model of a fine-tuning config describe.
+
+    Raises:
+      ConfigError: a field has a value that cannot work.
+    """
+    clip, model = config.clip, config.model
+    check_positive(config, "model.classes", "model.init_scale")
+    check_shares(config, "model.drop_path", "model.head_dropout")
+    trained = (model.trained_frames or clip.frames, *[model.trained_size or clip.size] * 2)
+    return Classifier(
+        variant=find_variant(model.name),
+        grid=TokenGrid(clip.frames, clip.size, clip.size, model.tubelet, model.patch),
+        classes=model.classes,
+        drop_path=model.drop_path,
+        head_dropout=model.head_dropout,
+        init_scale=model.init_scale,
+        dtype=parse_dtype("model.dtype", model.dtype),
+        implementation=find_implementation(model.attention),
+        remat=model.remat,
+        trained_grid=TokenGrid(*trained, model.tubelet, model.patch),
+        positions=find_positions(config),
+    )
+
+
+def build_pretrained_encoder(config: ConfigDict) -> PretrainedEncoder:
+    """The encoder, for whole clips, that a pre-training config describes.
+
+    Raises:
+      ConfigError: a field has a value that cannot work.
+    """
+    clip, model = config.clip, config.model
+    grid = TokenGrid(clip.frames, clip.size, clip.size, model.tubelet, model.patch)
+    dtype, attention = parse_dtype("model.dtype", model.dtype), find_implementation(model.attention)
+    return PretrainedEncoder(find_variant(model.name), grid, dtype, attention, find_positions(config))

@@ -4,14 +4,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
-from mgmae_jax.masking.select import TokenSplit
 from mgmae_jax.models.layers import Blocks, Dense
-from mgmae_jax.models.positions import Positions, grid_positions
-from mgmae_jax.models.variants import Variant
+from mgmae_jax.models.positions import Positions, find_positions, grid_positions
+from mgmae_jax.models.variants import Variant, find_variant
 from mgmae_jax.models.vit import Encoder
-from mgmae_jax.ops.attention import Implementation
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.ops.attention import Implementation, find_implementation
+from mgmae_jax.ops.tokens import TokenGrid, TokenSplit
+from mgmae_jax.runtime.config_checks import parse_dtype
 
 
 class Decoder(nn.Module):
@@ -86,3 +87,20 @@ class MaskedAutoencoder(nn.Module):
           For every target token, values in order (frame, row, column, channel), float32.
         """
         return self.decoder(self.encoder(visible, split.visible), split)
+
+
+def build_autoencoder(config: ConfigDict, grid: TokenGrid) -> MaskedAutoencoder:
+    """The masked autoencoder that config.model of a pre-training config describes.
+
+    Raises:
+      ConfigError: a field has a value that cannot work.
+    """
+    return MaskedAutoencoder(
+        variant=find_variant(config.model.name),
+        grid=grid,
+        decoder_depth=config.model.decoder_depth,
+        dtype=parse_dtype("model.dtype", config.model.dtype),
+        implementation=find_implementation(config.model.attention),
+        remat=config.model.remat,
+        positions=find_positions(config),
+    )

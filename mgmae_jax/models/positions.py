@@ -1,12 +1,14 @@
 """Position tables for clips of any grid."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
+from ml_collections import ConfigDict
 
+from mgmae_jax.errors import ConfigError
 from mgmae_jax.models.layers import position_table
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.ops.tokens import TokenGrid
 
 Positions = Literal["flat", "separable"]
 """How a token's place is told: "flat", one table over the flattened index, as in the published models; "separable", a
@@ -54,3 +56,15 @@ def _linear_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
     """Weights of linear interpolation between the centres of equal cells; outside the outermost it is constant."""
     centres = (np.arange(new) + 0.5) * old / new - 0.5
     return np.stack([np.interp(centres, np.arange(old), cell) for cell in np.eye(old)], axis=1)
+
+
+def find_positions(config: ConfigDict) -> Positions:
+    """The position table of a config's model; flat in the configs of runs from before there was another.
+
+    Raises:
+      ConfigError: there is none of that name.
+    """
+    positions = config.model.get("positions", "flat")
+    if positions not in get_args(Positions):
+        raise ConfigError("model.positions", positions, "one of " + ", ".join(get_args(Positions)))
+    return positions

@@ -10,7 +10,7 @@ from mgmae_jax.models.layers import Blocks
 from mgmae_jax.models.positions import Positions, grid_positions
 from mgmae_jax.models.variants import Variant
 from mgmae_jax.ops.attention import Implementation
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.ops.tokens import TokenGrid
 
 
 class Encoder(nn.Module):

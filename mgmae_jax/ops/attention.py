@@ -1,11 +1,13 @@
 """Attention, behind one name."""
 
 import functools
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from mgmae_jax.errors import ConfigError
 
 Implementation = Literal["xla", "cudnn"]
 
@@ -42,3 +44,15 @@ def attend_by_products(
     with_ones = jnp.concatenate([value, jnp.ones_like(value[..., :1])], axis=-1)
     sums = jnp.einsum("bhnm,bmhd->bnhd", weights, with_ones, preferred_element_type=jnp.float32)
     return (sums[..., :-1] / sums[..., -1:]).astype(value.dtype)
+
+
+def find_implementation(name: str) -> Implementation:
+    """The implementation called `name` (config.model.attention).
+
+    Raises:
+      ConfigError: there is none.
+    """
+    for implementation in get_args(Implementation):
+        if implementation == name:
+            return implementation
+    raise ConfigError("model.attention", name, "one of " + ", ".join(get_args(Implementation)))

@@ -224,6 +224,20 @@ def find_checkpoint(path: str | Path) -> Path:
     raise FileError(path, "holds no checkpoint: give a workdir, a folder of checkpoints or one of its steps")
 
 
+def file_above(checkpoint: str | Path, name: str) -> Path | None:
+    """The file called `name` in the nearest folder above a checkpoint, as `config.json` in its workdir; None if absent.
+
+    Args:
+      checkpoint: as for `find_checkpoint`.
+      name: of the file.
+
+    Raises:
+      FileError: there is no checkpoint.
+    """
+    folders = find_checkpoint(checkpoint).parents
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
 def restore_params(path: str | Path, abstract_params: Any, tree: str = "params") -> Any:
     """Reads the parameters alone: one subtree of a checkpoint's state.
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from mgmae_jax.errors import MgmaeError
 
+_MESSAGE_BYTES = 4096  # of an error told to the other processes
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
@@ -132,3 +135,36 @@ def barrier(name: str) -> None:
       name: the same in every process; another at each place.
     """
     multihost_utils.sync_global_devices(name)
+
+
+def from_primary(value: int) -> int:
+    """The first process's value, in every process. To be called by all of them."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+@contextlib.contextmanager
+def agree_on_errors() -> Iterator[None]:
+    """Runs a block in every process; an error of one becomes an error of all, so that none waits for another.
+
+    The block must not wait for other processes itself.
+
+    Raises:
+      MgmaeError: the block failed in another process; the message says how.
+    """
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as caught:
+        error = caught
+    if jax.process_count() > 1:
+        message = "" if error is None else str(error) or type(error).__name__
+        told = np.zeros(_MESSAGE_BYTES, np.uint8)
+        text = np.frombuffer(message.encode(errors="replace")[:_MESSAGE_BYTES], np.uint8)
+        told[: len(text)] = text
+        for process, other in enumerate(np.asarray(multihost_utils.process_allgather(told))):
+            if error is None and other.any():
+                error = MgmaeError(f"process {process}: {other.tobytes().rstrip(bytes(1)).decode(errors='replace')}")
+    if error is not None:
+        raise error

@@ -7,7 +7,7 @@ parallelism; `fsdp=` the devices of one host (or more) is fully sharded data par
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -82,6 +82,31 @@ def tree_shardings(mesh: Mesh, abstract_tree: Any) -> Any:
     return jax.tree.map(lambda leaf: NamedSharding(mesh, parameter_spec(leaf.shape, fsdp)), abstract_tree)
 
 
+def abstract_on(mesh: Mesh, make: Callable[..., Any], *arguments: Any) -> Any:
+    """Shapes of what `make` gives, with their shardings on a mesh, without making it."""
+    shapes = jax.eval_shape(make, *arguments)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        tree_shardings(mesh, shapes),
+    )
+
+
+def make_on(abstract: Any, make: Callable[..., Any], *arguments: Any) -> Any:
+    """Makes a pytree in place, of `arguments` on the mesh: no device ever holds more than its share."""
+    return jax.jit(make, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))(*arguments)
+
+
+def check_divides(field: str, count: int, mesh: Mesh) -> None:
+    """Checks that `count` examples, by config.FIELD, divide over the devices.
+
+    Raises:
+      ConfigError: they do not.
+    """
+    if count < 1 or count % mesh.size:
+        raise ConfigError(field, count, f"a multiple of the number of devices, which is {mesh.size}")
+
+
 def put_batch(local: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Moves this process's share of a batch to its devices, as a part of the global batch.
 
@@ -99,9 +124,7 @@ def put_batch(local: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
     sharding = batch_sharding(mesh)
     here = len(sharding.addressable_devices)
     for array in local.values():
-        if len(array) == 0 or len(array) % here:
-            total = len(array) * mesh.size // here
-            raise ConfigError("train.batch_size", total, f"a multiple of the number of devices, which is {mesh.size}")
+        check_divides("train.batch_size", len(array) * mesh.size // here, mesh)
     # The transfer that is meant; with several processes JAX would take it for an implicit one.
     with jax.transfer_guard_host_to_device("allow"):
         return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in local.items()}

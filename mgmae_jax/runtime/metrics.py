@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from typing import Any
 from tensorboardX import SummaryWriter
 
 from mgmae_jax.errors import FileError
+from mgmae_jax.runtime.files import write_text
 
-FILE = "metrics.jsonl"
+METRICS_FILE = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 
 
@@ -29,7 +29,7 @@ class MetricWriter:
     """
 
     def __init__(self, workdir: str | Path, primary: bool) -> None:
-        self.path = Path(workdir) / FILE
+        self.path = Path(workdir) / METRICS_FILE
         self._primary = primary
         self._purge_step: int | None = None
         self._lines: Any = None
@@ -82,9 +82,7 @@ class MetricWriter:
             file.truncate(file.read().rfind(b"\n") + 1)
 
     def _replace(self, text: str) -> None:
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.path)
+        write_text(self.path, text)
 
     def _try(self, call: Any, *args: Any) -> None:
         try:
@@ -121,7 +119,7 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
       FileError: there is no such file, or a line in it is no JSON object with a step.
     """
     path = Path(path)
-    return _read(path / FILE if path.is_dir() else path)
+    return _read(path / METRICS_FILE if path.is_dir() else path)
 
 
 def _read(path: Path) -> list[dict[str, float]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,8 @@ import ml_collections
 
 import mgmae_jax
 from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.runtime.config_checks import kind_of
+from mgmae_jax.runtime.files import write_json
 
 CONFIG = "config.json"
 RUN = "run.json"
@@ -54,7 +55,7 @@ def write_run_info(workdir: str | Path, config: ml_collections.ConfigDict, argv:
 def check_same_config(
     workdir: str | Path, config: ml_collections.ConfigDict, machine_fields: Sequence[str] = (), flag: str = "--workdir"
 ) -> None:
-    """Sees that a workdir, if it holds a run, holds one of this config.
+    """Checks that a workdir is new, or holds a run of this config.
 
     Args:
       workdir: the run's folder; one without a config.json is new, and fine.
@@ -76,6 +77,8 @@ def check_same_config(
     except (OSError, ValueError) as error:
         reason = f"cannot be read as the config of the run there ({error}): restore it, or give another {flag}"
         raise FileError(path, reason) from error
+    if "kind" in config:  # configs of earlier versions did not say it
+        saved.setdefault("kind", kind_of(ml_collections.ConfigDict(saved)))
     before, now = _flat(saved), _flat(_plain(config))
     names = [
         name
@@ -88,7 +91,7 @@ def check_same_config(
         more = [f"  and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
         raise MgmaeError(
             "\n".join([f"{workdir} holds a run of another config:", *shown[:_SHOWN], *more])
-            + f"\nGive another {flag}, or the same config to go on with that run."
+            + f"\nGive another {flag}, or the same config to resume that run."
         )
 
 
@@ -120,19 +123,3 @@ def git_revision() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes a JSON file of a workdir, whole or not at all.
-
-    Raises:
-      FileError: it cannot be written.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = f"cannot be written ({error.strerror or error}): give a --workdir that you can write to"
-        raise FileError(path, reason) from error

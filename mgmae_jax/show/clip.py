@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from mgmae_jax.data.augment import CropBox, crop_resize
-from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.data.decode import open_video
-from mgmae_jax.data.pipeline import FlowSpec, read_clip_flow, stored_clip_flow
+from mgmae_jax.data.frames import ClipSpec
+from mgmae_jax.data.pretrain_clips import FlowSpec, read_clip_flow, stored_clip_flow
 from mgmae_jax.data.stored_flow import StoredFlow
 from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import MgmaeError

@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
+from mgmae_jax.evaluate.evaluator import Evaluator
 from mgmae_jax.runtime.checkpoint import Checkpoints
 from mgmae_jax.runtime.distributed import is_primary
-from mgmae_jax.runtime.metrics import FILE, MetricWriter, read_metrics
-from mgmae_jax.train.evaluate import Evaluator
+from mgmae_jax.runtime.metrics import METRICS_FILE, MetricWriter, read_metrics
 from mgmae_jax.train.state import TrainState
 
 BEST = "best"
@@ -30,7 +30,7 @@ class AccuracyHook:
         self._evaluator, self._every, self._total = evaluator, every, total
         self._writer = MetricWriter(workdir / FOLDER, is_primary())
         self._writer.truncate_from(start + 1)
-        path = workdir / FOLDER / FILE
+        path = workdir / FOLDER / METRICS_FILE
         self._measured = {int(line["step"]): line["top1"] for line in read_metrics(path)} if path.exists() else {}
         self._measured = {step: top1 for step, top1 in self._measured.items() if step <= start}
         self._checkpoints = Checkpoints(workdir / BEST, every=1, keep=1)

@@ -1,21 +1,36 @@
 """What can be guessed of hidden cubes without a network: the errors that a pre-training loss has to beat."""
 
+import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key
+from ml_collections import ConfigDict
 
-from mgmae_jax.masking.samplers import MaskOptions, base_frame, build_sampler
-from mgmae_jax.masking.select import TokenSplit, frame_scores, token_scores
+from mgmae_jax.data.sources import VideoList
+from mgmae_jax.masking.select import frame_scores, token_scores
+from mgmae_jax.masking.strategies import MaskOptions, base_frame, build_sampler
 from mgmae_jax.masking.volume import visibility_volume
-from mgmae_jax.ops.grid import TokenGrid
-from mgmae_jax.ops.patches import normalise_pixels, patchify, take_tokens, unit_range
 from mgmae_jax.ops.sampling import pixel_grid
-from mgmae_jax.train.pretrain import Batch, Pretraining
+from mgmae_jax.ops.tokens import TokenGrid, TokenSplit, normalise_pixels, patchify, take_tokens, unit_range
+from mgmae_jax.runtime.distributed import is_primary
+from mgmae_jax.runtime.files import write_json
+from mgmae_jax.runtime.mesh import put_batch, put_replicated, replicated
+from mgmae_jax.runtime.rng import per_example, stream
+from mgmae_jax.runtime.session import OpenRun
+from mgmae_jax.train.loop import Hook
+from mgmae_jax.train.masks import open_clips
+from mgmae_jax.train.state import TrainState
 
+if TYPE_CHECKING:
+    from mgmae_jax.train.pretrain import Pretraining
+
+GUESSES = "guesses.json"
+_GUESSED_CLIPS = 256  # at least so many
 BASELINES = {
     "mean_cube": "the mean cube of all clips",
     "clip_mean": "the mean of the clip's visible cubes",
@@ -29,7 +44,7 @@ _TIME_WEIGHT = 1e-3  # along the flow, time only breaks ties
 
 
 def guess_moments(
-    pretraining: Pretraining, params: Any | None, flow_params: Any, batch: Batch, keys: Key[Array, "B"]
+    pretraining: "Pretraining", params: Any | None, flow_params: Any, batch: Mapping[str, Array], keys: Key[Array, "B"]
 ) -> dict[str, Array]:
     """Errors over the hidden cubes of a batch, for `guess_errors`.
 
@@ -140,3 +155,64 @@ def nearest_along_flow(
 
 def _closest(points: Float[Array, "K 3"], among: Float[Array, "V 3"]) -> Int[Array, "K"]:
     return jnp.square(points[:, None] - among[None]).sum(axis=-1).argmin(axis=1).astype(jnp.int32)
+
+
+def guess_hook(
+    config: ConfigDict,
+    pretraining: "Pretraining",
+    videos: VideoList,
+    flow_params: Mapping[str, Any],
+    opened: OpenRun,
+) -> Hook:
+    """At the end of the run, compares the network with what can be guessed without one; see `measure_guesses`."""
+
+    def hook(done: int, state: TrainState) -> None:
+        if done != opened.total:
+            return
+        errors = measure_guesses(
+            config, pretraining, videos, state.params, flow_params, opened.key, opened.mesh, opened.total
+        )
+        if is_primary():
+            write_json(opened.workdir / GUESSES, errors)
+            print(f"\n{guess_table(errors)}", file=sys.stderr, flush=True)
+
+    return hook
+
+
+def measure_guesses(
+    config: ConfigDict,
+    pretraining: "Pretraining",
+    videos: VideoList,
+    params: Any | None,
+    flow_params: Mapping[str, Any],
+    key: jax.Array,
+    mesh: Mesh,
+    first: int,
+) -> dict[str, float]:
+    """The errors of `baselines.guess_errors` on the clips that step `first` and those after it would see.
+
+    No crop or mask of them was trained on before step `first`. To be called by every process.
+
+    Args:
+      config: of the run.
+      pretraining: of the config.
+      videos: of the run.
+      params: of the model, on the mesh; None leaves the network out.
+      flow_params: RAFT's parameters, or an empty dict.
+      key: the run's root key.
+      mesh: of devices.
+      first: a step.
+    """
+    batches = -(-_GUESSED_CLIPS // (config.train.batch_size * config.data.views))
+
+    def moments(params: Any | None, flow_params: Any, batch: Mapping[str, jax.Array], key: jax.Array) -> Any:
+        return guess_moments(pretraining, params, flow_params, batch, per_example(key, 0, batch["clip"].shape[0]))
+
+    jitted = jax.jit(moments, out_shardings=replicated(mesh))
+    flow_params = put_replicated(flow_params, mesh)
+    parts = []
+    with open_clips(config, pretraining.masks, videos, first, lambda path, reason: None) as reader:
+        for step in range(first, first + batches):
+            keys = put_replicated(stream(key, step, "mask"), mesh)
+            parts.append(jax.device_get(jitted(params, flow_params, put_batch(next(reader), mesh), keys)))
+    return guess_errors(parts)

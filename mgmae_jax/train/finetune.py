@@ -1,22 +1,59 @@
-"""Fine-tuning: the loss of a labelled batch, and the one jitted step around it."""
+"""Fine-tuning: the loss of a labelled batch, the one jitted step around it, and a whole run."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, UInt8
+from ml_collections import ConfigDict
 
-from mgmae_jax.models.classifier import Classifier
-from mgmae_jax.ops.patches import unit_range
+from mgmae_jax.data.batches import BadVideos, TrainBatches
+from mgmae_jax.data.finetune_clips import Augmentation, labelled_batches
+from mgmae_jax.data.frames import ClipSpec
+from mgmae_jax.data.sources import VideoList
+from mgmae_jax.datasets.find import find_videos
+from mgmae_jax.errors import ConfigError, FileError, MgmaeError
+from mgmae_jax.evaluate.classes import CLASSES_FILE, class_names, match_classes, read_names, write_classes
+from mgmae_jax.evaluate.run import build_evaluator
+from mgmae_jax.models.classifier import Classifier, build_classifier
+from mgmae_jax.ops.tokens import unit_range
+from mgmae_jax.runtime.checkpoint import FOLDER, file_above, restore_params
+from mgmae_jax.runtime.config_checks import (
+    CLIP_MINIMA,
+    check_accumulation,
+    check_kind,
+    check_minima,
+    check_positive,
+    check_shares,
+)
+from mgmae_jax.runtime.distributed import is_primary
+from mgmae_jax.runtime.mesh import check_divides, make_mesh
 from mgmae_jax.runtime.rng import per_example, stream
-from mgmae_jax.train.accumulate import loss_and_grad
-from mgmae_jax.train.losses import soft_cross_entropy
+from mgmae_jax.runtime.run_info import CONFIG
+from mgmae_jax.runtime.session import MACHINE_FIELDS, open_run
+from mgmae_jax.train.accuracy import BEST, AccuracyHook
+from mgmae_jax.train.loop import train
 from mgmae_jax.train.mixing import Mixing, MixOptions, draw_mixing, mix_clips, soft_labels
-from mgmae_jax.train.optim import Schedule
+from mgmae_jax.train.optim import (
+    Schedule,
+    adamw_direction,
+    build_schedule,
+    epochs_to_steps,
+    layer_scales,
+    loss_and_grad,
+)
 from mgmae_jax.train.state import TrainState, apply_update, create
+
+FINETUNE_MACHINE_FIELDS = (*MACHINE_FIELDS, "data.allow_missing", "eval.clips_per_device", "eval.every")
+"""Those of fine-tuning."""
+_MINIMA = {**CLIP_MINIMA, "eval.every": 0}
 
 
 class Examples(NamedTuple):
@@ -105,4 +142,212 @@ class Finetuning:
         with jax.named_scope("model"):
             logits = self.model.apply({"params": params}, clips, examples.drop_path, examples.dropout)
         target = soft_labels(examples.label, examples.partner_label, share, self.model.classes, self.mix.smoothing)
-        return soft_cross_entropy(logits, target)
+        return -(target * jax.nn.log_softmax(logits)).sum(axis=-1).mean()
+
+
+def build_finetuning(config: ConfigDict, videos: int) -> Finetuning:
+    """The classifier and optimiser of a fine-tuning run over `videos` videos.
+
+    Raises:
+      ConfigError: a field has a value that cannot work.
+    """
+    check_minima(config, _MINIMA)
+    check_positive(config, "optim.lr")
+    check_shares(config, "train.ema_decay")
+    check_accumulation(config)
+    model, optim = build_classifier(config), config.optim
+    if not 0 < optim.layer_decay <= 1:
+        raise ConfigError("optim.layer_decay", optim.layer_decay, "a number above 0, up to 1")
+    optimiser = adamw_direction(
+        b1=optim.b1,
+        b2=optim.b2,
+        weight_decay=optim.weight_decay,
+        scales=functools.partial(layer_scales, depth=model.variant.depth, decay=optim.layer_decay),
+    )
+    return Finetuning(
+        model=model,
+        mix=MixOptions(**config.mix),
+        optimiser=optimiser,
+        schedule=build_schedule(config, videos),
+        accumulate=config.train.accumulate,
+        ema_decay=config.train.ema_decay,
+    )
+
+
+def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str]) -> None:
+    """Fine-tunes, or resumes the run that the workdir holds.
+
+    Args:
+      config: resolved, see configs/finetune/common.py.
+      workdir: for config.json, run.json, classes.json, metrics.jsonl, tensorboard/, checkpoints/, best/, accuracy/ and
+        bad_videos.jsonl.
+      argv: the command, for run.json.
+
+    Raises:
+      MgmaeError: anything that the user can fix; the message says how.
+    """
+    check_kind(config, "finetune")
+    videos = find_labelled(config)
+    finetuning = build_finetuning(config, len(videos))
+    augmentation = Augmentation(**config.augment)
+    mesh = make_mesh(config.mesh.fsdp)
+    batch_size = config.train.batch_size
+    clips = batch_size * config.data.views
+    check_divides("train.batch_size", clips, mesh)
+    evaluator = build_evaluator(config, finetuning.model, mesh, videos.class_names)
+    check_same_classes(workdir, videos.class_names)
+    total = epochs_to_steps(config.train.epochs, len(videos), batch_size)
+    with open_run(
+        workdir,
+        config,
+        argv,
+        finetuning.init,
+        total,
+        mesh,
+        machine_fields=FINETUNE_MACHINE_FIELDS,
+        identity={"classes": len(videos.class_names), "videos": videos.digest()},
+        load=functools.partial(load_init, config) if config.init else None,
+    ) as opened:
+        if is_primary():
+            write_classes(workdir, videos.class_names)
+        opened.announce(
+            f"{config.model.name}: {len(videos.class_names)} classes",
+            f"{len(videos)} videos, {clips} clips a step",
+            f"encoder from {config.init}" if config.init else "from scratch",
+        )
+        every = config.eval.every and max(1, round(config.eval.every * len(videos) / batch_size))
+        bad_videos = BadVideos(workdir / "bad_videos.jsonl", len(videos), config.data.max_bad_fraction)
+        with AccuracyHook(workdir, evaluator, every=every, total=total, start=opened.start) as accuracy:
+            if opened.finished:
+                accuracy(opened.start, opened.state)
+            else:
+                train(
+                    opened,
+                    finetuning,
+                    lambda first: open_labelled(config, augmentation, videos, first, bad_videos),
+                    config,
+                    frozen={},
+                    clips_per_step=clips,
+                    hooks=[accuracy],
+                    progress=opened.progress(),
+                )
+            step, top1 = accuracy.best()
+    if is_primary():
+        text = f"best: {top1:.2%} top-1 at step {step}, in {workdir / BEST}; last: step {total}, in {workdir / FOLDER}"
+        print(text, file=sys.stderr, flush=True)
+
+
+def load_init(config: ConfigDict, abstract: TrainState) -> Any:
+    """The pre-trained encoder that `config.init` names, for `Finetuning.init`.
+
+    Raises:
+      MgmaeError: see `check_trained_clip` and `load_encoder`.
+    """
+    check_trained_clip(config.init, config)
+    return load_encoder(config.init, abstract.params["encoder"])
+
+
+def find_labelled(config: ConfigDict) -> VideoList:
+    """The training videos, with labels from 0 to `model.classes` - 1 and the classes' names.
+
+    Raises:
+      MgmaeError: there are none, they are not labelled, or their classes are not as many as the head's.
+    """
+    videos = find_videos(config)
+    source = config.data.path or "the procedural videos"
+    classes = class_names(videos, config.model.classes)
+    videos = match_classes(videos, classes, source)
+    found = len(set(videos.labels))
+    if found < config.model.classes:
+        want = f"{found}, the number of classes that {source} has videos of"
+        raise ConfigError("model.classes", config.model.classes, want)
+    return videos
+
+
+def check_same_classes(workdir: Path, names: tuple[str, ...]) -> None:
+    """Checks that a workdir is new, or holds a run of these classes in this order.
+
+    Raises:
+      MgmaeError: it is one of others.
+    """
+    path = workdir / CLASSES_FILE
+    if not path.exists():
+        return
+    before = read_names(path)
+    if before != names:
+        pairs = enumerate(zip(before, names, strict=False))
+        differing = [f"; class {i} is {old!r} there, {new!r} now" for i, (old, new) in pairs if old != new]
+        raise MgmaeError(
+            f"{workdir} holds a run of {len(before)} classes, and the training videos now have {len(names)}"
+            f"{''.join(differing[:1])}: give the videos that the run began with, or another --workdir."
+        )
+
+
+def open_labelled(
+    config: ConfigDict, augmentation: Augmentation, videos: VideoList, first: int, on_bad: BadVideos
+) -> TrainBatches:
+    """This process's batches from step `first` on."""
+    return labelled_batches(
+        videos,
+        ClipSpec(config.clip.frames, config.clip.stride, config.clip.size),
+        config.clip.sampling,
+        augmentation,
+        batch_size=config.train.batch_size,
+        views=config.data.views,
+        seed=config.seed,
+        workers=config.data.workers,
+        start_step=first,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        on_bad=on_bad,
+    )
+
+
+def load_encoder(checkpoint: str | Path, abstract_encoder: Any) -> Any:
+    """Reads the encoder's parameters of a pre-training checkpoint, or of a fine-tuned classifier's.
+
+    Args:
+      checkpoint: as for `runtime.checkpoint.find_checkpoint`.
+      abstract_encoder: the classifier's subtree `encoder`, of `jax.ShapeDtypeStruct` with a `sharding`. The norm after
+        the blocks of the pre-training is left out.
+
+    Returns:
+      The parameters, with the dtypes and shardings of `abstract_encoder`.
+
+    Raises:
+      FileError: there is no checkpoint, it is damaged, or it is of a model of another size; the message names the
+        tensors that differ.
+    """
+    return restore_params(checkpoint, {"encoder": abstract_encoder})["encoder"]
+
+
+def check_trained_clip(checkpoint: str | Path, config: ConfigDict) -> None:
+    """Checks that the config knows the encoder's position table and the clips of the pre-training, which it depends on.
+
+    Args:
+      checkpoint: as for `find_checkpoint`. Where there is no config of its run, nothing is checked.
+      config: of the fine-tuning.
+
+    Raises:
+      ConfigError: clips differ, and `model.trained_frames` or `model.trained_size` does not say so; or
+        `model.positions` is another.
+      FileError: there is no checkpoint, or the config with it is damaged.
+    """
+    path = file_above(checkpoint, CONFIG)
+    if path is None:
+        return
+    try:
+        saved = ConfigDict(json.loads(path.read_text(encoding="utf-8")))
+        clips = {"frames": saved.clip.frames, "size": saved.clip.size}
+        if "trained_frames" in saved.model:  # a fine-tuned classifier keeps the positions of its pre-training
+            clips = {name: saved.model[f"trained_{name}"] or value for name, value in clips.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise FileError(path, f"cannot be read as the config of a run ({error})") from error
+    positions = saved.model.get("positions", "flat")
+    if config.model.get("positions", "flat") != positions:
+        raise ConfigError("model.positions", config.model.positions, f"{positions}, as in {checkpoint}")
+    for name, trained in clips.items():
+        said = config.model[f"trained_{name}"]
+        if (said or config.clip[name]) != trained:
+            want = f"{trained}, clip.{name} of {checkpoint}, so that its positions are interpolated"
+            raise ConfigError(f"model.trained_{name}", said, want)

@@ -1,20 +1,56 @@
-"""Training of the flow network: RAFT's sequence loss, and the one jitted step around it."""
+"""Training of the flow network: RAFT's sequence loss, the one jitted step around it, and a whole run in stages."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key, UInt8
+from ml_collections import ConfigDict
 
+from mgmae_jax.datasets.flow_pairs.banks import make_banks
+from mgmae_jax.datasets.flow_pairs.batches import synthetic_batches
+from mgmae_jax.datasets.flow_pairs.scene import Scene
+from mgmae_jax.errors import ConfigError
+from mgmae_jax.flow.clip_flow import MIN_SIDE
 from mgmae_jax.flow.metrics import end_point_error
-from mgmae_jax.flow.raft import RaftSmall, init_params, upsample_flow
-from mgmae_jax.train.optim import Schedule
+from mgmae_jax.flow.raft import CELL, RaftSmall, init_params, upsample_flow
+from mgmae_jax.runtime.config_checks import (
+    TRAINER_MINIMA,
+    check_kind,
+    check_minima,
+    check_one_of,
+    check_positive,
+    check_shares,
+    parse_dtype,
+)
+from mgmae_jax.runtime.distributed import is_primary
+from mgmae_jax.runtime.mesh import check_divides, make_mesh
+from mgmae_jax.runtime.metrics import MetricWriter
+from mgmae_jax.runtime.session import open_run
+from mgmae_jax.train.flow_pairs import bank_arrays, draw_pairs
+from mgmae_jax.train.flow_validation import FlowValidation
+from mgmae_jax.train.loop import train
+from mgmae_jax.train.optim import Schedule, cosine_schedule, muon_direction
 from mgmae_jax.train.state import TrainState, apply_update, create
+
+FLOW_MACHINE_FIELDS = ("data.threads", "train.log_every", "checkpoint", "compile_cache", "validate", "init")
+"""Fields that a run of flow training may be resumed with other values of."""
+_MINIMA = {
+    **TRAINER_MINIMA,
+    "data.threads": 1,
+    "validate.every": 1,
+    "validate.pairs": 1,
+    "validate.iters": 1,
+}
 
 GAMMA = 0.8
 """Weight of an update's error in the loss, against the next one's (RAFT, Eq. 7)."""
@@ -107,3 +143,167 @@ def sequence_loss(flows: Float[Array, "I P H W xy=2"], truth: Float[Array, "P H 
     errors = jnp.abs(flows - truth[None]).mean(axis=(1, 2, 3, 4))
     weights = jnp.float32(GAMMA) ** jnp.arange(flows.shape[0] - 1, -1, -1, dtype=jnp.float32)
     return (weights * errors).sum()
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A stretch of the curriculum.
+
+    Args:
+      first_step: at which it starts.
+      end_step: at which it ends.
+      first_pair: index of its first pair; pairs are not repeated.
+      size: side of its frames in pixels.
+      batch_size: pairs of a step.
+      iters: RAFT's updates in the loss.
+    """
+
+    first_step: int
+    end_step: int
+    first_pair: int
+    size: int
+    batch_size: int
+    iters: int
+
+
+def run_flow_training(
+    config: ConfigDict,
+    workdir: Path,
+    start_params: Mapping[str, Any] | None,
+    keep_best: Callable[[Mapping[str, Any], dict[str, float], int], None],
+    real_pairs: Mapping[str, Mapping[str, np.ndarray]],
+    argv: Sequence[str],
+) -> None:
+    """Trains RAFT-small, or resumes the run that the workdir holds.
+
+    Args:
+      config: resolved, see configs/flow/raft_small.py.
+      workdir: for config.json, run.json, metrics.jsonl, validation/ and checkpoints/.
+      start_params: to begin from; random ones if None.
+      keep_best: called in the first process with (parameters, scores, step) where the validation is the best so far.
+      real_pairs: by name, to be validated on as well; see `FlowValidation`.
+      argv: the command, for run.json.
+
+    Raises:
+      MgmaeError: anything that the user can fix; the message says how.
+    """
+    check_kind(config, "flow")
+    stages = read_stages(config)
+    check_flow_config(config)
+    total = stages[-1].end_step
+    mesh = make_mesh()
+    for stage in stages:
+        check_divides("train.batch_size", stage.batch_size, mesh)
+    trainings = [build_flow_training(config, stage, total) for stage in stages]
+    with (
+        open_run(
+            workdir,
+            config,
+            argv,
+            functools.partial(_first_state, trainings[0], start_params),
+            total,
+            mesh,
+            machine_fields=FLOW_MACHINE_FIELDS,
+        ) as opened,
+        MetricWriter(workdir / "validation", is_primary()) as validation_writer,
+    ):
+        validation_writer.truncate_from(opened.start + 1)
+        pairs = f"pairs drawn on the {config.data.draw}"
+        opened.announce("RAFT-small", pairs, f"from {config.init}" if config.init else "from scratch")
+        announce_stages(stages)
+        # The loop, once for each stage that is left; each is a program of its own.
+        progress = opened.progress("pairs")
+        validation = FlowValidation(config.validate, config.seed, real_pairs, validation_writer, keep_best, total)
+        for stage, training in zip(stages, trainings, strict=True):
+            if opened.start < stage.end_step:
+                train(
+                    opened,
+                    training,
+                    functools.partial(open_flow_batches, config, stage),
+                    config,
+                    frozen=bank_arrays(make_banks(config.seed)) if config.data.draw == "device" else {},
+                    clips_per_step=stage.batch_size,
+                    hooks=[validation],
+                    until=stage.end_step,
+                    progress=progress,
+                )
+
+
+def announce_stages(stages: Sequence["Stage"]) -> None:
+    """Says on standard error, in the first process, what the stages are."""
+    for stage in stages if is_primary() else ():
+        pairs = f"{stage.batch_size} pairs of {stage.size}x{stage.size}"
+        print(f"  to step {stage.end_step}: {pairs}, {stage.iters} updates", file=sys.stderr, flush=True)
+
+
+def read_stages(config: ConfigDict) -> list[Stage]:
+    """The curriculum: one stage for each entry of the tuples of config.train.
+
+    Raises:
+      ConfigError: the tuples are of different lengths, or a number cannot work.
+    """
+    fields = ("steps", "size", "batch_size", "iters")
+    columns = [config.train[field] for field in fields]
+    for field, column in zip(fields, columns, strict=True):
+        if len(column) != len(columns[0]) or not column:
+            raise ConfigError(f"train.{field}", column, f"as many entries as train.steps has, {len(columns[0])}")
+        if any(value < 1 for value in column):
+            raise ConfigError(f"train.{field}", column, "whole numbers of 1 or more")
+    if any(size % CELL or size < MIN_SIDE for size in config.train.size):
+        raise ConfigError("train.size", config.train.size, f"multiples of {CELL} pixels from {MIN_SIDE} on")
+    stages, step, pair = [], 0, 0
+    for steps, size, batch_size, iters in zip(*columns, strict=True):
+        stages.append(Stage(step, step + steps, pair, size, batch_size, iters))
+        step, pair = step + steps, pair + steps * batch_size
+    return stages
+
+
+def check_flow_config(config: ConfigDict) -> None:
+    """Checks that the fields other than the stages' are in range.
+
+    Raises:
+      ConfigError: one is not.
+    """
+    check_minima(config, _MINIMA)
+    check_positive(config, "optim.lr", "optim.clip")
+    check_shares(config, "optim.warmup", "optim.b1", "optim.b2", "train.ema")
+    check_one_of(config, "data.draw", ("host", "device"))
+    if config.validate.size % CELL or config.validate.size < MIN_SIDE:
+        raise ConfigError("validate.size", config.validate.size, f"a multiple of {CELL} pixels from {MIN_SIDE} on")
+
+
+def build_flow_training(config: ConfigDict, stage: Stage, total: int) -> FlowTraining:
+    """The step of a stage, in a run of `total` steps."""
+    optim = config.optim
+    options = {}
+    if config.data.draw == "device":
+        options["pairs"] = lambda banks, batch: draw_pairs(banks, Scene(**batch), stage.size)._asdict()
+    return FlowTraining(
+        optimiser=optax.chain(
+            optax.clip_by_global_norm(optim.clip),
+            muon_direction(b1=optim.b1, b2=optim.b2, weight_decay=optim.weight_decay),
+        ),
+        schedule=cosine_schedule(optim.lr, optim.min_lr, steps=total, warmup_steps=int(optim.warmup * total)),
+        iters=stage.iters,
+        dtype=parse_dtype("train.dtype", config.train.dtype),
+        ema_decay=config.train.ema,
+        **options,
+    )
+
+
+def _first_state(training: FlowTraining, params: Mapping[str, Any] | None, key: jax.Array) -> TrainState:
+    return training.init(key) if params is None else training.start(jax.tree.map(jnp.asarray, params))
+
+
+def open_flow_batches(config: ConfigDict, stage: Stage, step: int) -> AbstractContextManager:
+    """This process's batches of a stage, from step `step` of the run on."""
+    return synthetic_batches(
+        config.seed,
+        stage.first_pair + (step - stage.first_step) * stage.batch_size,
+        batch_size=stage.batch_size,
+        size=stage.size,
+        threads=config.data.threads,
+        drawn=config.data.draw == "host",
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )

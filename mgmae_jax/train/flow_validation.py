@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
+from mgmae_jax.datasets.flow_pairs.batches import synthetic_batches
 from mgmae_jax.flow.clip_flow import pair_flow
 from mgmae_jax.flow.metrics import flow_scores
-from mgmae_jax.flow.synthetic_batches import synthetic_batches
 from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.metrics import MetricWriter, read_metrics
 from mgmae_jax.train.state import TrainState

@@ -1,114 +1,120 @@
 """The training loop, the same for every trainer: each supplies a step, a batch source and hooks.
 
-The loop never waits for the device: a step's metrics are read when two more steps have been handed over.
+The loop never waits for the device: a step's metrics are read when two more steps have been handed over. To follow a
+step into its loss, go on to `Pretraining.step` in pretrain.py.
 """
 
 import collections
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jaxtyping import Array, Key
+from ml_collections import ConfigDict
 
 from mgmae_jax.errors import MgmaeError
-from mgmae_jax.runtime.checkpoint import Checkpoints
 from mgmae_jax.runtime.device_info import device_memory
 from mgmae_jax.runtime.mesh import put_batch, put_replicated, replicated
 from mgmae_jax.runtime.metrics import MetricWriter
 from mgmae_jax.runtime.progress import Progress
+from mgmae_jax.runtime.session import OpenRun
 from mgmae_jax.train.state import TrainState
 
+Batches = Callable[[int], AbstractContextManager[Iterator[Mapping[str, np.ndarray]]]]
+"""From the first step's number, a context manager over this process's host batches."""
 Hook = Callable[[int, TrainState], None]
+"""Called before the first step and after every step with (steps done, state), in every process."""
 _AHEAD = 2  # steps handed over to the device before the metrics of one are waited for
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A training run, ready to start.
+class Trainer(Protocol):
+    """What the loop needs of a trainer: `Pretraining`, `Finetuning`, `FlowTraining` and `Probing` are four."""
 
-    Args:
-      step: (state, frozen, batch, key) -> (state, metrics); jitted here, the state donated.
-      batches: from the first step's number, a context manager over this process's host batches.
-      frozen: arrays that the step reads and never changes, like flow weights; placed whole on every device.
-      key: the run's root key.
-      total_steps: the step at which the run ends.
-      clips_per_step: over all processes, for the speed.
-      log_every: steps between lines of metrics.
-      max_bad_steps: skipped steps in a row after which the run stops.
-      metadata: small JSON dictionary kept with every checkpoint.
-      hooks: called before the first step and after every step with (steps done, state), in every process.
-    """
+    def step(
+        self, state: TrainState, frozen: Any, batch: Mapping[str, Array], key: Key[Array, ""]
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """One step, to be jitted with `state` donated.
 
-    step: Callable
-    batches: Callable[[int], AbstractContextManager[Iterator[Mapping[str, np.ndarray]]]]
-    frozen: Any
-    key: jax.Array
-    total_steps: int
-    clips_per_step: int
-    log_every: int
-    max_bad_steps: int
-    metadata: Mapping[str, Any]
-    hooks: Sequence[Hook] = ()
+        Args:
+          state: before the step; `state.step` counts the steps done.
+          frozen: arrays that the step reads and never changes, like flow weights.
+          batch: arrays whose leading axis is the global batch.
+          key: the run's root key; what is random is folded out of it by the step and the name of its use.
+
+        Returns:
+          The state after the step and its metrics, scalars by name; those of `apply_update` among them.
+        """
+        ...
 
 
 def train(
-    run: Run, state: TrainState, mesh: Mesh, checkpoints: Checkpoints, writer: MetricWriter, progress: Progress | None
-) -> TrainState:
-    """Runs from `state.step` to the end; saves by the checkpoints' policy, at the end, and when told to stop.
+    opened: OpenRun,
+    trainer: Trainer,
+    batches: Batches,
+    config: ConfigDict,
+    *,
+    frozen: Any,
+    clips_per_step: int,
+    hooks: Sequence[Hook] = (),
+    until: int | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Runs an open run to its end; saves by the checkpoints' policy, at the end, and when told to stop.
 
     Args:
-      run: what to run.
-      state: to start from, on the mesh; donated.
-      mesh: of devices.
-      checkpoints: to save to.
-      writer: of metrics.
-      progress: shown in the first process; None in the others.
-
-    Returns:
-      The state after the last step.
+      opened: the run; its `state` and `start` are those after the last step when this returns.
+      trainer: what to run.
+      batches: see `Batches`.
+      config: `train.log_every` is the steps between lines of metrics, `train.max_bad_steps` the skipped steps in a row
+        after which the run stops.
+      frozen: what the step reads and never changes; placed whole on every device.
+      clips_per_step: over all processes, for the speed.
+      hooks: see `Hook`.
+      until: the step to stop at, by default the run's last.
+      progress: shown in the first process; None shows nothing.
 
     Raises:
-      MgmaeError: `max_bad_steps` steps in a row had no finite loss or gradient.
+      MgmaeError: `max_bad_steps` steps in a row had no finite loss or gradient, or the run was told to stop.
     """
-    everywhere = replicated(mesh)
-    frozen, key = put_replicated((run.frozen, run.key), mesh)
+    mesh, checkpoints, state = opened.mesh, opened.checkpoints, opened.state
+    end = opened.total if until is None else until
+    frozen, key = put_replicated((frozen, opened.key), mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    step_fn = jax.jit(run.step, donate_argnums=0, out_shardings=(shardings, everywhere))
-    start = int(jax.device_get(state.step))
-    report = _Report(run, writer, progress)
-    with run.batches(start) as batches:  # opened first: workers decode while the hooks and the step are compiled
-        for hook in run.hooks:
-            hook(start, state)
-        for done in range(start + 1, run.total_steps + 1):
+    step_fn = jax.jit(trainer.step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
+    report = _Report(opened.writer, progress, config, clips_per_step, end)
+    with batches(opened.start) as local_batches:  # opened first: workers decode while hooks and step are compiled
+        for hook in hooks:
+            hook(opened.start, state)
+        for done in range(opened.start + 1, end + 1):
             with report.waiting():
-                local = next(batches)
+                local = next(local_batches)
             state, metrics = step_fn(state, frozen, put_batch(local, mesh), key)
             report.add(done, metrics)
-            last = done == run.total_steps
             leave = checkpoints.preempted(done)
-            if last or leave or checkpoints.due(done):
+            if done == end or leave or checkpoints.due(done):
                 # What a checkpoint has passed is never run again, so its metrics must stand in the file before it.
                 report.flush()
-                checkpoints.save(done, state, dict(run.metadata), force=last or leave)
-            for hook in run.hooks:
+                checkpoints.save(done, state, dict(opened.identity), force=done == end or leave)
+            for hook in hooks:
                 hook(done, state)
-            if leave and not last:
-                raise MgmaeError(
-                    f"told to stop at step {done}, which is saved: run the same command to go on from there."
-                )
-    return state
+            if leave and done < end:
+                raise MgmaeError(f"stopped by SIGTERM; step {done} is saved. Run the same command to resume.")
+    opened.state, opened.start = state, end
 
 
 class _Report:
     """Metrics on their way from the device to the files and the progress line."""
 
-    def __init__(self, run: Run, writer: MetricWriter, progress: Progress | None) -> None:
-        self._run, self._writer, self._progress = run, writer, progress
+    def __init__(
+        self, writer: MetricWriter, progress: Progress | None, config: ConfigDict, clips_per_step: int, end: int
+    ) -> None:
+        self._writer, self._progress, self._end = writer, progress, end
+        self._log_every, self._max_bad_steps = config.train.log_every, config.train.max_bad_steps
+        self._clips_per_step = clips_per_step
         self._pending: collections.deque[tuple[int, Mapping[str, jax.Array]]] = collections.deque()
         self._losses: list[float] = []
         self._waited = 0.0
@@ -133,20 +139,20 @@ class _Report:
     def _settle(self) -> None:
         done, metrics = self._pending.popleft()
         metrics = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
-        if metrics["bad_in_row"] >= self._run.max_bad_steps:
+        if metrics["bad_in_row"] >= self._max_bad_steps:
             raise MgmaeError(
                 f"step {done}: {metrics['bad_in_row']:.0f} steps in a row had a loss or gradient that is not finite "
                 f"(loss {metrics['loss']}, gradient norm {metrics['grad_norm']}), which is train.max_bad_steps. Lower "
                 "optim.lr, lengthen optim.warmup_epochs, or use model.dtype=float32."
             )
         self._losses.append(metrics["loss"])
-        if done % self._run.log_every and done != self._run.total_steps:
+        if done % self._log_every and done != self._end:
             return
         now = time.monotonic()
         seconds = max(now - self._since, 1e-9)
         steps = len(self._losses)
         speed = {
-            "clips_per_second": steps * self._run.clips_per_step / seconds,
+            "clips_per_second": steps * self._clips_per_step / seconds,
             "step_seconds": seconds / steps,
             "data_wait_share": min(self._waited / seconds, 1.0),
         }

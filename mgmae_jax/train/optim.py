@@ -1,5 +1,6 @@
-"""AdamW as the recipes have it, Muon for the flow network; cosine schedule with warm-up, layer decay."""
+"""AdamW as the recipes have it, Muon; cosine schedule with warm-up, layer decay, gradient accumulation."""
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +10,10 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
 
 from mgmae_jax.errors import ConfigError
+from mgmae_jax.runtime.config_checks import check_one_of
 
 Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
 
@@ -43,6 +46,41 @@ def cosine_schedule(base: float, final: float, *, steps: int, warmup_steps: int)
         return jnp.where(step < warmup_steps, warming, cosine)
 
     return rate
+
+
+def build_schedule(config: ConfigDict, videos: int) -> Schedule:
+    """The learning rate of each step that config.optim and config.train describe, over `videos` examples an epoch."""
+    batch, optim = config.train.batch_size, config.optim
+    steps = epochs_to_steps(config.train.epochs, videos, batch)
+    warmup_steps = int(optim.warmup_epochs * videos / batch)
+    if warmup_steps >= steps:
+        want = f"a warm-up shorter than the run, which is train.epochs={config.train.epochs}"
+        raise ConfigError("optim.warmup_epochs", optim.warmup_epochs, want)
+    return cosine_schedule(
+        scaled_rate(optim.lr, batch),
+        scaled_rate(optim.min_lr, batch),
+        steps=steps,
+        warmup_steps=warmup_steps,
+    )
+
+
+def build_optimiser(config: ConfigDict) -> optax.GradientTransformation:
+    """The optimiser that config.optim of a pre-training config describes, without its learning rate.
+
+    Raises:
+      ConfigError: there is none of that name.
+    """
+    optim = config.optim
+    optimisers = {"adamw": adamw_direction, "muon": muon_direction}
+    check_one_of(config, "optim.name", tuple(optimisers))
+    return optimisers[optim.name](b1=optim.b1, b2=optim.b2, weight_decay=optim.weight_decay)
+
+
+def epochs_to_steps(epochs: float, videos: int, batch_size: int) -> int:
+    """Steps in `epochs` passes over the videos, at least 1."""
+    if not 0 < epochs < math.inf:
+        raise ConfigError("train.epochs", epochs, "a number above 0")
+    return max(1, int(epochs * videos / batch_size))
 
 
 def decayed(params: Any) -> Any:
@@ -126,3 +164,34 @@ def muon_direction(*, b1: float, b2: float, weight_decay: float) -> optax.Gradie
             return chain.update(updates, state, params)
 
     return optax.GradientTransformation(chain.init, update)
+
+
+def loss_and_grad(loss: Callable[[Any, Any], Array], params: Any, examples: Any, parts: int) -> tuple[Array, Any]:
+    """The mean loss of a batch and its gradient.
+
+    Args:
+      loss: (params, examples) -> mean over the examples.
+      params: a pytree.
+      examples: a pytree of arrays [clips, ...].
+      parts: how many the batch is worked on in: more take less memory and more time.
+
+    Raises:
+      ConfigError: the parts do not divide the clips.
+    """
+    clips = jax.tree.leaves(examples)[0].shape[0]
+    if clips % parts:
+        raise ConfigError("train.accumulate", parts, f"a divisor of the {clips} clips of a step")
+    grad = jax.value_and_grad(loss)
+    if parts == 1:
+        return grad(params, examples)
+
+    # Parts are strided, so that each device works on clips of its own in every part.
+    def strided(array: Array) -> Array:
+        return array.reshape(-1, parts, *array.shape[1:]).swapaxes(0, 1)
+
+    def add(total: Any, part: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, grad(params, part)), None
+
+    zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+    total, _ = jax.lax.scan(add, zero, jax.tree.map(strided, examples))
+    return jax.tree.map(lambda leaf: leaf / parts, total)

@@ -1,28 +1,46 @@
-"""Masked pre-training: the loss of a batch, and the one jitted step around it."""
+"""Masked pre-training: the loss of a batch, the one jitted step around it, and a whole run."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key, UInt8
+from ml_collections import ConfigDict
 
-from mgmae_jax.masking.select import TokenSplit, visible_per_tubelet
-from mgmae_jax.models.mae import MaskedAutoencoder
-from mgmae_jax.ops.grid import TokenGrid
-from mgmae_jax.ops.patches import normalise_pixels, patchify, take_tokens, unit_range, unpatchify
+from mgmae_jax.data.batches import BadVideos
+from mgmae_jax.flow.weights_hash import weights_hash
+from mgmae_jax.masking.select import visible_per_tubelet
+from mgmae_jax.models.mae import MaskedAutoencoder, build_autoencoder
+from mgmae_jax.ops.tokens import (
+    TokenGrid,
+    TokenSplit,
+    normalise_pixels,
+    patchify,
+    take_tokens,
+    unit_range,
+    unpatchify,
+)
+from mgmae_jax.runtime.config_checks import CLIP_MINIMA, check_accumulation, check_kind, check_minima, check_positive
+from mgmae_jax.runtime.mesh import check_divides, make_mesh
 from mgmae_jax.runtime.rng import per_example, stream
-from mgmae_jax.train.accumulate import loss_and_grad
-from mgmae_jax.train.losses import reconstruction_loss
-from mgmae_jax.train.mask_step import MaskDetails, MaskStep
-from mgmae_jax.train.optim import Schedule
+from mgmae_jax.runtime.session import MACHINE_FIELDS, open_run
+from mgmae_jax.train.baselines import guess_hook
+from mgmae_jax.train.loop import train
+from mgmae_jax.train.masks import MaskDetails, MaskStep, build_mask_step, find_clips, open_clips
+from mgmae_jax.train.optim import Schedule, build_optimiser, build_schedule, epochs_to_steps, loss_and_grad
+from mgmae_jax.train.previews import Draw, preview_hook
 from mgmae_jax.train.state import TrainState, apply_update, create
-from mgmae_jax.train.targets import TARGETS, Target
+from mgmae_jax.train.targets import TARGETS, Target, find_target
 
+PRETRAIN_MACHINE_FIELDS = (*MACHINE_FIELDS, "flow.weights", "flow.path", "preview")
+"""Those of pre-training; a checkpoint records the hash of the flow weights, wherever they lie."""
+_MINIMA = {**CLIP_MINIMA, "model.decoder_depth": 1, "preview.every": 0}
 Batch = Mapping[str, Array]
-Step = Callable[[TrainState, Any, Batch, Array], tuple[TrainState, dict[str, Array]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,30 +75,31 @@ class Pretraining:
         params = self.model.init(key, jnp.zeros((1, visible, self.grid.cube_values)), split)["params"]
         return create(params, self.optimiser)
 
-    def step(self, state: TrainState, flow_params: Any, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, dict]:
-        """One step: flow, masks, loss, gradient, update. To be jitted, with `state` donated.
+    def step(self, state: TrainState, frozen: Any, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, dict]:
+        """One step: flow, masks, loss, gradient, update; see `loop.Trainer`.
 
         Args:
           state: before the step.
-          flow_params: RAFT's frozen parameters, or an empty dict.
+          frozen: RAFT's parameters, or an empty dict.
           batch: see `MaskStep.__call__`; the leading axis is the global batch.
           key: the run's root key.
-
-        Returns:
-          The state after the step and its metrics (scalars).
         """
-        # A clip's mask depends on its place in the global batch alone, so that no split over devices changes it.
+        # A clip's mask depends only on its place in the global batch, so that no split over devices changes it.
         keys = per_example(stream(key, state.step, "mask"), 0, batch["clip"].shape[0])
-
-        def loss(params: Any, examples: tuple[Batch, Array]) -> Array:
-            return self.loss(params, flow_params, *examples)
-
+        loss = functools.partial(self.loss, flow_params=frozen)
         value, grads = loss_and_grad(loss, state.params, (dict(batch), keys), self.accumulate)
         with jax.named_scope("update"):
             return apply_update(state, self.optimiser, value, grads, self.schedule(state.step))
 
-    def loss(self, params: Any, flow_params: Any, batch: Batch, keys: Key[Array, "B"]) -> Float[Array, ""]:
-        """The reconstruction loss of a batch whose masks are drawn from `keys`."""
+    def loss(self, params: Any, examples: tuple[Batch, Key[Array, "B"]], flow_params: Any) -> Float[Array, ""]:
+        """The mean squared error over the target tokens and their values (section 3.1).
+
+        Args:
+          params: of the model.
+          examples: a batch, and the keys that its masks are drawn from.
+          flow_params: RAFT's parameters, or an empty dict.
+        """
+        batch, keys = examples
         split = self.masks(flow_params, batch, keys)
         with jax.named_scope("cubes"):
             cubes = patchify(batch["clip"], self.grid)
@@ -88,7 +107,7 @@ class Pretraining:
             target = self.target.values(unit_range(take_tokens(cubes, split.target)))
         with jax.named_scope("model"):
             prediction = self.model.apply({"params": params}, visible, split)
-        return reconstruction_loss(prediction, target)
+        return jnp.square(prediction - target).mean()
 
     def reconstruct(
         self,
@@ -107,3 +126,83 @@ class Pretraining:
         restored = self.target.draw(prediction, take_tokens(cubes, split.target))
         whole = unpatchify(cubes[0].at[details.split.target].set(restored[0]), self.grid)
         return details, jnp.round(whole * 255).astype(jnp.uint8)
+
+
+def build_pretraining(config: ConfigDict, videos: int) -> Pretraining:
+    """The model, masks and optimiser of a run over `videos` videos.
+
+    Raises:
+      ConfigError: a field has a value that cannot work.
+    """
+    masks = build_mask_step(config)
+    check_minima(config, _MINIMA)
+    check_positive(config, "optim.lr")
+    check_accumulation(config)
+    return Pretraining(
+        model=build_autoencoder(config, masks.grid),
+        masks=masks,
+        optimiser=build_optimiser(config),
+        schedule=build_schedule(config, videos),
+        accumulate=config.train.accumulate,
+        target=find_target(config.loss.target),
+    )
+
+
+def run_pretraining(
+    config: ConfigDict, workdir: Path, flow_params: Mapping[str, Any], draw: Draw, argv: Sequence[str]
+) -> None:
+    """Pre-trains, or resumes the run that the workdir holds.
+
+    Args:
+      config: resolved, see configs/pretrain/common.py.
+      workdir: for config.json, run.json, metrics.jsonl, tensorboard/, checkpoints/, bad_videos.jsonl and previews.
+      flow_params: RAFT's parameters, or an empty dict where `flow.source` is another.
+      draw: draws previews, in the first process.
+      argv: the command, for run.json.
+
+    Raises:
+      MgmaeError: anything that the user can fix; the message says how.
+    """
+    check_kind(config, "pretrain")
+    videos = find_clips(config)
+    pretraining = build_pretraining(config, len(videos))
+    mesh = make_mesh(config.mesh.fsdp)
+    clips = config.train.batch_size * config.data.views
+    check_divides("train.batch_size", clips, mesh)
+    total = epochs_to_steps(config.train.epochs, len(videos), config.train.batch_size)
+    identity = {"flow_weights": weights_hash(flow_params) if flow_params else None, "videos": videos.digest()}
+    with open_run(
+        workdir,
+        config,
+        argv,
+        pretraining.init,
+        total,
+        mesh,
+        machine_fields=PRETRAIN_MACHINE_FIELDS,
+        identity=identity,
+    ) as opened:
+        opened.announce(describe(config, pretraining), f"{len(videos)} videos, {clips} clips a step")
+        if opened.finished:
+            return
+        bad_videos = BadVideos(workdir / "bad_videos.jsonl", len(videos), config.data.max_bad_fraction)
+        train(
+            opened,
+            pretraining,
+            lambda first: open_clips(config, pretraining.masks, videos, first, bad_videos),
+            config,
+            frozen=flow_params,
+            clips_per_step=clips,
+            hooks=[
+                preview_hook(config, pretraining, videos, flow_params, opened, draw),
+                guess_hook(config, pretraining, videos, flow_params, opened),
+            ],
+            progress=opened.progress(),
+        )
+
+
+def describe(config: ConfigDict, pretraining: Pretraining) -> str:
+    """One line on the model and its masks."""
+    grid, masks = pretraining.grid, pretraining.masks
+    visible = visible_per_tubelet(masks.mask.ratio, grid) * grid.tubelets
+    flow = f", flow by {masks.flow.source}" if masks.mask.needs_flow else ""
+    return f"{config.model.name}: {visible} of {grid.tokens} tokens visible, masks by {masks.mask.strategy}{flow}"

@@ -1,16 +1,12 @@
 """What a run carries from step to step."""
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
-
-from mgmae_jax.runtime.mesh import tree_shardings
 
 
 @flax.struct.dataclass
@@ -36,21 +32,6 @@ def create(params: Any, optimiser: optax.GradientTransformation, *, ema: bool = 
     # A copy, since the state's arrays are donated one by one.
     average = jax.tree.map(jnp.copy, params) if ema else None
     return TrainState(zero, params, optimiser.init(params), zero, zero, average)
-
-
-def abstract_state(make: Callable[[], TrainState], mesh: Mesh) -> TrainState:
-    """The state's shapes with their shardings on `mesh`, without making it."""
-    shapes = jax.eval_shape(make)
-    return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        shapes,
-        tree_shardings(mesh, shapes),
-    )
-
-
-def make_sharded(make: Callable[..., TrainState], abstract: TrainState, *arguments: Any) -> TrainState:
-    """Makes the state in place, of `arguments` on the mesh: no device ever holds more than its share."""
-    return jax.jit(make, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))(*arguments)
 
 
 def apply_update(

@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Array
 
 from mgmae_jax.data.decode import Video, open_video, probe
+from mgmae_jax.data.host_flow import tvl1_flow
 from mgmae_jax.data.stored_flow import cell_grid, has_flow, to_cells, write_flow
 from mgmae_jax.errors import VideoError
 from mgmae_jax.flow.clip_flow import pair_flow
-from mgmae_jax.flow.tvl1 import tvl1_flow
 from mgmae_jax.ops.pairs import adjacent_pairs
-from mgmae_jax.train.mask_step import FlowOptions
+from mgmae_jax.train.masks import FlowOptions
 
 Method = Callable[[np.ndarray], Any]
 """Flow between neighbours of at most STEPS + 1 frames, uint8 [n + 1, S, S, 3]: float32 [2, n, S, S, 2], forwards and

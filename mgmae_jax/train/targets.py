@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.ops.patches import normalise_cubes, normalise_pixels, restore_cubes, restore_pixels
+from mgmae_jax.ops.tokens import normalise_cubes, normalise_pixels, restore_cubes, restore_pixels
 
 Cubes = Float[Array, "*B N D"]
 

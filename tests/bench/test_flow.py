@@ -16,8 +16,8 @@ from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.flow.raft import init_params
 from mgmae_jax.interop.flow_weights import save_flow_weights
-from mgmae_jax.masking.samplers import MaskOptions
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.masking.strategies import MaskOptions
+from mgmae_jax.ops.tokens import TokenGrid
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 SHIFT = 3

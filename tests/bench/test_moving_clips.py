@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from mgmae_jax.bench.moving_clips import moving_batch
-from mgmae_jax.masking.samplers import MaskOptions
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.masking.strategies import MaskOptions
 from mgmae_jax.ops.pairs import adjacent_pairs, neighbour_pairs
-from mgmae_jax.train.mask_step import FlowOptions, MaskStep
+from mgmae_jax.ops.tokens import TokenGrid
+from mgmae_jax.train.masks import FlowOptions, MaskStep
 
 GRID = TokenGrid(4, 32, 32, 2, 16)
 BASES = {"middle": 2, "first": 0}

@@ -10,10 +10,10 @@ from mgmae_jax.commands import flow
 from mgmae_jax.commands.flow import shard
 from mgmae_jax.data.decode import decode_frames, probe
 from mgmae_jax.data.encode import encode_mp4
+from mgmae_jax.data.host_flow import tvl1_flow
 from mgmae_jax.data.stored_flow import flow_path, read_flow, to_cells
 from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import MgmaeError
-from mgmae_jax.flow.tvl1 import tvl1_flow
 from mgmae_jax.train import store_flow
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "pretrain" / "folder.py")

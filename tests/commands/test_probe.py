@@ -7,16 +7,16 @@ import pytest
 from safetensors import safe_open
 
 from mgmae_jax.cli import main
-from mgmae_jax.data.clips import ClipSpec
+from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.views import ViewSpec, read_views
 from mgmae_jax.datasets import motion_shapes
+from mgmae_jax.evaluate.run import abstract_params
 from mgmae_jax.models.classifier import Classifier
 from mgmae_jax.models.variants import find_variant
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.ops.tokens import TokenGrid
+from mgmae_jax.probe import features as features_module
 from mgmae_jax.runtime.checkpoint import restore_params
 from mgmae_jax.runtime.mesh import make_mesh
-from mgmae_jax.train import features as features_module
-from mgmae_jax.train.evaluate_run import abstract_params
 from tests.train.finetuned import finetuned_run
 from tests.train.pretrained_run import pretrained_run
 

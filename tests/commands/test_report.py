@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from mgmae_jax.cli import main
-from mgmae_jax.train.report import write_report
+from mgmae_jax.evaluate.report import write_report
 from tests.train.test_compare import report
 
 

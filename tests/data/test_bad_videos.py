@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mgmae_jax.data.bad_videos import BadVideos
+from mgmae_jax.data.batches import BadVideos
 from mgmae_jax.errors import FileError, MgmaeError
 
 
@@ -10,7 +10,7 @@ from mgmae_jax.errors import FileError, MgmaeError
 def warnings_logged(monkeypatch):
     messages = []
     monkeypatch.setattr(
-        "mgmae_jax.data.bad_videos.logging.warning", lambda message, *args: messages.append(message % args)
+        "mgmae_jax.data.batches.logging.warning", lambda message, *args: messages.append(message % args)
     )
     return messages
 

@@ -20,7 +20,7 @@ from mgmae_jax.data.stored_flow import (
     to_cells,
     write_flow,
 )
-from mgmae_jax.datasets.motion_shapes_scene import sample_scene, scene_flow
+from mgmae_jax.datasets.motion_shapes.scene import sample_scene, scene_flow
 from mgmae_jax.errors import FileError, VideoError
 
 FRAMES, SIZE = 6, (20, 30)  # 20 is a whole number of cells and 30 is not

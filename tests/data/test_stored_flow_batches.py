@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mgmae_jax.data.clips import ClipSpec
-from mgmae_jax.data.pipeline import FlowSpec, pretrain_batches
+from mgmae_jax.data.frames import ClipSpec
+from mgmae_jax.data.pretrain_clips import FlowSpec, pretrain_batches
 from mgmae_jax.data.sources import VideoList, read_source
 from mgmae_jax.data.stored_flow import cell_grid, flow_path, write_flow
 from mgmae_jax.errors import MgmaeError

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.data.decode import decode_frames
+from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.views import (
     ViewSpec,
     crop_starts,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from mgmae_jax.runtime.metrics import FILE, read_metrics
+from mgmae_jax.runtime.metrics import METRICS_FILE, read_metrics
 
 ROOT = Path(__file__).parents[2]
 STEPS = 12
@@ -86,7 +86,7 @@ class Launcher:
 
 def losses(workdir: Path, steps: int = STEPS) -> list[float]:
     """Of every step in order; fails where one is missing or stands there twice."""
-    lines = read_metrics(workdir / FILE)
+    lines = read_metrics(workdir / METRICS_FILE)
     assert [line["step"] for line in lines] == list(range(1, steps + 1))
     return [line["loss"] for line in lines]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mgmae_jax.evaluate.classes import read_classes
+from mgmae_jax.evaluate.report import read_report
 from mgmae_jax.runtime.checkpoint import find_checkpoint
 from mgmae_jax.runtime.metrics import read_metrics
-from mgmae_jax.train.classes import read_classes
-from mgmae_jax.train.report import read_report
 from tests.integration import runs
 from tests.integration.labelled import CLASSES, STEPS, command, write_labelled
 from tests.integration.runs import Launcher, lines_reach, losses, stop_when, tensors

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from mgmae_jax.cli import main
+from mgmae_jax.evaluate.classes import write_classes
 from mgmae_jax.models.classifier import Classifier
 from mgmae_jax.models.variants import Variant
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.ops.tokens import TokenGrid
 from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
-from mgmae_jax.train.classes import write_classes
 from tests.integration.labelled import CLASSES, command, write_labelled
 
 # ml_collections loads config files so.

@@ -11,7 +11,7 @@ from mgmae_jax.masking.base_map import (
     token_centres,
     token_map,
 )
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.ops.tokens import TokenGrid
 
 GRID = TokenGrid(4, 24, 40, tubelet=2, patch=8)
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from mgmae_jax.masking.base_map import gaussian_maximum, gaussian_mixture, token_centres
-from mgmae_jax.masking.samplers import MaskOptions, select_visible, warp_volume
 from mgmae_jax.masking.select import frame_scores, token_scores
+from mgmae_jax.masking.strategies import MaskOptions, select_visible, warp_volume
 from mgmae_jax.masking.warp import warp_backward
-from mgmae_jax.ops.grid import TokenGrid
 from mgmae_jax.ops.pairs import neighbour_pairs
+from mgmae_jax.ops.tokens import TokenGrid
 from tests.shared_data import shared
 
 GRID = TokenGrid(8, 96, 96)

@@ -6,8 +6,8 @@ import jaxtyping
 import pytest
 
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.masking.samplers import MaskOptions, build_sampler
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.masking.strategies import MaskOptions, build_sampler
+from mgmae_jax.ops.tokens import TokenGrid
 
 GRID = TokenGrid(3, 16, 16, tubelet=1, patch=4)
 

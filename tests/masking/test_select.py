@@ -15,7 +15,7 @@ from mgmae_jax.masking.select import (
     token_scores,
     visible_per_tubelet,
 )
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.ops.tokens import TokenGrid
 
 GRID = TokenGrid(4, 24, 40, tubelet=2, patch=8)
 KEYS = jax.random.split(jax.random.key(0), 300)

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from mgmae_jax.interop.torch_videomae import classifier_params_from_torch
-from mgmae_jax.masking.select import TokenSplit
 from mgmae_jax.models.classifier import Classifier
 from mgmae_jax.models.mae import MaskedAutoencoder
 from mgmae_jax.models.variants import Variant
-from mgmae_jax.ops.grid import TokenGrid
 from mgmae_jax.ops.imagenet import IMAGENET_MEAN, IMAGENET_STD
+from mgmae_jax.ops.tokens import TokenGrid, TokenSplit
 
 GRID = TokenGrid(8, 64, 64)
 VARIANT = Variant(48, 3, 3, 192, 24, 2)

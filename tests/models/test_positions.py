@@ -3,7 +3,7 @@ import pytest
 
 from mgmae_jax.models.layers import position_table
 from mgmae_jax.models.positions import grid_positions
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.ops.tokens import TokenGrid
 
 TRAINED = TokenGrid(16, 224, 224)
 WIDTH = 32

@@ -2,13 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mgmae_jax.masking.select import TokenSplit
-from mgmae_jax.models.classifier import Classifier
+from mgmae_jax.models.classifier import Classifier, PretrainedEncoder
 from mgmae_jax.models.mae import MaskedAutoencoder
-from mgmae_jax.models.pretrained_encoder import PretrainedEncoder
 from mgmae_jax.models.probes import AttentiveProbe, LinearProbe
 from mgmae_jax.models.variants import Variant
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.ops.tokens import TokenGrid, TokenSplit
 
 VARIANT, GRID = Variant(24, 2, 2, 48, 12, 2), TokenGrid(4, 16, 16, patch=8)
 

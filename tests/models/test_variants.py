@@ -3,10 +3,9 @@ import jax.numpy as jnp
 import pytest
 
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.masking.select import TokenSplit
 from mgmae_jax.models.mae import MaskedAutoencoder
 from mgmae_jax.models.variants import VARIANTS, find_variant
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.ops.tokens import TokenGrid, TokenSplit
 
 
 def parameter_count(name: str, decoder_depth: int) -> int:

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.data.encode import encode_mp4
-from mgmae_jax.data.pipeline import FlowSpec
+from mgmae_jax.data.frames import ClipSpec
+from mgmae_jax.data.pretrain_clips import FlowSpec
 from mgmae_jax.data.stored_flow import cell_grid, flow_path, write_flow
 from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import MgmaeError, VideoError

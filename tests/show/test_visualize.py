@@ -7,17 +7,17 @@ from PIL import Image
 from mgmae_jax.commands import config_file, visualize
 from mgmae_jax.commands.config_file import file_config, load_run_config
 from mgmae_jax.commands.pictures import mask_and_reconstruct
-from mgmae_jax.data.clips import ClipSpec
 from mgmae_jax.data.encode import encode_mp4
-from mgmae_jax.data.pipeline import tvl1_clip_flow
+from mgmae_jax.data.frames import ClipSpec
+from mgmae_jax.data.pretrain_clips import tvl1_clip_flow
 from mgmae_jax.data.stored_flow import flow_path, to_cells, write_flow
 from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError, VideoError
 from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
 from mgmae_jax.runtime.run_info import write_run_info
 from mgmae_jax.show.clip import motion_shapes_clip
-from mgmae_jax.train.from_config import build_pretraining
-from mgmae_jax.train.pretrain_run import flow_spec
+from mgmae_jax.train.masks import flow_spec
+from mgmae_jax.train.pretrain import build_pretraining
 
 # ml_collections loads config files by a function that Python 3.12 drops, and then by another.
 

@@ -6,12 +6,12 @@ import jax
 import numpy as np
 
 from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.evaluate.classes import write_classes
+from mgmae_jax.evaluate.run import abstract_params
+from mgmae_jax.models.classifier import build_classifier
 from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
 from mgmae_jax.runtime.mesh import make_mesh
 from mgmae_jax.runtime.run_info import write_run_info
-from mgmae_jax.train.classes import write_classes
-from mgmae_jax.train.evaluate_run import abstract_params
-from mgmae_jax.train.from_config import build_classifier
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"clip.frames": 4, "clip.size": 32, "model.name": "tiny", "model.patch": 16, "data.workers": 0}

@@ -7,7 +7,7 @@ import jax
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
 from mgmae_jax.runtime.run_info import write_run_info
-from mgmae_jax.train.from_config import build_pretraining
+from mgmae_jax.train.pretrain import build_pretraining
 from mgmae_jax.train.state import TrainState
 from tests.train.finetuned import ROOT
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.train.accumulate import loss_and_grad
+from mgmae_jax.train.optim import loss_and_grad
 
 PARAMS = {"weight": jnp.array([1.0, -2.0])}
 EXAMPLES = {"x": jnp.arange(12.0).reshape(6, 2), "keys": jax.random.split(jax.random.key(0), 6)}

@@ -4,10 +4,10 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from mgmae_jax.evaluate.report import Interval
 from mgmae_jax.runtime.checkpoint import find_checkpoint, restore_params
 from mgmae_jax.runtime.metrics import read_metrics
 from mgmae_jax.train.accuracy import AccuracyHook
-from mgmae_jax.train.report import Interval
 from mgmae_jax.train.state import TrainState
 
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from mgmae_jax.datasets import motion_shapes
-from mgmae_jax.masking.samplers import MaskOptions
-from mgmae_jax.masking.select import TokenSplit
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.masking.strategies import MaskOptions
+from mgmae_jax.ops.tokens import TokenGrid, TokenSplit
 from mgmae_jax.train.baselines import BASELINES, guess_errors, guess_moments, guess_table, nearest_along_flow
 from mgmae_jax.train.pretrain import Pretraining
 from mgmae_jax.train.targets import TARGETS
@@ -78,7 +77,7 @@ def test_the_network_is_measured_on_the_masks_that_its_loss_sees():
     params = jax.device_get(tiny_state(pretraining).params)
     batch = moving_texture((1, 2))
     errors = errors_of(batch, params=params)
-    assert errors["network"] == pytest.approx(float(jax.jit(pretraining.loss)(params, {}, batch, KEYS)), rel=1e-5)
+    assert errors["network"] == pytest.approx(float(jax.jit(pretraining.loss)(params, (batch, KEYS), {})), rel=1e-5)
     assert list(errors) == ["network", *(name for name in BASELINES if name in errors)]
 
 

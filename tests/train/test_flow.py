@@ -16,8 +16,14 @@ from mgmae_jax.flow.raft import RaftSmall, init_params
 from mgmae_jax.interop.flow_weights import load_flow_weights, save_flow_weights
 from mgmae_jax.runtime.checkpoint import restore_params
 from mgmae_jax.runtime.metrics import read_metrics
-from mgmae_jax.train.flow import flow_after_each, sequence_loss
-from mgmae_jax.train.flow_run import Stage, build_flow_training, check_flow_config, read_stages
+from mgmae_jax.train.flow import (
+    Stage,
+    build_flow_training,
+    check_flow_config,
+    flow_after_each,
+    read_stages,
+    sequence_loss,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 SMALL = [

@@ -1,5 +1,5 @@
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.flow.raft import init_params
 from mgmae_jax.runtime.checkpoint import Checkpoints
 from mgmae_jax.runtime.mesh import make_mesh, replicated
 from mgmae_jax.runtime.metrics import MetricWriter, read_metrics
-from mgmae_jax.train.loop import Run, train
+from mgmae_jax.runtime.session import OpenRun
+from mgmae_jax.train.loop import Hook, train
 from mgmae_jax.train.state import TrainState
 from tests.train.tiny import random_batch, tiny_pretraining, tiny_state
 
@@ -39,17 +41,36 @@ class Batches:
             step += 1
 
 
-def a_run(step: Callable, batches: Batches, **changes: Any) -> Run:
-    options = {"frozen": {}, "key": KEY, "total_steps": 6, "clips_per_step": 8, "log_every": 1, "max_bad_steps": 3}
-    return Run(step, batches, metadata={}, **(options | changes))
+class Stepper:
+    """A trainer of a step alone."""
+
+    def __init__(self, step: Callable) -> None:
+        self.step = step
 
 
-def train_in(workdir: Path, run: Run, state: TrainState, every: int = 2) -> TrainState:
+def train_in(
+    workdir: Path,
+    step: Callable,
+    batches: Batches,
+    state: TrainState,
+    *,
+    every: int = 2,
+    total: int = 6,
+    log_every: int = 1,
+    frozen: Any = None,
+    hooks: Sequence[Hook] = (),
+    checkpoints: type[Checkpoints] = Checkpoints,
+) -> OpenRun:
+    config = ConfigDict({"train": {"log_every": log_every, "max_bad_steps": 3}})
     with (
-        Checkpoints(workdir / "checkpoints", every=every, keep=9) as checkpoints,
+        checkpoints(workdir / "checkpoints", every=every, keep=9) as opened_checkpoints,
         MetricWriter(workdir, True) as writer,
     ):
-        return train(run, state, make_mesh(), checkpoints, writer, None)
+        start = int(jax.device_get(state.step))
+        opened = OpenRun(workdir, make_mesh(), KEY, state, start, total, opened_checkpoints, writer, {})
+        train(opened, Stepper(step), batches, config, frozen=frozen or {}, clips_per_step=8, hooks=hooks)
+        assert opened.checkpoints.latest_step() == total
+    return opened
 
 
 def random_raft() -> dict[str, Any]:
@@ -87,7 +108,7 @@ def test_the_loop_compiles_once_transfers_nothing_unasked_and_donates(
     state = tiny_state(pretraining)
     first = jax.tree.leaves(state)
     with jax.transfer_guard("disallow"):
-        last = train_in(tmp_path, a_run(pretraining.step, batches, frozen=frozen), state, every=100)
+        last = train_in(tmp_path, pretraining.step, batches, state, frozen=frozen, every=100).state
     assert len(seen) == 6
     during_first_step = seen[1][len(seen[0]) :]
     assert during_first_step == ["jit(step)"], during_first_step
@@ -118,25 +139,25 @@ def all_good(step: int) -> dict[str, np.ndarray]:
 
 
 def test_metrics_are_means_over_the_steps_since_the_last_line_and_the_last_step_always_has_one(tmp_path: Path):
-    train_in(tmp_path, a_run(counting_step, Batches(all_good), total_steps=7, log_every=3), counting_state())
+    train_in(tmp_path, counting_step, Batches(all_good), counting_state(), total=7, log_every=3)
     assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [(3, 2), (6, 5), (7, 7)]
 
 
 def test_hooks_see_every_step_and_the_state_after_it(tmp_path: Path):
     calls = []
-    run = a_run(counting_step, Batches(all_good), hooks=[lambda done, state: calls.append((done, int(state.step)))])
-    train_in(tmp_path, run, counting_state(step=2))
+    hooks = [lambda done, state: calls.append((done, int(state.step)))]
+    train_in(tmp_path, counting_step, Batches(all_good), counting_state(step=2), hooks=hooks)
     assert calls == [(2, 2), (3, 3), (4, 4), (5, 5), (6, 6)]
 
 
 def test_the_batches_start_at_the_states_step(tmp_path: Path):
     asked: list[int] = []
-    train_in(tmp_path, a_run(counting_step, Batches(all_good, asked.append)), counting_state(step=4))
+    train_in(tmp_path, counting_step, Batches(all_good, asked.append), counting_state(step=4))
     assert asked == [4, 5]
 
 
 def test_a_checkpoint_comes_after_the_metrics_of_every_step_before_it(tmp_path: Path):
-    """Else a run that is killed right after the save goes on without them."""
+    """Else a run that is killed right after the save is resumed without them."""
     lines_at_save: list[int] = []
 
     class Watched(Checkpoints):
@@ -144,10 +165,7 @@ def test_a_checkpoint_comes_after_the_metrics_of_every_step_before_it(tmp_path: 
             lines_at_save.append(len(read_metrics(tmp_path)))
             return super().save(step, *args, **options)
 
-    with Watched(tmp_path / "checkpoints", every=2, keep=9) as checkpoints, MetricWriter(tmp_path, True) as writer:
-        run = a_run(counting_step, Batches(all_good), total_steps=5)
-        train(run, counting_state(), make_mesh(), checkpoints, writer, None)
-        assert checkpoints.latest_step() == 5
+    train_in(tmp_path, counting_step, Batches(all_good), counting_state(), total=5, checkpoints=Watched)
     assert lines_at_save == [2, 4, 5]
 
 
@@ -155,7 +173,7 @@ def test_too_many_bad_steps_in_a_row_stop_the_run_with_the_remedy(tmp_path: Path
     bad_steps = {1, 2, 4, 5, 6}
     batches = Batches(lambda step: {"bad": np.full(8, step in bad_steps, np.int32)})
     with pytest.raises(MgmaeError, match=r"step 7: 3 steps in a row.*train.max_bad_steps.*optim.lr"):
-        train_in(tmp_path, a_run(counting_step, batches, total_steps=20), counting_state(), every=100)
+        train_in(tmp_path, counting_step, batches, counting_state(), total=20, every=100)
     # Null in the file: a bad loss is reported, not dropped.
     assert [line["step"] for line in read_metrics(tmp_path) if np.isnan(line["loss"])] == [2, 3, 5, 6]
 
@@ -163,5 +181,5 @@ def test_too_many_bad_steps_in_a_row_stop_the_run_with_the_remedy(tmp_path: Path
 def test_no_checkpoint_is_made_of_a_run_that_has_gone_bad(tmp_path: Path):
     batches = Batches(lambda step: {"bad": np.ones(8, np.int32)})
     with pytest.raises(MgmaeError, match="step 3: 3 steps in a row"):
-        train_in(tmp_path, a_run(counting_step, batches, total_steps=20), counting_state(), every=3)
+        train_in(tmp_path, counting_step, batches, counting_state(), total=20, every=3)
     assert not list((tmp_path / "checkpoints").iterdir())

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from mgmae_jax.datasets import motion_shapes
-from mgmae_jax.masking.samplers import MaskOptions
+from mgmae_jax.masking.strategies import MaskOptions
 from mgmae_jax.models.mae import MaskedAutoencoder
 from mgmae_jax.models.variants import find_variant
-from mgmae_jax.ops.grid import TokenGrid
 from mgmae_jax.ops.imagenet import IMAGENET_MEAN, IMAGENET_STD
-from mgmae_jax.train.mask_step import FlowOptions, MaskStep
+from mgmae_jax.ops.tokens import TokenGrid
+from mgmae_jax.train.masks import FlowOptions, MaskStep
 from mgmae_jax.train.optim import adamw_direction, cosine_schedule
 from mgmae_jax.train.pretrain import Pretraining
 
@@ -65,7 +65,7 @@ def test_a_fixed_batch_is_learned_under_masks_that_change_every_step():
     step, data = jax.jit(pretraining.step), batch()
     # Few clips can be learned by heart in a wrong order of tokens too, and by a decoder alone.
     keys = jax.random.split(key, CLIPS)
-    loss, grads = jax.jit(jax.value_and_grad(pretraining.loss))(state.params, {}, data, keys)
+    loss, grads = jax.jit(jax.value_and_grad(pretraining.loss))(state.params, (data, keys), {})
     assert loss_by_hand(pretraining, state.params, data, keys) == pytest.approx(float(loss), rel=2e-5)
     still = [jax.tree_util.keystr(path) for path, grad in jax.tree.leaves_with_path(grads) if not np.any(grad)]
     assert not still

@@ -43,7 +43,9 @@ def test_the_loss_and_its_gradient_promote_no_type(mask):
     if mask.get("base_frame") == "random":
         batch["flow"] = np.stack([batch["flow"]] * 2, axis=1)
     with jax.numpy_dtype_promotion("strict"):
-        loss, grads = jax.eval_shape(jax.value_and_grad(pretraining.loss), params, {}, batch, jax.random.split(KEY, 8))
+        loss, grads = jax.eval_shape(
+            jax.value_and_grad(pretraining.loss), params, (batch, jax.random.split(KEY, 8)), {}
+        )
     assert {leaf.dtype for leaf in jax.tree.leaves((loss, grads))} == {np.dtype("float32")}
 
 
@@ -60,9 +62,9 @@ def test_every_clip_has_a_mask_of_its_own_that_changes_with_the_step():
     params = tiny_state(pretraining, mesh).params
     one = random_batch(0, clips=1)
     keys = jax.random.split(KEY, 4)
-    losses = {float(step(params, {}, one, keys[index : index + 1])) for index in range(4)}
+    losses = {float(step(params, (one, keys[index : index + 1]), {})) for index in range(4)}
     assert len(losses) == 4
-    again = float(step(params, {}, {"clip": np.repeat(one["clip"], 4, 0)}, keys))
+    again = float(step(params, ({"clip": np.repeat(one["clip"], 4, 0)}, keys), {}))
     np.testing.assert_allclose(again, np.mean(list(losses)), rtol=1e-5)
 
 

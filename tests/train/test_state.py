@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgmae_jax.runtime.mesh import make_mesh
+from mgmae_jax.runtime.mesh import abstract_on, make_mesh, make_on
 from mgmae_jax.train.optim import adamw_direction
-from mgmae_jax.train.state import TrainState, abstract_state, apply_update, create, make_sharded
+from mgmae_jax.train.state import TrainState, apply_update, create
 
 OPTIMISER = adamw_direction(b1=0.9, b2=0.95, weight_decay=0.05)
 GRADS = {"kernel": jnp.full((2, 3), 0.1), "bias": jnp.full(3, -0.2)}
@@ -65,7 +65,7 @@ def test_the_state_is_made_in_its_shardings_parameters_and_optimiser_alike():
     def make() -> TrainState:
         return create({"kernel": jnp.ones((256, 512)), "bias": jnp.ones(512)}, OPTIMISER)
 
-    state = make_sharded(make, abstract_state(make, make_mesh(fsdp=4)))
+    state = make_on(abstract_on(make_mesh(fsdp=4), make), make)
     adam = state.opt_state[0]
     for tree in (state.params, adam.mu, adam.nu):
         assert tree["kernel"].addressable_shards[0].data.shape == (256, 128)

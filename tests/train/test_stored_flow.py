@@ -6,14 +6,12 @@ import pytest
 
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.data.stored_flow import flow_path
+from mgmae_jax.datasets.find import flow_folders
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.masking.samplers import MaskOptions
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.masking.strategies import MaskOptions
 from mgmae_jax.ops.pairs import adjacent_pairs, neighbour_pairs
-from mgmae_jax.train.from_config import build_mask_step
-from mgmae_jax.train.mask_step import FlowOptions, MaskStep
-from mgmae_jax.train.pretrain_run import open_batches
-from mgmae_jax.train.videos import find_videos, flow_folders
+from mgmae_jax.ops.tokens import TokenGrid
+from mgmae_jax.train.masks import FlowOptions, MaskStep, build_mask_step, find_clips, open_clips
 from tests.train.tiny import random_batch
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -47,9 +45,9 @@ def test_an_unknown_source_names_the_known_ones():
 def test_procedural_videos_come_with_their_flow(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MGMAE_CACHE", str(tmp_path))
     config = load_config(CONFIG, [*SMALL, f"--config.mask.base_frame={base}", "--config.flow.path=elsewhere"])
-    videos, masks = find_videos(config), build_mask_step(config)
+    videos, masks = find_clips(config), build_mask_step(config)
     assert all(flow_path(path).exists() for path in videos.paths)
-    with open_batches(config, masks, videos, 0, lambda path, reason: pytest.fail(reason)) as batches:
+    with open_clips(config, masks, videos, 0, lambda path, reason: pytest.fail(reason)) as batches:
         batch = next(batches)
     pairs = adjacent_pairs(4) if base == "random" else neighbour_pairs(4, 2)
     assert batch["flow"].shape == (8, *pairs[0].shape, 32, 32, 2)
@@ -61,7 +59,7 @@ def test_procedural_videos_come_with_their_flow(base: str, tmp_path: Path, monke
 @pytest.mark.parametrize("change", ["--config.flow.source=tvl1", "--config.mask.strategy=tube"])
 def test_where_it_is_not_read_no_flow_is_made(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MGMAE_CACHE", str(tmp_path))
-    assert not any(flow_path(path).exists() for path in find_videos(load_config(CONFIG, [*SMALL, change])).paths)
+    assert not any(flow_path(path).exists() for path in find_clips(load_config(CONFIG, [*SMALL, change])).paths)
 
 
 def test_where_videos_and_their_flow_lie(tmp_path: Path):

@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from mgmae_jax.masking.samplers import MaskOptions
+from mgmae_jax.masking.strategies import MaskOptions
 from mgmae_jax.models.mae import MaskedAutoencoder
 from mgmae_jax.models.variants import Variant
-from mgmae_jax.ops.grid import TokenGrid
+from mgmae_jax.ops.tokens import TokenGrid
 from mgmae_jax.runtime.mesh import make_mesh, tree_shardings
 from mgmae_jax.runtime.rng import stream
-from mgmae_jax.train.mask_step import FlowOptions, MaskStep
+from mgmae_jax.train.masks import FlowOptions, MaskStep
 from mgmae_jax.train.optim import adamw_direction, cosine_schedule
 from mgmae_jax.train.pretrain import Pretraining
 from mgmae_jax.train.state import TrainState

@@ -1,0 +1,206 @@
+"""Batches of training examples from videos, in an order that is a pure function of the seed; read by Grain.
+
+The example at position p is a pure function of (seed, p), so a run resumes at a step without any state of an iterator,
+on any number of processes and workers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import grain
+import numpy as np
+from absl import logging
+
+from mgmae_jax.data.sources import VideoList
+from mgmae_jax.data.workers import WorkerBatches, with_workers
+from mgmae_jax.errors import ConfigError, FileError, MgmaeError, VideoError
+
+Read = Callable[[str, int | None, int], dict[str, np.ndarray]]
+"""Makes the example of a video: (path, its label or None, position) -> arrays [views, ...]. Raises VideoError where it
+cannot be read. Travels to the workers, so it can be pickled."""
+
+MAX_TRIES = 16  # Positions tried for one example before the data set is given up.
+# What a worker says of the bad videos that it met. Text of a fixed size, so that examples stack.
+_BAD = np.dtype([("video", np.int64), ("reason", "S240")])
+# A stream's id is its place here, so names are only ever appended: moving one would change every run.
+_STREAMS = ("order", "time", "crop", "augment")
+
+
+def random_stream(seed: int, name: str, *key: int) -> np.random.Generator:
+    """The generator of one use of randomness.
+
+    Args:
+      seed: of the run.
+      name: "order", "time", "crop" or "augment".
+      key: numbers that tell apart what is drawn under the name, such as position and view.
+    """
+    return np.random.default_rng(_seed_sequence(seed, name, *key))
+
+
+def _seed_sequence(seed: int, name: str, *key: int) -> np.random.SeedSequence:
+    # As a spawn key, because default_rng([seed, n]) and default_rng([seed, n, 0]) are one and the same.
+    return np.random.SeedSequence(seed, spawn_key=(_STREAMS.index(name), *key))
+
+
+def train_batches(
+    videos: VideoList,
+    read: Read,
+    *,
+    batch_size: int,
+    seed: int,
+    workers: int,
+    start_step: int,
+    process_index: int,
+    process_count: int,
+    on_bad: Callable[[str, str], None],
+) -> TrainBatches:
+    """Reads the batches of this process, endlessly, from `start_step` on.
+
+    Position `step * batch_size + i` holds a video of an endless sequence of shuffled epochs. Process h of H gets the
+    h-th of H equal runs of positions in every step, so that the processes' batches in order are the same for every H.
+    A bad video's place is taken by the next position that can be read.
+
+    Args:
+      videos: at least one.
+      read: makes an example.
+      batch_size: videos in a step, over all processes.
+      seed: of the order, from 0 to 2**32 - 1.
+      workers: processes that read; 0 reads in threads of this one. Has no influence on the batches.
+      start_step: the step of the first batch.
+      process_index: this process, from 0.
+      process_count: how many processes share the batch.
+      on_bad: called with path and reason when a bad video is first met. What it raises ends the iteration.
+
+    Returns:
+      An iterator over dicts of what `read` gives, joined along the leading axis: video by video and view by view.
+      Close it, or use it as a context manager. Iterating raises MgmaeError where 16 positions in a row hold bad videos.
+
+    Raises:
+      ConfigError: the batch cannot be divided among the processes, or another number is out of range.
+    """
+    if batch_size < 1 or batch_size % process_count:
+        raise ConfigError("train.batch_size", batch_size, f"a multiple of the number of processes, {process_count}")
+    if not 0 <= seed < 2**32:
+        raise ConfigError("seed", seed, "a whole number from 0 to 2**32 - 1")
+    local = batch_size // process_count
+    examples = _Examples(videos, read, seed, batch_size, local, process_index)
+    dataset = with_workers(grain.MapDataset.range(start_step * local, sys.maxsize).map(examples), workers)
+    return TrainBatches(dataset.batch(local, drop_remainder=True, batch_fn=_joined), videos, on_bad)
+
+
+class TrainBatches(WorkerBatches):
+    """Batches of training examples; made by `train_batches`."""
+
+    def __init__(self, dataset: grain.IterDataset, videos: VideoList, on_bad: Callable[[str, str], None]) -> None:
+        super().__init__(dataset)
+        self._videos, self._on_bad = videos, on_bad
+        self._seen: set[int] = set()
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        batch = super().__next__()
+        for video, reason in batch.pop("bad"):
+            if video >= 0 and video not in self._seen:
+                self._seen.add(int(video))
+                self._on_bad(self._videos.paths[video], reason.decode(errors="ignore"))
+        return batch
+
+
+@dataclasses.dataclass(frozen=True)
+class _Examples:
+    """Example number n of this process, for Grain's `map`; travels to the workers."""
+
+    videos: VideoList
+    read: Read
+    seed: int
+    batch_size: int
+    local: int
+    process_index: int
+
+    def __call__(self, number: int) -> dict[str, np.ndarray]:
+        """Reads the example at this number's position, or at the next where the video can be read."""
+        step, i = divmod(number, self.local)
+        first = step * self.batch_size + self.process_index * self.local + i
+        bad = np.zeros(MAX_TRIES, _BAD)
+        bad["video"] = -1
+        labels = self.videos.labels
+        for attempt, position in enumerate(range(first, first + MAX_TRIES)):
+            video = self._video_at(position)
+            try:
+                example = self.read(self.videos.paths[video], None if labels is None else labels[video], position)
+                return {**example, "bad": bad}
+            except VideoError as error:
+                bad[attempt] = video, error.reason.encode(errors="replace")[: _BAD["reason"].itemsize]
+        names = dict.fromkeys(self.videos.paths[video] for video in bad["video"])
+        raise MgmaeError(
+            f"{MAX_TRIES} videos in a row cannot be read, from position {first} on (the last: "
+            f"{bad['reason'][-1].decode(errors='ignore')}):\n" + "\n".join(f"  {name}" for name in names)
+        )
+
+    def _video_at(self, position: int) -> int:
+        """Index of the video at a position of the endless sequence of shuffled epochs."""
+        epoch, place = divmod(position, len(self.videos))
+        (epoch_seed,) = _seed_sequence(self.seed, "order", epoch).generate_state(1)
+        return grain.experimental.index_shuffle(place, max_index=len(self.videos) - 1, seed=int(epoch_seed), rounds=4)
+
+
+def _joined(examples: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([example[name] for example in examples]) for name in examples[0]}
+
+
+class BadVideos:
+    """The bad videos of a run; calling it with a path and a reason adds one.
+
+    Args:
+      path: a JSON-lines file that each bad video is appended to; those listed there before a restart count as seen.
+        None keeps no list.
+      total: number of videos in the data set.
+      max_fraction: the share of bad videos that a run bears, from 0 to 1.
+
+    Raises:
+      FileError: a line of the list is not what this class wrote.
+    """
+
+    def __init__(self, path: Path | None, total: int, max_fraction: float) -> None:
+        self._path, self._total, self._max_fraction = path, total, max_fraction
+        self._reasons: dict[str, str] = {}
+        if path is not None and path.exists():
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+                try:
+                    entry = json.loads(line)
+                    self._reasons[entry["path"]] = entry["reason"]
+                except (ValueError, TypeError, KeyError) as error:
+                    raise FileError(path, f'line {number}: is not {{"path": ..., "reason": ...}}; mend it') from error
+
+    @property
+    def count(self) -> int:
+        """Number of bad videos, those of earlier starts of the run among them."""
+        return len(self._reasons)
+
+    def __call__(self, path: str, reason: str) -> None:
+        """Adds a bad video, unless it is known.
+
+        Args:
+          path: the file.
+          reason: what is wrong with it.
+
+        Raises:
+          MgmaeError: more than `max_fraction` of the videos are bad; it lists them.
+        """
+        if path not in self._reasons:
+            self._reasons[path] = reason
+            logging.warning("Bad video, another takes its place: %s: %s", path, reason)
+            if self._path is not None:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"path": path, "reason": reason}) + "\n")
+        if self.count > self._max_fraction * self._total:
+            shown = [f"  {path}: {reason}" for path, reason in list(self._reasons.items())[:20]]
+            where = f" (all of them: {self._path})" if self._path else ""
+            raise MgmaeError(
+                f"{self.count} of {self._total} videos cannot be read, more than "
+                f"config.data.max_bad_fraction={self._max_fraction} bears{where}:\n" + "\n".join(shown)
+            )

@@ -1,0 +1,138 @@
+"""Batches of labelled, augmented clips for fine-tuning. Workers are spawned: they import this module again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from mgmae_jax.data.augment import crop_resize, erase_box, random_resized_crop_box
+from mgmae_jax.data.batches import TrainBatches, random_stream, train_batches
+from mgmae_jax.data.decode import open_video
+from mgmae_jax.data.frames import ClipSpec, dense_train_indices, uniform_train_indices
+from mgmae_jax.data.rand_augment import RandAugment
+from mgmae_jax.data.sources import VideoList
+from mgmae_jax.errors import ConfigError
+
+Sampling = Literal["uniform", "dense"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What is done to a clip before the network sees it, in this order; the same to all its frames.
+
+    Attributes:
+      rand: RandAugment, as timm writes it; "" for none.
+      min_area: least share of the frame that the random resized crop keeps, above 0; 1 leaves the crop's shape alone
+        random.
+      flip: whether half of the clips are turned left to right.
+      erase: probability that a box is filled with noise.
+
+    Raises:
+      ConfigError: a field has a value that cannot work.
+    """
+
+    rand: str = "rand-m7-n4-mstd0.5-inc1"
+    min_area: float = 0.08
+    flip: bool = False
+    erase: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_area <= 1:
+            raise ConfigError("augment.min_area", self.min_area, "a share of the frame above 0, up to 1")
+        if not 0 <= self.erase <= 1:
+            raise ConfigError("augment.erase", self.erase, "a probability from 0 to 1")
+        if self.rand:
+            RandAugment.parse(self.rand)
+
+    def __call__(self, frames: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+        """Augments frames uint8 [T, H, W, 3] to a clip uint8 [T, size, size, 3]."""
+        if self.rand:
+            frames = RandAugment.parse(self.rand)(frames, rng)
+        box = random_resized_crop_box(*frames.shape[1:3], rng=rng, min_area=self.min_area)
+        # Without averaging, as the clips of an evaluation are resized.
+        clip = crop_resize(frames, box, size, average=False)
+        if self.flip and rng.random() < 0.5:
+            clip = clip[:, :, ::-1]
+        return erase_box(clip, rng=rng) if rng.random() < self.erase else clip
+
+
+def labelled_batches(
+    videos: VideoList,
+    clip: ClipSpec,
+    sampling: Sampling,
+    augmentation: Augmentation,
+    *,
+    batch_size: int,
+    views: int,
+    seed: int,
+    workers: int,
+    start_step: int,
+    process_index: int,
+    process_count: int,
+    on_bad: Callable[[str, str], None],
+) -> TrainBatches:
+    """Reads the fine-tuning batches of this process, endlessly, from `start_step` on; see `train_batches`.
+
+    Args:
+      videos: at least one, labelled.
+      clip: the shape of the clips; its stride has no meaning for uniform sampling.
+      sampling: "uniform" over the whole video, or "dense".
+      augmentation: of every view.
+      batch_size: videos in a step, over all processes.
+      views: crops of each video's clip: the same frames, each with its own augmentation (Hoffer et al., 2020).
+      seed: from 0 to 2**32 - 1.
+      workers: processes that read; 0 reads in threads of this one. Has no influence on the batches.
+      start_step: the step of the first batch.
+      process_index: this process, from 0.
+      process_count: how many processes share the batch.
+      on_bad: called with path and reason when a bad video is first met. What it raises ends the iteration.
+
+    Returns:
+      An iterator over dicts; close it, or use it as a context manager. With n = batch_size / process_count * views,
+      video by video and view by view: "clip", uint8 [n, T, S, S, 3], RGB; "label", int32 [n].
+
+    Raises:
+      ConfigError: the batch cannot be divided among the processes, or another number is out of range.
+    """
+    if sampling not in ("uniform", "dense"):
+        raise ConfigError("clip.sampling", sampling, "one of uniform, dense")
+    return train_batches(
+        videos,
+        _LabelledClips(clip, sampling, augmentation, views, seed),
+        batch_size=batch_size,
+        seed=seed,
+        workers=workers,
+        start_step=start_step,
+        process_index=process_index,
+        process_count=process_count,
+        on_bad=on_bad,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _LabelledClips:
+    """Makes examples; see `train_batches.Read`."""
+
+    clip: ClipSpec
+    sampling: Sampling
+    augmentation: Augmentation
+    views: int
+    seed: int
+
+    def __call__(self, path: str, label: int, position: int) -> dict[str, np.ndarray]:
+        """Returns "clip" [views, T, S, S, 3] and "label" [views]."""
+        clip, rng = self.clip, random_stream(self.seed, "time", position)
+        with open_video(path) as video:
+            if self.sampling == "uniform":
+                indices = uniform_train_indices(video.frames, clip_frames=clip.frames, rng=rng)
+            else:
+                indices = dense_train_indices(video.frames, clip_frames=clip.frames, stride=clip.stride, rng=rng)
+            frames = video.decode(indices)
+        views = [
+            self.augmentation(frames, clip.size, random_stream(self.seed, "augment", position, view))
+            for view in range(self.views)
+        ]
+        return {"clip": np.stack(views), "label": np.full(self.views, label, np.int32)}

@@ -1,0 +1,170 @@
+"""Batches of pre-training clips from video files. Workers are spawned processes: they import this module again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from mgmae_jax.data.augment import CropBox, crop_resize, multi_scale_crop_box
+from mgmae_jax.data.batches import TrainBatches, random_stream, train_batches
+from mgmae_jax.data.decode import open_video
+from mgmae_jax.data.frames import ClipSpec, pretrain_indices
+from mgmae_jax.data.host_flow import tvl1_flow
+from mgmae_jax.data.sources import VideoList
+from mgmae_jax.data.stored_flow import StoredFlow, clip_flow, flow_path, read_flow
+from mgmae_jax.errors import ConfigError
+from mgmae_jax.ops.pairs import Direction, adjacent_pairs, neighbour_pairs
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowSpec:
+    """Flow that comes with the clips.
+
+    Attributes:
+      base: the base frame; None asks for both directions of every pair, for a base frame that is chosen later.
+      direction: which way the flow goes; see `ops.pairs.neighbour_pairs`. Has no meaning without a base frame.
+      fast: see `flow.tvl1.tvl1_flow`.
+      source: "tvl1", Dual TV-L1, computed from the crops; "stored", read from the video's file of flow.
+      root: the folder of the videos; see `stored_flow.flow_path`.
+      folder: that of their stored flow; "" is beside each video.
+    """
+
+    base: int | None
+    direction: Direction = "to_base"
+    fast: bool = False
+    source: Literal["tvl1", "stored"] = "tvl1"
+    root: str = ""
+    folder: str = ""
+
+    def pairs(self, frames: int) -> tuple[np.ndarray, np.ndarray]:
+        """Frames of a clip of so many that flow starts in, and those it ends in: int32 [T-1], or [2, T-1]."""
+        if self.base is None:
+            return adjacent_pairs(frames)
+        return neighbour_pairs(frames, self.base, self.direction)
+
+
+def pretrain_batches(
+    videos: VideoList,
+    clip: ClipSpec,
+    *,
+    batch_size: int,
+    views: int,
+    seed: int,
+    workers: int,
+    start_step: int,
+    process_index: int,
+    process_count: int,
+    flow: FlowSpec | None,
+    on_bad: Callable[[str, str], None],
+) -> TrainBatches:
+    """Reads the pre-training batches of this process, endlessly, from `start_step` on; see `train_batches`.
+
+    Args:
+      videos: at least one.
+      clip: the shape of the clips.
+      batch_size: videos in a step, over all processes.
+      views: crops of each video's clip.
+      seed: from 0 to 2**32 - 1.
+      workers: processes that read; 0 reads in threads of this one. Has no influence on the batches.
+      start_step: the step of the first batch.
+      process_index: this process, from 0.
+      process_count: how many processes share the batch.
+      flow: the flow that comes with the clips, or None.
+      on_bad: called with path and reason when a bad video is first met. What it raises ends the iteration.
+
+    Returns:
+      An iterator over dicts; close it, or use it as a context manager. With n = batch_size / process_count * views,
+      video by video and view by view: "clip", uint8 [n, T, S, S, 3], RGB; and with `flow` "flow", float32
+      [n, T-1, S, S, 2] in the order of `ops.pairs.neighbour_pairs`, or with `base=None` [n, 2, T-1, S, S, 2] in that
+      of `ops.pairs.adjacent_pairs`. Iterating raises MgmaeError where 16 positions in a row hold bad videos, or the
+      stored flow of a good one is missing, damaged or of another video.
+
+    Raises:
+      ConfigError: the batch cannot be divided among the processes, or another number is out of range.
+    """
+    if flow is not None and flow.base is not None and not 0 <= flow.base < clip.frames:
+        raise ConfigError("mask.base_frame", flow.base, f"a frame of the clip, from 0 to {clip.frames - 1}")
+    return train_batches(
+        videos,
+        _PretrainClips(clip, views, seed, flow),
+        batch_size=batch_size,
+        seed=seed,
+        workers=workers,
+        start_step=start_step,
+        process_index=process_index,
+        process_count=process_count,
+        on_bad=on_bad,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _PretrainClips:
+    """Makes examples; see `train_batches.Read`."""
+
+    clip: ClipSpec
+    views: int
+    seed: int
+    flow: FlowSpec | None
+
+    def __call__(self, path: str, label: int | None, position: int) -> dict[str, np.ndarray]:
+        """Returns "clip" [views, T, S, S, 3] and perhaps "flow" [views, ...]."""
+        clip, rng = self.clip, random_stream(self.seed, "time", position)
+        with open_video(path) as video:
+            indices = pretrain_indices(video.frames, clip_frames=clip.frames, stride=clip.stride, rng=rng)
+            frames = video.decode(indices)
+        frame_size = frames.shape[1:3]
+        streams = [random_stream(self.seed, "crop", position, view) for view in range(self.views)]
+        boxes = [multi_scale_crop_box(*frame_size, rng=rng, size=clip.size) for rng in streams]
+        crops = [crop_resize(frames, box, clip.size) for box in boxes]
+        example = {"clip": np.stack(crops)}
+        if self.flow is not None and self.flow.source == "stored":
+            stored = read_clip_flow(path, self.flow, video.frames, frame_size, indices)
+            example["flow"] = np.stack([stored_clip_flow(stored, indices, self.flow, box, clip.size) for box in boxes])
+        elif self.flow is not None:
+            example["flow"] = np.stack([tvl1_clip_flow(crop, self.flow) for crop in crops])
+        return example
+
+
+def tvl1_clip_flow(frames: np.ndarray, flow: FlowSpec) -> np.ndarray:
+    """Dual TV-L1 flow of one clip.
+
+    Args:
+      frames: uint8 [T, S, S, 3], RGB.
+      flow: what to compute.
+
+    Returns:
+      float32 [T-1, S, S, 2], or [2, T-1, S, S, 2] without a base frame; see `pretrain_batches`.
+    """
+    source, target = flow.pairs(len(frames))
+    result = tvl1_flow(frames, source.ravel(), target.ravel(), fast=flow.fast)
+    return result.reshape(*source.shape, *result.shape[1:])
+
+
+def read_clip_flow(
+    video: str, flow: FlowSpec, frames: int, frame_size: tuple[int, int], indices: np.ndarray
+) -> StoredFlow:
+    """Reads the stored flow of a video from the first to the last frame of a clip; see `stored_flow.read_flow`."""
+    path = flow_path(video, flow.root, flow.folder)
+    first, last = int(indices[0]), int(indices[-1])
+    return read_flow(path, video, frames=frames, frame_size=frame_size, first=first, last=last)
+
+
+def stored_clip_flow(stored: StoredFlow, indices: np.ndarray, flow: FlowSpec, box: CropBox, size: int) -> np.ndarray:
+    """Stored flow of one crop of a clip.
+
+    Args:
+      stored: of the clip's frames.
+      indices: int [T], their numbers in the video.
+      flow: what is wanted.
+      box: the crop, in pixels of the video.
+      size: that it is resized to.
+
+    Returns:
+      As `tvl1_clip_flow`, in pixels of the resized crop.
+    """
+    source, target = flow.pairs(len(indices))
+    result = clip_flow(stored, indices, source.ravel(), target.ravel(), box, size)
+    return result.reshape(*source.shape, *result.shape[1:])

@@ -1,0 +1,96 @@
+"""What a camera does to the light of a synthetic frame: tone, blur, noise and block-wise compression."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from mgmae_jax.datasets.flow_pairs.banks import SIDE
+from mgmae_jax.datasets.flow_pairs.scene import Scene
+
+BLOCK = 8
+# ITU-T T.81, table K.1: the quantisation of luminance, which is used for all three channels here.
+_JPEG_TABLE = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ],
+    np.float32,
+)
+# Brightness and two colour differences; the inverse is worked out below.
+_TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], np.float32)
+
+
+def develop(xp: ModuleType, scene: Scene, light: Any, noise: Any, frame: int) -> Any:
+    """Turns the light on frame 0 or 1 of a scene, float `[H, W, 3]`, into whole values from 0 to 255.
+
+    Args:
+      xp: numpy or jax.numpy.
+      scene: its light, blur, noise and quantisation are used.
+      light: from 0 to 255.
+      noise: uint8 `[SIDE, SIDE, 3]`.
+      frame: 0 or 1.
+    """
+    size = light.shape[0]
+    on_host = xp is np
+    gain, offset, gamma = (scene.light[frame][part].reshape(1, 1, 3) for part in range(3))
+    picture = light
+    if not on_host or scene.blur[frame] > 0:
+        picture = _blurred(_blurred(picture, scene.blur[frame], xp), scene.blur[frame], xp)
+    if not on_host or (scene.light[frame] != _PLAIN).any():
+        picture = 255 * (xp.clip(picture * gain + offset, 0, 255) / 255) ** gamma
+    if not on_host or scene.noise > 0:
+        start = scene.noise_offset[frame]
+        rows = (start[0] + xp.arange(size)) % SIDE
+        columns = (start[1] + xp.arange(size)) % SIDE
+        # The bank's bytes are normal, of mean 127.5 and standard deviation 32.
+        picture = picture + (scene.noise / 32) * (noise[rows][:, columns].astype(np.float32) - 127.5)
+    if not on_host or scene.quantisation > 0:
+        quantised = _quantised(picture, scene.quantisation, xp)
+        picture = xp.where(scene.quantisation > 0, quantised, picture)
+    return xp.round(xp.clip(picture, 0, 255))
+
+
+_PLAIN = np.array([[1], [0], [1]], np.float32)
+
+
+def _blurred(picture: Any, strength: Any, xp: ModuleType) -> Any:
+    for axis in range(2):
+        last = picture.shape[axis] - 1
+        before = xp.concatenate([_part(picture, axis, 0, 1), _part(picture, axis, 0, last)], axis=axis)
+        after = xp.concatenate([_part(picture, axis, 1, None), _part(picture, axis, last, None)], axis=axis)
+        picture = picture + strength * 0.25 * (before + after - 2 * picture)
+    return picture
+
+
+def _part(picture: Any, axis: int, start: int, stop: int | None) -> Any:
+    return picture[start:stop] if axis == 0 else picture[:, start:stop]
+
+
+def _quantised(picture: Any, factor: Any, xp: ModuleType) -> Any:
+    """Rounds the cosine transform of each 8x8 block to multiples of JPEG's table times `factor`."""
+    cosine = _cosine_matrix()
+    step = factor * _JPEG_TABLE[None, :, None, :, None]
+    height, width, _ = picture.shape
+    ycc = picture @ _TO_YCC.T
+    blocks = ycc.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK, 3)
+    blocks = xp.einsum("ua,iajbc,vb->iujvc", cosine, blocks, cosine, optimize="optimal")
+    step = xp.maximum(step, 1e-3)
+    blocks = xp.round(blocks / step) * step
+    blocks = xp.einsum("ua,iujvc,vb->iajbc", cosine, blocks, cosine, optimize="optimal")
+    return blocks.reshape(height, width, 3) @ np.linalg.inv(_TO_YCC).astype(np.float32).T
+
+
+def _cosine_matrix() -> np.ndarray:
+    frequency, position = np.arange(BLOCK)[:, None], np.arange(BLOCK)[None]
+    matrix = np.cos(np.pi * (position + 0.5) * frequency / BLOCK) * np.sqrt(2 / BLOCK)
+    matrix[0] /= np.sqrt(2)
+    return matrix.astype(np.float32)

@@ -1,0 +1,203 @@
+"""Motion shapes: a procedural video dataset in which the label is the motion and nothing else.
+
+Three large sprites move over a cloudy background under a drifting camera. Colours change slowly across each, so that a
+hidden part can be guessed from visible ones. Sixteen classes of motion are balanced by the video's index, and
+appearance is drawn blind to them: at one frame near the middle, the pivot, a video would look the same whatever its
+class. It needs no download and has no licence, and its optical flow is known exactly.
+
+    from mgmae_jax.datasets import motion_shapes
+    index = motion_shapes.prepare(motion_shapes.default_cache(), videos=96, seed=0)   # real MP4 files and their list
+    video = motion_shapes.render(seed=0, index=3, frames=40)                          # or arrays
+    flow = motion_shapes.true_flow(seed=0, index=3, frames=40)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from mgmae_jax.data.encode import encode_mp4
+from mgmae_jax.data.stored_flow import flow_path, to_cells, write_flow
+from mgmae_jax.datasets.motion_shapes.drawing_pool import mapper
+from mgmae_jax.datasets.motion_shapes.motion import CLASSES
+from mgmae_jax.datasets.motion_shapes.scene import draw, sample_scene, scene_flow
+from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.runtime.files import whole_file, write_text
+
+__all__ = ["CLASSES", "RenderedVideo", "default_cache", "prepare", "render", "true_flow"]
+
+# Part of the cache's key: raise it with every change to what the videos show.
+_REMEDY = "free space there, or set MGMAE_CACHE to a folder that you can write to"
+_LOOK = 2
+# So many videos are drawn in less time than processes take to start.
+_FEW = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class RenderedVideo:
+    """A video and what is known about it.
+
+    Args:
+      frames: uint8 `[T, H, W, 3]` RGB.
+      label: index into `CLASSES`.
+      pivot: the frame that looks the same whatever the label.
+      fps: frames per second, 12 to 24.
+    """
+
+    frames: np.ndarray
+    label: int
+    pivot: int
+    fps: int
+
+
+def render(
+    seed: int, index: int, *, size: tuple[int, int] = (128, 128), frames: int = 40, label: int | None = None
+) -> RenderedVideo:
+    """Draws one video, a pure function of its arguments.
+
+    Args:
+      seed: of the dataset, 0 or more.
+      index: of the video, 0 or more.
+      size: height and width in pixels, 32 or more.
+      frames: T, 8 or more; the motion always fills the whole video, at 1 to 6 pixels a frame by default.
+      label: index into `CLASSES`; by default index modulo their number, which balances the classes.
+
+    Raises:
+      MgmaeError: an argument is out of range.
+    """
+    scene = sample_scene(seed, index, size=size, frames=frames, label=label)
+    return RenderedVideo(draw(scene), scene.label, scene.pivot, scene.fps)
+
+
+def true_flow(
+    seed: int,
+    index: int,
+    *,
+    size: tuple[int, int] = (128, 128),
+    frames: int = 40,
+    label: int | None = None,
+    backward: bool = False,
+) -> np.ndarray:
+    """The exact optical flow of the video that `render` draws for the same arguments.
+
+    Args:
+      seed: as for `render`, and so are index, size, frames and label.
+      index: of the video.
+      size: height and width in pixels.
+      frames: T.
+      label: index into `CLASSES`.
+      backward: False gives the flow from each frame to the next, True from each frame but the first to the one before.
+
+    Returns:
+      float32 `[T-1, H, W, 2]`, x then y in pixels, defined everywhere, also where a pixel is about to be hidden. Entry
+      i starts in frame i, or in frame i + 1 if backward.
+
+    Raises:
+      MgmaeError: as for `render`.
+    """
+    return scene_flow(sample_scene(seed, index, size=size, frames=frames, label=label), backward=backward)
+
+
+def default_cache() -> Path:
+    """Where videos are kept: `$MGMAE_CACHE/motion_shapes`, or `~/.cache/mgmae_jax/motion_shapes`."""
+    root = os.environ.get("MGMAE_CACHE")
+    return (Path(root) if root else Path.home() / ".cache" / "mgmae_jax") / "motion_shapes"
+
+
+def prepare(
+    cache: Path,
+    *,
+    videos: int,
+    seed: int,
+    split: Literal["train", "test"] = "train",
+    size: tuple[int, int] = (128, 128),
+    frames: int = 40,
+    flow: bool = False,
+    processes: int = 1,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Makes sure that a split lies in the cache as MP4 files, and renders the ones that are missing.
+
+    Each set of arguments has a folder of its own, `cache/HASH/SPLIT/`, holding `CLASS/000012.mp4`, `index.jsonl` and
+    `manifest.json`. Files appear whole or not at all, so a stopped call is completed by the next one and several
+    processes may call at once.
+
+    Args:
+      cache: folder for all such datasets, made if absent.
+      videos: how many, 1 or more; video i is of class i modulo the number of classes.
+      seed: 0 or more; the splits of a seed share no video.
+      split: "train" or "test".
+      size: height and width in pixels, even and 32 or more.
+      frames: of each video, 8 or more.
+      flow: also keep each video's true flow beside it, as `data.stored_flow` reads it.
+      processes: that draw at once, 1 or more; few videos are drawn by this one whatever it says. New ones import the
+        main module anew, so a script that asks for them must call under `if __name__ == "__main__":`.
+      on_progress: called with (videos done, videos in total), first with those found.
+
+    Returns:
+      The path of `index.jsonl`: a line `{"path": "CLASS/000012.mp4", "label": "CLASS"}` for each video, by index.
+
+    Raises:
+      FileError: the folder cannot be written or is full.
+      MgmaeError: an argument is out of range, or the processes could not start or were ended from outside.
+    """
+    if videos < 1 or processes < 1 or seed < 0 or split not in ("train", "test") or any(side % 2 for side in size):
+        raise MgmaeError(
+            f"motion shapes: videos={videos}, processes={processes}, seed={seed}, split={split!r}, size={tuple(size)}: "
+            'give at least 1 video and 1 process, a seed of at least 0, the split "train" or "test", and an even '
+            "height and width."
+        )
+    manifest = {"videos": videos, "seed": seed, "size": list(size), "frames": frames, "split": split, "look": _LOOK}
+    digest = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:12]
+    folder = cache.expanduser() / digest / split
+    paths = [_video_path(i) for i in range(videos)]
+    lines = "".join(json.dumps({"path": path, "label": path.split("/")[0]}) + "\n" for path in paths)
+    try:
+        missing = [i for i, path in enumerate(paths) if not _is_kept(folder / path, flow)]
+        if on_progress:
+            on_progress(videos - len(missing), videos)
+        keep = functools.partial(_keep_video, folder, 2 * seed + (split == "test"), tuple(size), frames, flow)
+        with mapper(processes if len(missing) > _FEW else 1) as apply:
+            for done, _ in enumerate(apply(keep, missing), start=videos - len(missing) + 1):
+                if on_progress:
+                    on_progress(done, videos)
+        for name, content in (("index.jsonl", lines), ("manifest.json", json.dumps(manifest, indent=2) + "\n")):
+            if not (folder / name).exists():
+                write_text(folder / name, content, _REMEDY)
+    except OSError as error:
+        raise FileError(
+            cache,
+            f"cannot keep the motion-shapes videos ({error.strerror or error}): {_REMEDY}",
+        ) from error
+    return folder / "index.jsonl"
+
+
+def _video_path(index: int) -> str:
+    """Where a video lies in its split's folder: `CLASS/000012.mp4`."""
+    return f"{CLASSES[index % len(CLASSES)]}/{index:06d}.mp4"
+
+
+def _is_kept(path: Path, flow: bool) -> bool:
+    """Whether a video is there, with its flow if that is wanted."""
+    return path.exists() and (not flow or flow_path(path).exists())
+
+
+def _keep_video(folder: Path, seed: int, size: tuple[int, int], frames: int, flow: bool, index: int) -> None:
+    """Draws one video into a split's folder, with its flow if wanted, unless another call has done so meanwhile."""
+    path = folder / _video_path(index)
+    if not path.exists():
+        video = render(seed, index, size=size, frames=frames)
+        with whole_file(path, _REMEDY) as partial:
+            partial.write_bytes(encode_mp4(video.frames, video.fps))
+    if not _is_kept(path, flow):
+        scene = sample_scene(seed, index, size=size, frames=frames)
+        both = [to_cells(scene_flow(scene, backward=backward), size) for backward in (False, True)]
+        write_flow(flow_path(path), np.stack(both), size)

@@ -1,0 +1,150 @@
+"""What a classifier says of each video, kept in a CSV file that an interrupted evaluation goes on with."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mgmae_jax.data.sources import VideoList
+from mgmae_jax.errors import FileError
+from mgmae_jax.runtime.files import write_text
+
+PREDICTIONS_FILE = "predictions.csv"
+COLUMNS = ("video", "path", "label", "prediction", "probability", "top5", "top5_probabilities")
+COLUMNS += ("label_name", "prediction_name")
+_BEST = 5  # classes kept of each video
+
+
+def kept(classes: int) -> int:
+    """How many of the most probable classes are kept of a video, K: 5, or all where there are fewer."""
+    return min(_BEST, classes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """The most probable classes of videos.
+
+    Attributes:
+      videos: all of the list, labelled; `class_names` are all those of the model.
+      best: int32 [N, K], the most probable first; -1 where nothing is known of the video (yet).
+      probabilities: float32 [N, K], theirs.
+    """
+
+    videos: VideoList
+    best: Int[np.ndarray, "N K"]
+    probabilities: Float[np.ndarray, "N K"]
+
+    @classmethod
+    def none(cls, videos: VideoList) -> Predictions:
+        """Nothing known of any video."""
+        shape = (len(videos), kept(len(videos.class_names)))
+        return cls(videos, np.full(shape, -1, np.int32), np.zeros(shape, np.float32))
+
+    @property
+    def todo(self) -> np.ndarray:
+        """Places in the list of the videos that nothing is known of, int64, ascending."""
+        return np.flatnonzero(self.best[:, 0] < 0)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 [N]."""
+        return np.asarray(self.videos.labels, np.int64)
+
+    def fill(self, places: Sequence[int], best: np.ndarray, probabilities: np.ndarray) -> None:
+        """Sets what is known of the videos at these places of the list."""
+        self.best[places] = best
+        self.probabilities[places] = probabilities
+
+
+class PredictionFile:
+    """The predictions of a list as a CSV file that grows by whole rows; process 0 alone makes one.
+
+    Columns: video (its place in the list, from 0), path, label, prediction, probability, top5 (classes, the most
+    probable first, between spaces), top5_probabilities, label_name, prediction_name.
+
+    Args:
+      path: the file; made, with its folder, if absent.
+      predictions: filled with what the file holds already. A row that was cut off is dropped from the file.
+
+    Raises:
+      FileError: the file cannot be read or written, or holds rows of other videos.
+    """
+
+    def __init__(self, path: Path, predictions: Predictions) -> None:
+        self._path, self._predictions = path, predictions
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                self._read()
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self.write_sorted()
+
+    def append(self, places: Iterable[int]) -> None:
+        """Adds the rows of these videos; they are on the disk when this returns."""
+        try:
+            with self._path.open("a", encoding="utf-8", newline="") as file:
+                file.write(self._rows(places))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def write_sorted(self) -> None:
+        """Writes the file anew with all that is known, in the order of the list."""
+        head = io.StringIO()
+        csv.writer(head).writerow(COLUMNS)
+        known = np.flatnonzero(self._predictions.best[:, 0] >= 0)
+        write_text(self._path, head.getvalue() + self._rows(known))
+
+    def _rows(self, places: Iterable[int]) -> str:
+        text = io.StringIO()
+        writer = csv.writer(text)
+        of = self._predictions
+        for place in places:
+            best = of.best[place].tolist()
+            probabilities = [
+                f"{probability:.9g}" for probability in of.probabilities[place]
+            ]  # as many digits as it has
+            label = of.videos.labels[place]
+            writer.writerow([
+                place, of.videos.paths[place], label, best[0], probabilities[0], " ".join(map(str, best)),
+                " ".join(probabilities), of.videos.class_names[label], of.videos.class_names[best[0]],
+            ])  # fmt: skip
+        return text.getvalue()
+
+    def _read(self) -> None:
+        videos, best_kept = self._predictions.videos, self._predictions.best.shape[1]
+        text = self._path.read_bytes().decode("utf-8", errors="replace")
+        # A cut-off row has no line end; one that was cut inside quotes does not parse.
+        lines = io.StringIO(text[: text.rfind("\n") + 1], newline="")
+        rows = csv.reader(lines, strict=True)
+        try:
+            if next(rows, list(COLUMNS)) != list(COLUMNS):
+                raise FileError(self._path, f"has other columns than {','.join(COLUMNS)}; move it away")
+            for row in rows:
+                if len(row) != len(COLUMNS):
+                    break
+                place, path, label = int(row[0]), row[1], int(row[2])
+                if not 0 <= place < len(videos) or (videos.paths[place], videos.labels[place]) != (path, label):
+                    raise FileError(self._path, f"line {rows.line_num}: {path} is no video of this list at that place")
+                best, probabilities = row[5].split(), row[6].split()
+                if not len(best) == len(probabilities) == best_kept:
+                    raise ValueError(f"{len(best)} classes, {best_kept} are meant")
+                self._predictions.fill([place], np.array(best, np.int32), np.array(probabilities, np.float32))
+        except csv.Error:
+            pass
+        except ValueError as error:
+            reason = f"line {rows.line_num}: is not what an evaluation wrote ({error}); move the file away"
+            raise FileError(self._path, reason) from error
+
+    def _unwritable(self, error: OSError) -> FileError:
+        reason = f"cannot be written ({error.strerror or error}): give an --out that you can write to"
+        return FileError(self._path, reason)

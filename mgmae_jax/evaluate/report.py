@@ -1,0 +1,222 @@
+"""How good predictions are: accuracies with confidence intervals, class by class. Numpy alone."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from mgmae_jax.data.sources import VideoList
+from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.evaluate.predictions import Predictions
+from mgmae_jax.runtime.files import write_json
+
+REPORT_FILE = "report.json"
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+
+class Interval(NamedTuple):
+    """An accuracy from 0 to 1 with the ends of its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.2f}% ({100 * self.low:.2f} to {100 * self.high:.2f})"
+
+
+class ClassResult(NamedTuple):
+    """How many of a class's videos were recognised; `accuracy` is None where it has none."""
+
+    name: str
+    videos: int
+    correct: int
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of its videos, from 0 to 1."""
+        return self.correct / self.videos if self.videos else None
+
+
+class Missing(NamedTuple):
+    """A video that could not be read, and why. It counts neither as right nor as wrong."""
+
+    path: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The result of an evaluation.
+
+    Attributes:
+      videos: how many were counted.
+      top1: share of them whose most probable class is theirs.
+      top5: share of them whose class is among the five most probable.
+      mean_class: mean over the classes that have videos of the share recognised.
+      classes: result of every class, in the order of the labels.
+      missing: videos that could not be read.
+      split: hash of the list of videos and labels, missing ones among them; see `split_hash`.
+      about: what was evaluated, as JSON can hold it: config, checkpoint, versions.
+    """
+
+    videos: int
+    top1: Interval
+    top5: Interval
+    mean_class: Interval
+    classes: tuple[ClassResult, ...]
+    missing: tuple[Missing, ...]
+    split: str
+    about: Mapping[str, Any]
+
+    def summary(self) -> str:
+        """A few lines for the terminal."""
+        lines = [
+            f"top-1       {self.top1}",
+            f"top-5       {self.top5}",
+            f"mean class  {self.mean_class}",
+            f"over {self.videos} videos; in brackets {100 * CONFIDENCE:.0f}% confidence intervals",
+        ]
+        if self.missing:
+            lines.append(f"MISSING: {len(self.missing)} videos could not be read and are not counted")
+            lines += [f"  {path}: {reason}" for path, reason in self.missing[:10]]
+        return "\n".join(lines)
+
+
+def make_report(
+    predictions: Predictions, missing: Sequence[Missing] = (), about: Mapping[str, Any] | None = None
+) -> Report:
+    """Counts predictions.
+
+    Args:
+      predictions: of videos whose `class_names` are all of the model's; those of which nothing is known do not count.
+      missing: the videos of which nothing can be known.
+      about: see `Report`.
+
+    Raises:
+      MgmaeError: nothing is known of any video.
+    """
+    known = predictions.best[:, 0] >= 0
+    if not known.any():
+        raise MgmaeError("no video of the evaluation could be read: there is nothing to report.")
+    names = predictions.videos.class_names
+    labels, best = predictions.labels[known], predictions.best[known]
+    first = best[:, 0] == labels
+    among = (best == labels[:, None]).any(axis=1)
+    # Class by class: how many are recognised, are second to fifth, are neither.
+    counts = np.zeros((len(names), 3), np.int64)
+    np.add.at(counts, (labels, np.where(first, 0, np.where(among, 1, 2))), 1)
+    top1, top5, mean_class = _intervals(counts)
+    classes = tuple(ClassResult(name, int(row.sum()), int(row[0])) for name, row in zip(names, counts, strict=True))
+    return Report(
+        int(known.sum()), top1, top5, mean_class, classes, tuple(missing), split_hash(predictions.videos), about or {}
+    )
+
+
+def _intervals(counts: Int[np.ndarray, "classes 3"]) -> list[Interval]:
+    """Bootstrap over videos: what is drawn of them is multinomial in their counts, so no video needs to be drawn."""
+    total = counts.sum()
+    drawn = np.random.default_rng(0).multinomial(total, (counts / total).ravel(), RESAMPLES).reshape(-1, *counts.shape)
+    intervals = []
+    for value, values in zip(_accuracies(counts[None]), _accuracies(drawn), strict=True):
+        low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+        intervals.append(Interval(float(value[0]), float(low), float(high)))
+    return intervals
+
+
+def _accuracies(counts: Int[np.ndarray, "draws classes 3"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Top-1, top-5 and mean class accuracy of each draw."""
+    sizes = counts.sum(axis=2)
+    total = sizes.sum(axis=1)
+    share = counts[..., 0] / np.maximum(sizes, 1)
+    return (
+        counts[..., 0].sum(axis=1) / total,
+        counts[..., :2].sum(axis=(1, 2)) / total,
+        share.sum(axis=1) / (sizes > 0).sum(axis=1),
+    )
+
+
+def confusion_matrix(predictions: Predictions) -> Int[np.ndarray, "classes classes"]:
+    """Counts videos by class (row) and prediction (column)."""
+    known, classes = predictions.best[:, 0] >= 0, len(predictions.videos.class_names)
+    matrix = np.zeros((classes, classes), np.int64)
+    np.add.at(matrix, (predictions.labels[known], predictions.best[known, 0]), 1)
+    return matrix
+
+
+def write_confusion(path: Path, matrix: Int[np.ndarray, "classes classes"], names: Sequence[str]) -> None:
+    """Writes a confusion matrix as CSV, with the names of the predictions above and of the true classes at the left.
+
+    Raises:
+      FileError: it cannot be written.
+    """
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerow(["true \\ predicted", *names])
+            csv.writer(file).writerows([name, *row] for name, row in zip(names, matrix.tolist(), strict=True))
+    except OSError as error:
+        raise FileError(path, f"cannot be written ({error.strerror or error})") from error
+
+
+def split_hash(videos: VideoList) -> str:
+    """A name for a set of labelled videos, wherever its folder lies: 16 hex digits, whatever the order."""
+    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in videos.paths])
+    lines = sorted(
+        f"{os.path.relpath(os.path.abspath(path), root)}\t{label}"
+        for path, label in zip(videos.paths, videos.labels, strict=True)
+    )
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Writes a report as JSON, whole or not at all.
+
+    Raises:
+      FileError: it cannot be written.
+    """
+    content = {
+        "videos": report.videos,
+        **{name: getattr(report, name)._asdict() for name in ("top1", "top5", "mean_class")},
+        "confidence": CONFIDENCE,
+        "missing": [one._asdict() for one in report.missing],
+        "split": report.split,
+        "about": report.about,
+        "classes": [one._asdict() | {"accuracy": one.accuracy} for one in report.classes],
+    }
+    write_json(path, content, indent=1)
+
+
+def read_report(path: Path) -> Report:
+    """Reads what `write_report` wrote.
+
+    Args:
+      path: the file, or the folder that it lies in.
+
+    Raises:
+      FileError: it cannot be read as a report.
+    """
+    file = path / REPORT_FILE if path.is_dir() else path
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        accuracies = (Interval(*(content[n][end] for end in Interval._fields)) for n in ("top1", "top5", "mean_class"))
+        return Report(
+            content["videos"],
+            *accuracies,
+            tuple(ClassResult(one["name"], one["videos"], one["correct"]) for one in content["classes"]),
+            tuple(Missing(one["path"], one["reason"]) for one in content["missing"]),
+            content["split"],
+            content["about"],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise FileError(file, f"cannot be read as a report of `mgmae evaluate` ({reason})") from error

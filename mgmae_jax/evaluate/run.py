@@ -1,0 +1,145 @@
+"""A whole evaluation: from a config and a checkpoint to a report, predictions and a confusion matrix."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mgmae_jax.data.frames import ClipSpec
+from mgmae_jax.data.views import ViewSpec
+from mgmae_jax.datasets.find import find_videos
+from mgmae_jax.errors import ConfigError
+from mgmae_jax.evaluate.classes import read_classes
+from mgmae_jax.evaluate.evaluator import Evaluator, checksum
+from mgmae_jax.evaluate.predictions import Predictions
+from mgmae_jax.evaluate.report import (
+    REPORT_FILE,
+    Report,
+    confusion_matrix,
+    make_report,
+    split_hash,
+    write_confusion,
+    write_report,
+)
+from mgmae_jax.models.classifier import Classifier, PretrainedEncoder, build_classifier
+from mgmae_jax.runtime.checkpoint import find_checkpoint, restore_params
+from mgmae_jax.runtime.distributed import is_primary
+from mgmae_jax.runtime.mesh import abstract_on, make_mesh
+from mgmae_jax.runtime.run_info import write_run_info
+from mgmae_jax.runtime.session import claimed
+
+Draw = Callable[[np.ndarray, Sequence[str], str, Path], None]
+"""Draws a confusion matrix: (counts by class and prediction, names of the classes, title, path)."""
+
+EVALUATION_MACHINE_FIELDS = (
+    "data.workers",
+    "data.allow_missing",
+    "eval.clips_per_device",
+    "model.remat",
+    "mesh",
+    "compile_cache",
+    "evaluated.checkpoint",
+)
+"""Fields that change no prediction, so that an evaluation may be resumed with others. (A checksum identifies the
+parameters.)"""
+
+
+def run_evaluation(config: ConfigDict, checkpoint: Path, out: Path, draw: Draw, argv: Sequence[str]) -> Report:
+    """Evaluates a checkpoint, or resumes the evaluation that the folder holds.
+
+    Args:
+      config: resolved, see configs/finetune/common.py.
+      checkpoint: as for `find_checkpoint`; of a fine-tuned model.
+      out: for report.json, predictions.csv, confusion.csv, confusion.png, config.json and run.json.
+      draw: draws the confusion matrix, in the first process.
+      argv: the command, for run.json.
+
+    Raises:
+      MgmaeError: anything that the user can fix; the message says how.
+    """
+    # 1. The model and the videos.
+    classes = read_classes(checkpoint)
+    if config.model.classes != len(classes):
+        raise ConfigError("model.classes", config.model.classes, f"{len(classes)}, the classes of {checkpoint}")
+    classifier = build_classifier(config)
+    mesh = make_mesh(config.mesh.fsdp)
+    weights = which_weights(config)
+    params = restore_params(checkpoint, abstract_params(classifier, mesh), weights)
+    evaluator = build_evaluator(config, classifier, mesh, classes)
+
+    # 2. The folder, if it is new or holds this evaluation.
+    about: dict[str, Any] = {
+        "checkpoint": str(find_checkpoint(checkpoint)),
+        "weights": weights,
+        "parameters": checksum(params),
+        "split": split_hash(evaluator.videos),
+    }
+    stated = ConfigDict({**config.to_dict(), "evaluated": about})
+    with claimed(out, stated, EVALUATION_MACHINE_FIELDS, "--out"):
+        if is_primary():
+            about |= {"config": config.to_dict(), "run": write_run_info(out, stated, argv)}
+
+        # 3. The predictions, and what they are worth.
+        predictions, missing = evaluator.predict(params, out, progress=True)
+        report = make_report(predictions, missing, about)
+        if is_primary():
+            write_results(out, report, predictions, draw, str(checkpoint))
+    return report
+
+
+def write_results(out: Path, report: Report, predictions: Predictions, draw: Draw, title: str) -> None:
+    """Writes report.json, confusion.csv and confusion.png."""
+    matrix, names = confusion_matrix(predictions), predictions.videos.class_names
+    write_confusion(out / "confusion.csv", matrix, names)
+    draw(matrix, names, f"{title}: top-1 {report.top1}, {report.videos} videos", out / "confusion.png")
+    write_report(out / REPORT_FILE, report)
+
+
+def build_evaluator(config: ConfigDict, classifier: Classifier, mesh: Mesh, classes: tuple[str, ...]) -> Evaluator:
+    """The evaluator of `classifier` on the test videos and views that a fine-tuning config describes.
+
+    Raises:
+      MgmaeError: there are no such videos, they do not fit the classes, or a field has a value that cannot work.
+    """
+    return Evaluator(
+        lambda params, clips: classifier.apply({"params": params}, clips),
+        mesh,
+        find_videos(config, "test"),
+        build_views(config),
+        classes,
+        workers=config.data.workers,
+        clips_per_device=config.eval.clips_per_device,
+        allow_missing=config.data.allow_missing,
+        source=config.eval.path or "the procedural test videos",
+    )
+
+
+def build_views(config: ConfigDict) -> ViewSpec:
+    """The views that config.clip and config.eval describe."""
+    clip = ClipSpec(config.clip.frames, config.clip.stride, config.clip.size)
+    return ViewSpec(clip, config.eval.sampling, config.eval.clips, config.eval.crops)
+
+
+def which_weights(config: ConfigDict) -> str:
+    """The subtree of the state that is evaluated: "params", or "ema" where the run keeps an average.
+
+    Raises:
+      ConfigError: `eval.weights` is unknown, or asks for an average that the run does not keep.
+    """
+    averages = config.train.ema_decay > 0
+    if config.eval.weights not in ("auto", "raw", "ema") or (config.eval.weights == "ema" and not averages):
+        want = "one of auto, raw, ema" if averages else "auto or raw, as the run keeps no average (train.ema_decay=0)"
+        raise ConfigError("eval.weights", config.eval.weights, want)
+    return "ema" if averages and config.eval.weights != "raw" else "params"
+
+
+def abstract_params(model: Classifier | PretrainedEncoder, mesh: Mesh) -> Any:
+    """Shapes of a model's parameters with their shardings on `mesh`."""
+    grid = model.grid
+    clips = jnp.zeros((1, grid.frames, grid.height, grid.width, 3), jnp.uint8)
+    return abstract_on(mesh, model.init, jax.random.key(0), clips)["params"]

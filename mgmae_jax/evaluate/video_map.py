@@ -1,0 +1,94 @@
+"""Applies a function to all views of many videos, each video once, over all devices and processes."""
+
+import collections
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, UInt8
+
+from mgmae_jax.data.eval_clips import reason_text, view_batches
+from mgmae_jax.data.views import ViewSpec
+from mgmae_jax.errors import ConfigError
+from mgmae_jax.runtime.mesh import batch_sharding, put_batch, replicated
+
+Views = UInt8[Array, "B V T S S 3"]
+_AHEAD = 1  # batches handed over to the device before the results of one are waited for
+
+
+class Mapped(NamedTuple):
+    """The results of some videos, the same in every process.
+
+    Attributes:
+      places: int64 [n], of the videos in the list.
+      outputs: what the function gave, host arrays [n, ...].
+      unreadable: place and reason of the videos that could not be read; they are not in `places`.
+    """
+
+    places: np.ndarray
+    outputs: Any
+    unreadable: dict[int, str]
+
+
+class VideoMap:
+    """A jitted function of videos, to be called many times.
+
+    A device always works on the same number of whole videos, however many devices there are, so that the numbers of a
+    video do not depend on them.
+
+    Args:
+      function: (params, views uint8 [B, V, T, S, S, 3]) -> a pytree of arrays [B, ...]; jitted here. The result of a
+        video must depend on that video alone.
+      mesh: of devices.
+      views: of each video.
+      workers: processes that read.
+      clips_per_device: views that a device works on at once, rounded down to whole videos, but at least one.
+
+    Raises:
+      ConfigError: a number is out of range.
+    """
+
+    def __init__(
+        self, function: Callable[[Any, Views], Any], mesh: Mesh, views: ViewSpec, *, workers: int, clips_per_device: int
+    ) -> None:
+        if clips_per_device < 1:
+            raise ConfigError("eval.clips_per_device", clips_per_device, "1 or more")
+        self._mesh, self._views, self._workers = mesh, views, workers
+        self.batch_size = mesh.size * max(1, clips_per_device // views.count)
+
+        def step(params: Any, batch: dict[str, Array]) -> tuple[Any, Array, Array]:
+            # Place and reason go along, so that every process learns them.
+            return function(params, batch["views"]), batch["video"], batch["reason"]
+
+        self._step = jax.jit(step, out_shardings=replicated(mesh))
+
+    def __call__(self, params: Any, paths: Sequence[str]) -> Iterator[Mapped]:
+        """Goes through the videos in order, batch by batch.
+
+        Args:
+          params: for the function, on the mesh.
+          paths: of the videos, the same in every process.
+        """
+        pending: collections.deque[tuple[Any, Array, Array]] = collections.deque()
+        options = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        with view_batches(paths, self._views, batch_size=self.batch_size, workers=self._workers, **options) as batches:
+            for batch in batches:
+                pending.append(self._step(params, put_batch(batch, self._mesh)))
+                if len(pending) > _AHEAD:
+                    yield _mapped(*jax.device_get(pending.popleft()))
+            while pending:
+                yield _mapped(*jax.device_get(pending.popleft()))
+
+    def flat(self, views: Views) -> UInt8[Array, "B*V T S S 3"]:
+        """All views of all videos as one batch of clips, for use in the function."""
+        clips = views.reshape(-1, *views.shape[2:])
+        return jax.lax.with_sharding_constraint(clips, batch_sharding(self._mesh))
+
+
+def _mapped(outputs: Any, videos: np.ndarray, reasons: np.ndarray) -> Mapped:
+    texts = [reason_text(reason) for reason in reasons]
+    read = np.array([video >= 0 and not text for video, text in zip(videos, texts, strict=True)])
+    unreadable = {int(video): text for video, text in zip(videos, texts, strict=True) if text}
+    return Mapped(videos[read].astype(np.int64), jax.tree.map(lambda array: array[read], outputs), unreadable)

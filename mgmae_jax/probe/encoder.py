@@ -1,0 +1,90 @@
+"""The frozen encoder of a checkpoint."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from mgmae_jax.data.frames import ClipSpec
+from mgmae_jax.evaluate.evaluator import checksum
+from mgmae_jax.evaluate.run import abstract_params, which_weights
+from mgmae_jax.models.classifier import Classifier, PretrainedEncoder, build_classifier, build_pretrained_encoder
+from mgmae_jax.runtime.checkpoint import find_checkpoint, restore_params
+from mgmae_jax.runtime.config_checks import kind_of
+from mgmae_jax.runtime.mesh import make_on
+from mgmae_jax.runtime.rng import stream
+
+What = Literal["pooled", "tubelets", "tokens"]
+
+
+@dataclasses.dataclass(frozen=True)
+class FrozenEncoder:
+    """An encoder that is not trained any more.
+
+    Attributes:
+      model: a pre-trained encoder, or a fine-tuned classifier, of which the head is not used.
+      params: its parameters, on the mesh.
+      clip: the clips that it was trained on.
+      about: checkpoint, weights ("params", "ema" or "random"), checksum of the parameters.
+    """
+
+    model: PretrainedEncoder | Classifier
+    params: Any
+    clip: ClipSpec
+    about: Mapping[str, str]
+
+    def function(self, what: What) -> Callable[[Any, Array], Float[Array, "B ..."]]:
+        """(params, clips uint8 [B, T, S, S, 3]) -> float32 features.
+
+        "pooled" [B, D] is the mean of the tokens; of a fine-tuned model what its head sees, which is that mean,
+        normalised. "tubelets" [B, t * D] are the means of the tokens of each tubelet, one after another: unlike the
+        mean of all they know the order of time. "tokens" [B, N, D] are by (tubelet, row, column): of a pre-trained
+        model after its last norm, of a fine-tuned one, which has no norm there, as they are.
+        """
+        method = "features" if what == "pooled" else "tokens"
+
+        def features(params: Any, clips: Array) -> Float[Array, "B ..."]:
+            found = self.model.apply({"params": params}, clips, method=method).astype(jnp.float32)
+            if what == "tubelets":
+                apart = found.reshape(len(found), self.model.grid.tubelets, self.model.grid.per_tubelet, -1)
+                found = apart.mean(axis=2).reshape(len(found), -1)
+            return found
+
+        return features
+
+    def shape(self, what: What) -> tuple[int, ...]:
+        """Of the features of a clip: (D,), (t * D,) or (N, D)."""
+        width, grid = self.model.variant.width, self.model.grid
+        return {"pooled": (width,), "tubelets": (grid.tubelets * width,), "tokens": (grid.tokens, width)}[what]
+
+
+def load_frozen(config: ConfigDict, checkpoint: Path, mesh: Mesh, *, trained: bool = True) -> FrozenEncoder:
+    """The encoder of a pre-training or fine-tuning checkpoint; of a run that averages its weights, the average.
+
+    Args:
+      config: of its run.
+      checkpoint: as for `find_checkpoint`.
+      mesh: for the parameters.
+      trained: False gives random parameters instead, drawn from the run's seed: what the training is compared with.
+
+    Raises:
+      MgmaeError: there is no such checkpoint, or it is not of that config.
+    """
+    pretrained = kind_of(config) == "pretrain"
+    model = build_pretrained_encoder(config) if pretrained else build_classifier(config)
+    weights = "params" if pretrained else which_weights(config)
+    abstract = {name: shapes for name, shapes in abstract_params(model, mesh).items() if name != "head"}
+    if trained:
+        params = restore_params(checkpoint, abstract, weights)
+    else:
+        weights, clips = "random", jnp.zeros((1, model.grid.frames, model.grid.height, model.grid.width, 3), jnp.uint8)
+        key = stream(jax.random.key(config.seed), 0, "init")
+        params = make_on(abstract, lambda: {name: model.init(key, clips)["params"][name] for name in abstract})
+    about = {"checkpoint": str(find_checkpoint(checkpoint)), "weights": weights, "parameters": checksum(params)}
+    return FrozenEncoder(model, params, ClipSpec(config.clip.frames, config.clip.stride, config.clip.size), about)

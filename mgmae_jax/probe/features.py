@@ -1,0 +1,239 @@
+"""Features of videos by a frozen encoder, extracted once and kept in files."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array
+from safetensors.numpy import save_file
+
+from mgmae_jax.data.sources import VideoList
+from mgmae_jax.data.views import ViewSpec
+from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.evaluate.evaluator import unreadable_error
+from mgmae_jax.evaluate.report import Missing
+from mgmae_jax.evaluate.video_map import VideoMap, Views
+from mgmae_jax.probe.encoder import FrozenEncoder, What
+from mgmae_jax.runtime.distributed import barrier, is_primary
+from mgmae_jax.runtime.files import whole_file, write_json
+from mgmae_jax.runtime.progress import Progress
+
+_STORED = {"pooled": np.dtype(np.float32), "tubelets": np.dtype(np.float32), "tokens": np.dtype(np.float16)}
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoFeatures:
+    """Features of all views of videos.
+
+    Attributes:
+      features: pooled float32 [n, V, D], tubelets float32 [n, V, t * D], or tokens float16 [n, V, N, D]; a file that
+        is read as it is needed.
+      videos: the n that could be read, in the order of the list.
+      places: int64 [n], theirs in the list.
+      missing: the others.
+    """
+
+    features: np.ndarray
+    videos: VideoList
+    places: np.ndarray
+    missing: tuple[Missing, ...]
+
+
+def extract(
+    encoder: FrozenEncoder,
+    videos: VideoList,
+    views: ViewSpec,
+    what: What,
+    mesh: Mesh,
+    *,
+    cache: Path,
+    workers: int,
+    clips_per_device: int,
+    allow_missing: bool,
+) -> VideoFeatures:
+    """The features of videos; to be called by every process.
+
+    They are kept in the cache, known by the encoder's parameters, the videos, the views and `what`: a second call takes
+    them from there, and one that was cut off goes on.
+
+    Args:
+      encoder: frozen.
+      videos: in the order wanted.
+      views: of each video.
+      what: "pooled", "tubelets" or "tokens".
+      mesh: of devices.
+      cache: a folder that every process sees; made if absent.
+      workers: processes that read.
+      clips_per_device: see `VideoMap`.
+      allow_missing: whether unreadable videos are left out, instead of being an error.
+
+    Raises:
+      FileError: a video cannot be read and none may be missing; or the cache cannot be written or has no room.
+    """
+    identity = {
+        "parameters": encoder.about["parameters"],
+        "dtype": str(jnp.dtype(encoder.model.dtype)),
+        "positions": encoder.model.positions,  # no parameters, so the checksum does not tell them apart
+        "paths": [os.path.abspath(path) for path in videos.paths],
+        "views": dataclasses.asdict(views),
+        "what": what,
+    }
+    name = f"{what}_{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
+    shape = (len(videos), views.count, *encoder.shape(what))
+    barrier(f"{name} opened")
+    kept = _Kept(cache / f"{name}.npy", shape, _STORED[what])
+    if kept.done < len(videos):
+        apply = encoder.function(what)
+
+        def of_views(params: object, views: Views) -> Array:
+            features = apply(params, mapped.flat(views))
+            return features.reshape(*views.shape[:2], *features.shape[1:]).astype(_STORED[what])
+
+        mapped = VideoMap(of_views, mesh, views, workers=workers, clips_per_device=clips_per_device)
+        shown = Progress(len(videos), kept.done, unit="video") if is_primary() else None
+        first = kept.done
+        with contextlib.closing(shown) if shown else contextlib.nullcontext():
+            for places, features, unreadable in mapped(encoder.params, videos.paths[first:]):
+                told = [Missing(videos.paths[first + place], reason) for place, reason in unreadable.items()]
+                if told and not allow_missing:
+                    raise unreadable_error(told)
+                if not np.isfinite(features).all():
+                    raise MgmaeError(f"the {what} features of {videos.paths[first + places[0]]} are not finite.")
+                kept.add(first + places, features, {first + place: reason for place, reason in unreadable.items()})
+                if shown is not None:
+                    shown.advance(kept.done, what)
+    barrier(f"{name} written")
+    return _readable(kept, videos, allow_missing)
+
+
+class _Kept:
+    """An array in a .npy file that is filled row by row, and a .json file that says how far it is and what is missing.
+
+    The first process writes; the others follow in memory what it has written.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self._path, self._index = path, path.with_suffix(".json")
+        self.done, self.missing = 0, {}
+        try:
+            if self._index.exists():
+                index = json.loads(self._index.read_text(encoding="utf-8"))
+                self.done, self.missing = index["done"], {int(row): why for row, why in index["missing"].items()}
+            barrier(f"{path.stem} read")
+            self._array = None
+            if is_primary() and self.done < shape[0]:
+                self._array = self._open(shape, dtype)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FileError(self._index, f"cannot be used ({error}): remove it, or give another --features") from error
+
+    def _open(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        if self.done:
+            return np.load(self._path, mmap_mode="r+", allow_pickle=False)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        size, free = int(np.prod(shape)) * dtype.itemsize, shutil.disk_usage(self._path.parent).free
+        if size > free:
+            reason = (
+                f"the features take {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free there: give a "
+                "--features on a larger disk, fewer videos or views, or pooled features"
+            )
+            raise FileError(self._path, reason)
+        return np.lib.format.open_memmap(self._path, mode="w+", dtype=dtype, shape=shape)
+
+    def add(self, rows: np.ndarray, features: np.ndarray, missing: dict[int, str]) -> None:
+        """Writes the features of the next rows, but for those that are missing."""
+        self.done += len(rows) + len(missing)
+        self.missing |= missing
+        if self._array is None:
+            return
+        try:
+            self._array[rows] = features
+            self._array.flush()
+            write_json(self._index, {"done": self.done, "missing": self.missing})
+        except OSError as error:
+            raise FileError(self._path, f"cannot be written ({error.strerror or error})") from error
+
+    def read(self) -> np.ndarray:
+        """All rows, also those of missing videos."""
+        try:
+            return np.load(self._path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise FileError(self._path, f"cannot be read ({error}): remove it and {self._index}") from error
+
+
+def _readable(kept: _Kept, videos: VideoList, allow_missing: bool) -> VideoFeatures:
+    told = tuple(Missing(videos.paths[row], reason) for row, reason in sorted(kept.missing.items()))
+    if not told:
+        return VideoFeatures(kept.read(), videos, np.arange(len(videos)), ())
+    if not allow_missing:  # they were, when the features were extracted
+        raise unreadable_error(list(told))
+    rows = [row for row in range(len(videos)) if row not in kept.missing]
+    if not rows:
+        raise MgmaeError(f"none of {len(videos)} videos can be read; {told[0].path}: {told[0].reason}.")
+    labels = None if videos.labels is None else tuple(videos.labels[row] for row in rows)
+    read = VideoList(tuple(videos.paths[row] for row in rows), labels, videos.class_names)
+    return VideoFeatures(kept.read()[rows], read, np.array(rows), told)
+
+
+ENDINGS = (".npz", ".safetensors")
+
+
+def check_ending(path: Path) -> None:
+    """Sees that features can be written under that name.
+
+    Raises:
+      FileError: it ends otherwise than in .npz or .safetensors.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise FileError(path, "features are written as .npz or .safetensors; give --out one of these endings")
+
+
+def write_features(
+    path: Path, found: VideoFeatures, grid: tuple[int, int, int], about: Mapping[str, Any]
+) -> tuple[int, ...]:
+    """Writes features, whole or not at all.
+
+    The file holds "features": pooled float32 [n, V, D], or tokens float16 [n, V, t, h, w, D]; for labelled videos
+    "labels" int64 [n]. In an .npz file there are also "paths" and perhaps "class_names", arrays of text, and "about", a
+    text of JSON; a .safetensors file has the three in its metadata, as JSON.
+
+    Args:
+      path: a .npz or .safetensors file.
+      found: the features.
+      grid: tokens of a clip in time, down and across.
+      about: of the encoder.
+
+    Returns:
+      The shape of the features.
+
+    Raises:
+      FileError: the ending is another, or the file cannot be written.
+    """
+    check_ending(path)
+    features = found.features
+    if features.ndim > 3:
+        features = features.reshape(*features.shape[:2], *grid, features.shape[-1])
+    arrays = {"features": features}
+    if found.videos.labels is not None:
+        arrays["labels"] = np.asarray(found.videos.labels, np.int64)
+    texts: dict[str, Any] = {"paths": list(found.videos.paths), "about": dict(about)}
+    if found.videos.class_names is not None:
+        texts["class_names"] = list(found.videos.class_names)
+    with whole_file(path) as partial:
+        if path.suffix.lower() == ".npz":
+            about_text = np.array(json.dumps(texts.pop("about")))
+            lists = {name: np.array(values) for name, values in texts.items()}
+            with partial.open("wb") as file:
+                np.savez(file, **arrays, **lists, about=about_text)
+        else:
+            whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+            save_file(whole, partial, {name: json.dumps(value) for name, value in texts.items()})
+    return features.shape

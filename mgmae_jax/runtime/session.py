@@ -1,0 +1,255 @@
+"""A run's workdir, opened: its lock, config, checkpoints and metrics, and the state, restored or new, on the mesh.
+
+It is the one place where the processes of a run agree: on whether it may start here, and from which step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
+from mgmae_jax.runtime.distributed import agree_on_errors, from_primary, is_primary
+from mgmae_jax.runtime.mesh import abstract_on, make_on
+from mgmae_jax.runtime.metrics import MetricWriter
+from mgmae_jax.runtime.progress import Progress
+from mgmae_jax.runtime.rng import stream
+from mgmae_jax.runtime.run_info import check_same_config, write_run_info
+
+LOCK = ".lock"
+MACHINE_FIELDS = (
+    "data.workers",
+    "train.log_every",
+    "checkpoint",
+    "mesh",
+    "compile_cache",
+    "model.remat",
+)
+"""Fields of every trainer's config that do not change what is learned: a run may be resumed with others."""
+
+
+@dataclasses.dataclass
+class OpenRun:
+    """A run that is about to start or to resume; made by `restored`.
+
+    Attributes:
+      workdir: its folder.
+      mesh: of devices.
+      key: the root key; everything random is folded out of it.
+      state: before step `start + 1`, on the mesh.
+      start: steps that are done.
+      total: the step at which the run ends.
+      checkpoints: to save to.
+      writer: of metrics.
+      identity: what a checkpoint is saved with, see `open_run`.
+    """
+
+    workdir: Path
+    mesh: Mesh
+    key: jax.Array
+    state: Any
+    start: int
+    total: int
+    checkpoints: Checkpoints
+    writer: MetricWriter
+    identity: Mapping[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.start >= self.total
+
+    def announce(self, model: str, work: str, begin: str = "from scratch") -> None:
+        """Says on standard error, in the first process, what is about to run.
+
+        Args:
+          model: its name and what else is to be said of it.
+          work: what a step works on.
+          begin: where a run that is not resumed begins.
+        """
+        if not is_primary():
+            return
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
+        where = f"resuming from step {self.start}" if self.start else begin
+        if self.finished:
+            where = f"finished at step {self.start}, nothing to do"
+        devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device(s) in {jax.process_count()} process(es)"
+        lines = [f"{model}; {parameters:,} parameters", f"{work}, {self.total} steps, {where}; {devices}"]
+        print("\n".join(lines), file=sys.stderr, flush=True)
+
+    def progress(self, items: str = "clips") -> Progress | None:
+        """The progress line of the first process; None in the others."""
+        return Progress(self.total, self.start, items=items) if is_primary() else None
+
+
+@contextlib.contextmanager
+def open_run(
+    workdir: Path,
+    config: ConfigDict,
+    argv: Sequence[str],
+    init: Callable[..., Any],
+    total: int,
+    mesh: Mesh,
+    *,
+    machine_fields: Sequence[str] = MACHINE_FIELDS,
+    identity: Mapping[str, Any] | None = None,
+    load: Callable[[Any], Any] | None = None,
+) -> Iterator[OpenRun]:
+    """Opens a workdir for a training run, new or interrupted. To be called by every process.
+
+    Args:
+      workdir: the run's folder; made if absent.
+      config: resolved; the workdir is bound to it, but for `machine_fields`.
+      argv: the command line, for run.json.
+      init: see `restored`.
+      total: the step at which the run ends.
+      mesh: of devices.
+      machine_fields: see `check_same_config`.
+      identity: see `restored`.
+      load: see `restored`.
+
+    Raises:
+      MgmaeError: the workdir belongs to another config or is in use, a file of it is damaged or cannot be written.
+    """
+    with (
+        claimed(workdir, config, machine_fields),
+        restored(workdir, config, init, total, mesh, identity=identity, load=load) as opened,
+    ):
+        with agree_on_errors():
+            if is_primary():  # now that it can start: a workdir is bound to the config that it holds
+                write_run_info(workdir, config, argv)
+        yield opened
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, config: ConfigDict, machine_fields: Sequence[str], flag: str = "--workdir") -> Iterator[None]:
+    """Keeps a folder for this run, if it is new or was begun with this config. To be called by every process.
+
+    Args:
+      folder: made if absent.
+      config: resolved.
+      machine_fields: see `check_same_config`.
+      flag: that the folder was given by.
+
+    Raises:
+      MgmaeError: see `check_same_config` and `locked`; the same in every process.
+    """
+    with contextlib.ExitStack() as stack:
+        with agree_on_errors():
+            check_same_config(folder, config, machine_fields, flag)
+            if is_primary():
+                stack.enter_context(locked(folder, flag))
+        yield
+
+
+@contextlib.contextmanager
+def restored(
+    workdir: Path,
+    config: ConfigDict,
+    init: Callable[..., Any],
+    total: int,
+    mesh: Mesh,
+    *,
+    identity: Mapping[str, Any] | None = None,
+    load: Callable[[Any], Any] | None = None,
+) -> Iterator[OpenRun]:
+    """The state of a claimed workdir's run, new or from its last checkpoint. To be called by every process.
+
+    Args:
+      workdir: the run's folder.
+      config: has `seed` and `checkpoint`.
+      init: from a key, and what `load` gave if there is one, to the state before the first step. It is jitted, so that
+        no device ever holds more than its share.
+      total: the step at which the run ends.
+      mesh: of devices.
+      identity: what the run is bound to beside its config, such as the hash of its flow weights: JSON values, saved
+        with every checkpoint, that must be the same where it is resumed.
+      load: from the abstract state to what a new run is initialised with beside the key, such as a pre-trained
+        encoder.
+
+    Raises:
+      MgmaeError: the last checkpoint is of another run or damaged, or the folder cannot be written to.
+    """
+    options, identity = config.checkpoint, dict(identity or {})
+    with (
+        Checkpoints(
+            workdir / FOLDER, every=options.every, keep=options.keep, keep_period=options.get("keep_period")
+        ) as checkpoints,
+        MetricWriter(workdir, is_primary()) as writer,
+    ):
+        start = from_primary(checkpoints.latest_step() or 0)
+        key = jax.random.key(config.seed)
+
+        def make(*loaded: Any) -> Any:
+            return init(stream(key, 0, "init"), *loaded)
+
+        abstract = abstract_on(mesh, make)
+        if start:
+            with agree_on_errors():
+                check_identity(workdir, checkpoints.metadata(start), identity)
+            state = checkpoints.restore(abstract, start)
+        else:
+            state = make_on(abstract, make, *([] if load is None else [load(abstract)]))
+        with agree_on_errors():
+            writer.truncate_from(start + 1)
+        yield OpenRun(workdir, mesh, key, state, start, total, checkpoints, writer, identity)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, flag: str = "--workdir") -> Iterator[None]:
+    """Keeps other runs on this machine, and on others where the file system has locks, out of a folder.
+
+    The lock ends with the process, however it ends.
+
+    Raises:
+      MgmaeError: another run holds it.
+      FileError: the folder cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        reason = f"cannot be written to ({error.strerror or error}): give a {flag} that you can write to"
+        raise FileError(folder, reason) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read(200).strip() or "another process"
+            raise MgmaeError(
+                f"{folder} is in use by {holder}: wait for it or stop it, or give another {flag}."
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        else:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+        yield
+
+
+def check_identity(workdir: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Checks that a run is resumed with what it began with; what its checkpoint does not know is not compared.
+
+    Raises:
+      MgmaeError: something differs.
+    """
+    for name, value in now.items():
+        if name in saved and saved[name] != value:
+            raise MgmaeError(
+                f"{workdir} holds a run with {name.replace('_', ' ')} {saved[name]}, and this one has {value}: give "
+                "what the run began with, or another --workdir."
+            )

@@ -1,0 +1,213 @@
+"""The masking step: from a batch of clips to their tokens, by flow and strategy, inside the train step."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, UInt8
+from ml_collections import ConfigDict
+
+from mgmae_jax.data.batches import TrainBatches
+from mgmae_jax.data.frames import ClipSpec
+from mgmae_jax.data.pretrain_clips import FlowSpec, pretrain_batches
+from mgmae_jax.data.sources import VideoList
+from mgmae_jax.datasets.find import find_videos, flow_folders
+from mgmae_jax.errors import ConfigError
+from mgmae_jax.flow.clip_flow import clip_flow
+from mgmae_jax.masking.select import visible_per_tubelet
+from mgmae_jax.masking.strategies import MaskOptions, base_frame, build_sampler, motion_volume
+from mgmae_jax.ops.pairs import neighbour_pairs
+from mgmae_jax.ops.tokens import TokenGrid, TokenSplit, unpatchify
+from mgmae_jax.runtime.config_checks import parse_dtype
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowOptions:
+    """Where the flow comes from (config.flow).
+
+    Args:
+      source: "raft", RAFT-small inside the step; "tvl1", Dual TV-L1 in the data workers; "stored", read by them from
+        files beside the videos; "none".
+      iters: RAFT's updates.
+      size: side in pixels of the frames that RAFT works on; None is the clip's own size.
+      dtype: of RAFT's convolutions.
+      tvl1_fast: see `flow.tvl1.tvl1_flow`.
+    """
+
+    source: Literal["raft", "tvl1", "stored", "none"] = "raft"
+    iters: int = 6
+    size: int | None = None
+    dtype: str = "float32"
+    tvl1_fast: bool = True
+
+    def __post_init__(self) -> None:
+        if self.source not in ("raft", "tvl1", "stored", "none"):
+            raise ConfigError("flow.source", self.source, "one of raft, tvl1, stored, none")
+        if self.iters < 1:
+            raise ConfigError("flow.iters", self.iters, "1 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskStep:
+    """All that the masking step is made of.
+
+    Raises:
+      ConfigError: the mask needs flow and there is none.
+    """
+
+    grid: TokenGrid
+    mask: MaskOptions
+    flow: FlowOptions
+
+    def __post_init__(self) -> None:
+        if self.mask.needs_flow and self.flow.source == "none":
+            want = f"raft, tvl1 or stored, one of which mask.strategy={self.mask.strategy} needs"
+            raise ConfigError("flow.source", "none", want)
+
+    @property
+    def reads_stored_flow(self) -> bool:
+        """Whether the flow is read from files."""
+        return self.mask.needs_flow and self.flow.source == "stored"
+
+    @property
+    def runs_raft(self) -> bool:
+        """Whether RAFT runs in the step."""
+        return self.mask.needs_flow and self.flow.source == "raft"
+
+    def __call__(self, flow_params: Mapping[str, Any], batch: Mapping[str, Array], keys: Key[Array, "B"]) -> TokenSplit:
+        """Masks a batch.
+
+        Args:
+          flow_params: RAFT's parameters, or an empty dict where RAFT does not run.
+          batch: "clip" uint8 [B, T, H, W, 3], and with TV-L1 or stored flow "flow" float32 [B, T - 1, H, W, 2], or
+            [B, 2, T - 1, H, W, 2] (both directions) where the base frame is random.
+          keys: one per clip.
+
+        Returns:
+          The split of each clip, int32 [B, V] and [B, K].
+        """
+        sample = build_sampler(self.mask)
+
+        def one(key: Array, clip: Array, stored: Array | None) -> TokenSplit:
+            flow = self.flow_of(flow_params, key, clip, stored)
+            with jax.named_scope("mask"):
+                return sample(key, self.grid, clip=clip, flow=flow)
+
+        return jax.vmap(one)(keys, batch["clip"], batch.get("flow"))
+
+    def flow_of(
+        self,
+        flow_params: Mapping[str, Any],
+        key: Key[Array, ""],
+        clip: UInt8[Array, "T H W 3"],
+        stored: Float[Array, "..."] | None,
+        scan: bool = False,
+    ) -> Float[Array, "P H W xy=2"] | None:
+        """The flow that one clip's mask needs, in the direction it needs; None where it needs none.
+
+        `scan` is that of `clip_flow`.
+        """
+        if not self.mask.needs_flow:
+            return None
+        base = base_frame(key, self.grid.frames, self.mask)
+        with jax.named_scope("flow"):
+            if self.flow.source == "raft":
+                options = {"iters": self.flow.iters, "size": self.flow.size, "dtype": jnp.dtype(self.flow.dtype)}
+                return clip_flow(flow_params, clip, base, direction=self.mask.direction, scan=scan, **options)
+            if self.mask.base_frame != "random":
+                return stored
+            source, target = neighbour_pairs(self.grid.frames, base, self.mask.direction)
+            return jnp.where((source < target).reshape(-1, 1, 1, 1), stored[0], stored[1])
+
+    def details(
+        self,
+        flow_params: Mapping[str, Any],
+        key: Key[Array, ""],
+        clip: UInt8[Array, "T H W 3"],
+        stored: Float[Array, "..."] | None,
+    ) -> "MaskDetails":
+        """What pictures show of one clip's mask."""
+        flow = self.flow_of(flow_params, key, clip, stored, scan=True)
+        split = build_sampler(self.mask)(key, self.grid, clip=clip, flow=flow)
+        base = jnp.asarray(base_frame(key, self.grid.frames, self.mask), jnp.int32)
+        if flow is None:
+            shown = jnp.zeros((self.grid.tokens, 1)).at[split.visible].set(1.0)
+            cubes = jnp.broadcast_to(shown, (self.grid.tokens, self.grid.cube_values))
+            volume = unpatchify(cubes, self.grid)[..., 0]
+            return MaskDetails(split, base, jnp.zeros((*volume.shape, 2)), volume)
+        volume = motion_volume(key, self.grid, flow, self.mask)
+        pair = jnp.arange(self.grid.frames - 1, dtype=jnp.int32)
+        frames = jnp.zeros((*volume.shape, 2)).at[pair + (pair >= base).astype(jnp.int32)].set(flow)
+        return MaskDetails(split, base, frames, volume)
+
+
+class MaskDetails(NamedTuple):
+    """One clip's mask and what led to it."""
+
+    split: TokenSplit
+    base: Int[Array, ""]
+    flow: Float[Array, "T H W xy=2"]
+    """Of each frame's pair with its neighbour nearer the base frame; zero for the base frame."""
+    volume: Float[Array, "T H W"]
+
+
+def build_mask_step(config: ConfigDict) -> MaskStep:
+    """The masking step that config.clip, config.mask and config.flow describe.
+
+    Raises:
+      ConfigError: a field has a value that cannot work.
+    """
+    clip, model, flow = config.clip, config.model, config.flow
+    grid = TokenGrid(clip.frames, clip.size, clip.size, model.tubelet, model.patch)
+    options = MaskOptions(**config.mask)
+    visible_per_tubelet(options.ratio, grid)
+    parse_dtype("flow.dtype", flow.dtype)
+    return MaskStep(grid, options, FlowOptions(flow.source, flow.iters, flow.size, flow.dtype, flow.tvl1_fast))
+
+
+def flow_spec(config: ConfigDict, masks: MaskStep) -> FlowSpec | None:
+    """What flow the data workers are to compute or read."""
+    source = masks.flow.source
+    if source not in ("tvl1", "stored") or not masks.mask.needs_flow:
+        return None
+    base = {"middle": masks.grid.frames // 2, "first": 0, "random": None}[masks.mask.base_frame]
+    root, folder = flow_folders(config)
+    return FlowSpec(base, masks.mask.direction, masks.flow.tvl1_fast, source, root, folder)
+
+
+def find_clips(config: ConfigDict) -> VideoList:
+    """The videos that a pre-training config names, the procedural ones with their flow where it is read.
+
+    Raises:
+      MgmaeError: see `find_videos`; or a field of the masks has a value that cannot work.
+    """
+    return find_videos(config, flow=build_mask_step(config).reads_stored_flow)
+
+
+def open_clips(
+    config: ConfigDict,
+    masks: MaskStep,
+    videos: VideoList,
+    first: int,
+    on_bad: Callable[[str, str], None],
+    **changes: int,
+) -> TrainBatches:
+    """This process's batches from step `first` on; `changes` go to `pretrain_batches` before what the config says."""
+    options = {
+        "batch_size": config.train.batch_size,
+        "views": config.data.views,
+        "workers": config.data.workers,
+        "process_index": jax.process_index(),
+        "process_count": jax.process_count(),
+    }
+    return pretrain_batches(
+        videos,
+        ClipSpec(config.clip.frames, config.clip.stride, config.clip.size),
+        seed=config.seed,
+        start_step=first,
+        flow=flow_spec(config, masks),
+        on_bad=on_bad,
+        **options | changes,
+    )

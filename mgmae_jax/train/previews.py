@@ -1,0 +1,60 @@
+"""Pictures of one clip while a model is pre-trained: its mask, and what the model makes of the hidden cubes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mgmae_jax.data.sources import VideoList
+from mgmae_jax.runtime.distributed import is_primary
+from mgmae_jax.runtime.mesh import put_replicated
+from mgmae_jax.runtime.rng import stream
+from mgmae_jax.runtime.session import OpenRun
+from mgmae_jax.train.loop import Hook
+from mgmae_jax.train.masks import MaskDetails, open_clips
+from mgmae_jax.train.state import TrainState
+
+if TYPE_CHECKING:
+    from mgmae_jax.train.pretrain import Pretraining
+
+Draw = Callable[["Pretraining", int, np.ndarray, MaskDetails, np.ndarray, np.ndarray | None], None]
+"""Draws a preview of host arrays: (what runs, steps done, clip uint8 [T, H, W, 3], mask, reconstruction like the clip,
+the same at step 0 if this process was there)."""
+
+
+def preview_hook(
+    config: ConfigDict,
+    pretraining: Pretraining,
+    videos: VideoList,
+    flow_params: Mapping[str, Any],
+    opened: OpenRun,
+    draw: Draw,
+) -> Hook:
+    """Draws the data's first clip, always with the same mask: before the first step, at intervals, at the end."""
+    example: dict[str, np.ndarray] = {}
+    untrained: list[np.ndarray] = []
+
+    @jax.jit
+    def reconstruct(params: Any, flow_params: Any, clip: jax.Array, flow: jax.Array | None, key: jax.Array) -> Any:
+        return pretraining.reconstruct(params, flow_params, clip, flow, stream(key, 0, "mask"))
+
+    def hook(done: int, state: TrainState) -> None:
+        if done not in (0, opened.total) and not (config.preview.every and done % config.preview.every == 0):
+            return
+        if not example:
+            one = {"batch_size": 1, "views": 1, "workers": 0, "process_index": 0, "process_count": 1}
+            # A bad video is told of when the run itself comes to it.
+            with open_clips(config, pretraining.masks, videos, 0, lambda path, reason: None, **one) as batches:
+                example.update({name: array[0] for name, array in next(batches).items()})
+        inputs = put_replicated((flow_params, example["clip"], example.get("flow"), opened.key), opened.mesh)
+        details, clip = jax.device_get(reconstruct(state.params, *inputs))
+        if is_primary():
+            draw(pretraining, done, example["clip"], details, clip, untrained[0] if untrained else None)
+            if done == 0:
+                untrained.append(clip)
+
+    return hook

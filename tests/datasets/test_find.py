@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from mgmae_jax.datasets.find import find_videos
+from mgmae_jax.errors import ConfigError
+
+
+def config(data: str = "", evaluation: str = "") -> ConfigDict:
+    shapes = {"videos": 3, "test_videos": 2, "size": 32, "frames": 8}
+    return ConfigDict({"seed": 0, "data": {"path": data, "motion_shapes": shapes}, "eval": {"path": evaluation}})
+
+
+def test_without_paths_the_procedural_videos_are_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setenv("MGMAE_CACHE", str(tmp_path))
+    train, test = find_videos(config()), find_videos(config(), "test")
+    assert (len(train), len(test)) == (3, 2)
+    assert {Path(path).parents[1].name for path in train.paths} == {"train"}
+    assert {Path(path).parents[1].name for path in test.paths} == {"test"}
+    first = sorted(Path(path).read_bytes() for path in train.paths)
+    assert not set(first) & {Path(path).read_bytes() for path in test.paths}
+    assert "rendered 3 of 3 procedural videos" in capsys.readouterr().err
+    assert find_videos(config()) == train
+
+
+def test_each_split_has_a_path_of_its_own(tmp_path: Path):
+    (tmp_path / "train.csv").write_text("a.mp4,0\n")
+    (tmp_path / "test.csv").write_text("b.mp4,0\n")
+    both = config(str(tmp_path / "train.csv"), str(tmp_path / "test.csv"))
+    assert [Path(find_videos(both, split).paths[0]).name for split in ("train", "test")] == ["a.mp4", "b.mp4"]
+    with pytest.raises(ConfigError, match=r"config\.eval\.path='': give the videos that accuracy is measured on"):
+        find_videos(config(str(tmp_path / "train.csv")), "test")

@@ -1,0 +1,286 @@
+"""Properties of the masks, over pairs of options, grids, ratios, seeds and flows."""
+
+import dataclasses
+import functools
+import itertools
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from mgmae_jax.masking.base_map import token_map
+from mgmae_jax.masking.select import visible_per_tubelet
+from mgmae_jax.masking.strategies import (
+    MaskOptions,
+    base_frame,
+    build_sampler,
+    motion_volume,
+    select_visible,
+    warp_volume,
+)
+from mgmae_jax.ops.tokens import TokenGrid
+
+GRIDS = [
+    TokenGrid(3, 16, 16, tubelet=1, patch=4),
+    TokenGrid(4, 24, 40, tubelet=2, patch=8),
+    TokenGrid(8, 48, 32, tubelet=4, patch=16),
+]
+CHOICES = {
+    "base_frame": ["middle", "first", "random"],
+    "init": ["gaussian", "token", "pixel"],
+    "preset": ["paper", "released_code"],
+    "warp": ["backward", "forward"],
+    "hole_fill": ["tube", "random", "invisible", "visible", "previous"],
+    "select": ["tubelet", "clip"],
+    "exposure": [0.0, 0.5],
+    "ratio": [0.5, 0.8],
+    "grid": GRIDS,
+}
+HUGE = 1e6
+
+
+def pairwise_cases():
+    """Cases in which every two values of different options meet, as far as the options allow."""
+
+    def allowed(case):
+        return not (case["preset"] == "released_code" and case["warp"] == "forward")
+
+    def pairs(case):
+        return set(itertools.combinations([(field, str(value)) for field, value in case.items()], 2))
+
+    cases = [dict(zip(CHOICES, values, strict=True)) for values in itertools.product(*CHOICES.values())]
+    # A fixed shuffle: neighbours of a product are alike.
+    cases = [cases[i] for i in np.random.default_rng(0).permutation(len(cases)) if allowed(cases[i])][:1000]
+    left = set().union(*map(pairs, cases))
+    chosen = []
+    while left:
+        chosen.append(max(cases, key=lambda case: len(pairs(case) & left)))
+        left -= pairs(chosen[-1])
+    return chosen
+
+
+CASES = pairwise_cases()
+
+
+@functools.partial(jax.jit, static_argnames=("grid", "options"))
+def sample(key, flow, grid, options):
+    return build_sampler(options)(key, grid, flow=flow)
+
+
+@functools.partial(jax.jit, static_argnames=("grid", "options"))
+def sample_batch(keys, flows, grid, options):
+    sampler = build_sampler(options)
+    return jax.vmap(lambda key, flow: sampler(key, grid, flow=flow))(keys, flows)
+
+
+def random_flow(grid, seed, scale):
+    flow = np.random.default_rng(seed).normal(size=(grid.frames - 1, grid.height, grid.width, 2))
+    return jnp.asarray(flow * scale, jnp.float32)
+
+
+def check(split, grid, options):
+    visible, target = np.asarray(split.visible), np.asarray(split.target)
+    count = visible_per_tubelet(options.ratio, grid)
+    assert visible.dtype == target.dtype == np.int32
+    assert (np.diff(visible) > 0).all()
+    assert (np.diff(target) > 0).all()
+    assert visible.shape == (count * grid.tubelets,)
+    assert sorted([*visible, *target]) == list(range(grid.tokens))
+    if options.strategy == "tube" or (options.strategy == "motion" and options.select == "tubelet"):
+        assert np.bincount(visible // grid.per_tubelet, minlength=grid.tubelets).tolist() == [count] * grid.tubelets
+
+
+def tubes(split, grid):
+    """Visible places of each tubelet, [t, count]."""
+    return np.asarray(split.visible).reshape(grid.tubelets, -1) - grid.per_tubelet * np.arange(grid.tubelets)[:, None]
+
+
+def test_the_cases_cover_every_value():
+    for field, values in CHOICES.items():
+        assert {str(case[field]) for case in CASES} == {str(value) for value in values}
+
+
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda case: "-".join(str(v) for v in case.values() if not isinstance(v, TokenGrid))
+)
+def test_motion_masks_are_exact_in_number_for_any_flow(case):
+    grid = case["grid"]
+    options = MaskOptions(**{field: value for field, value in case.items() if field != "grid"})
+
+    @hypothesis.given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([0.0, 0.4, 6.0, 100.0, HUGE]))
+    @hypothesis.settings(max_examples=8, deadline=None, database=None)
+    def holds(seed, scale):
+        key, flow = jax.random.key(seed), random_flow(grid, seed, scale)
+        split = sample(key, flow, grid, options)
+        check(split, grid, options)
+        np.testing.assert_array_equal(split.visible, sample(key, flow, grid, options).visible)
+
+    holds()
+
+
+@pytest.mark.parametrize("strategy", ["tube", "random", "frame"])
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_the_other_strategies_are_exact_in_number_and_follow_the_key(strategy, grid):
+    options = MaskOptions(strategy=strategy, ratio=0.75)
+    splits = [build_sampler(options)(jax.random.key(seed), grid) for seed in range(5)]
+    for split in splits:
+        check(split, grid, options)
+    assert len({tuple(split.visible.tolist()) for split in splits}) > 1
+
+
+def test_tube_shows_the_same_places_in_every_tubelet():
+    grid = GRIDS[1]
+    places = tubes(build_sampler(MaskOptions(strategy="tube", ratio=0.75))(jax.random.key(0), grid), grid)
+    assert (places == places[0]).all()
+
+
+def test_frame_shows_whole_tubelets():
+    grid = TokenGrid(8, 16, 24, tubelet=1, patch=8)
+    split = build_sampler(MaskOptions(strategy="frame", ratio=0.7))(jax.random.key(0), grid)
+    # One token of six per tubelet, so eight: one whole tubelet and two tokens of another.
+    assert sorted(np.bincount(np.asarray(split.visible) // 6, minlength=8)) == [0] * 6 + [2, 6]
+
+
+def test_random_shows_any_token_as_often():
+    grid = GRIDS[1]
+    sampler = build_sampler(MaskOptions(strategy="random", ratio=0.8))
+    splits = jax.vmap(lambda key: sampler(key, grid))(jax.random.split(jax.random.key(0), 500))
+    counts = np.bincount(np.asarray(splits.visible).ravel(), minlength=grid.tokens)
+    # 500 draws of a fifth: 100 each, standard deviation 9.
+    assert counts.min() > 60
+    assert counts.max() < 140
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        MaskOptions(ratio=0.8),
+        MaskOptions(ratio=0.8, base_frame="random", hole_fill="random", init="pixel", exposure=0.5),
+        MaskOptions(ratio=0.8, base_frame="random", warp="forward", init="token", select="clip"),
+    ],
+    ids=lambda options: f"{options.strategy}-{options.init}-{options.warp}-{options.preset}",
+)
+def test_a_batch_by_vmap_equals_one_by_one(options):
+    grid = GRIDS[1]
+    keys = jax.random.split(jax.random.key(0), 4)
+    flows = jnp.stack([random_flow(grid, seed, scale) for seed, scale in enumerate([0.4, 4.0, 20.0, HUGE])])
+    batch = sample_batch(keys, flows, grid, options)
+    for i in range(4):
+        jitted = sample(keys[i], flows[i], grid, options)
+        np.testing.assert_array_equal(batch.visible[i], jitted.visible)
+        np.testing.assert_array_equal(batch.target[i], jitted.target)
+
+
+def test_jit_and_eager_agree():
+    grid, options, key = GRIDS[1], MaskOptions(ratio=0.8), jax.random.key(0)
+    flow = random_flow(grid, 0, 0.4)
+    with jax.disable_jit():
+        eager = build_sampler(options)(key, grid, flow=flow)
+    np.testing.assert_array_equal(eager.visible, sample(key, flow, grid, options).visible)
+
+
+@pytest.mark.parametrize("init", ["gaussian", "token", "pixel"])
+@pytest.mark.parametrize(
+    ("warp", "preset"), [("backward", "paper"), ("forward", "paper"), ("backward", "released_code")]
+)
+def test_without_motion_the_mask_is_a_tube(init, warp, preset):
+    grid = GRIDS[1]
+    options = MaskOptions(ratio=0.8, init=init, warp=warp, preset=preset)
+    for seed in range(3):
+        places = tubes(sample(jax.random.key(seed), random_flow(grid, 0, 0.0), grid, options), grid)
+        assert (places == places[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("hole_fill", "preset"), [("visible", "paper"), ("visible", "released_code"), ("random", "released_code")]
+)
+def test_without_motion_the_filling_changes_nothing(hole_fill, preset):
+    # To the released code's rule a zero of the base map would be a hole.
+    grid, flow = GRIDS[1], random_flow(GRIDS[1], 0, 0.0)
+    options = MaskOptions(ratio=0.8, init="token", preset=preset)
+    expected = sample(jax.random.key(0), flow, grid, options)
+    filled = sample(jax.random.key(0), flow, grid, dataclasses.replace(options, hole_fill=hole_fill))
+    np.testing.assert_array_equal(filled.visible, expected.visible)
+
+
+@functools.partial(jax.jit, static_argnames=("base", "grid", "options"))
+def visible_of(start, flow, base, grid, options):
+    key = jax.random.key(0)
+    return select_visible(key, grid, warp_volume(start, grid, flow, base, key, options), options)
+
+
+MOVING = [TokenGrid(3, 40, 56, tubelet=1, patch=8), TokenGrid(6, 40, 56, tubelet=2, patch=8)]
+
+
+@pytest.mark.parametrize("warp", ["backward", "forward"])
+@pytest.mark.parametrize("grid", MOVING, ids=lambda grid: f"tubelet{grid.tubelet}")
+@pytest.mark.parametrize(("right", "down"), [(2, 0), (-1, 1), (1, -1), (0, 1)])
+def test_masks_move_with_the_scene(grid, warp, right, down):
+    """A scene that moves by whole patches from tubelet to tubelet takes its visible tokens along."""
+    options = MaskOptions(ratio=1 - 4 / 35, warp=warp, hole_fill="invisible")
+    base = base_frame(jax.random.key(0), grid.frames, options)
+    motion = np.float32([right, down]) * grid.patch
+    pair = np.arange(grid.frames - 1)
+    crosses = (pair + 1) % grid.tubelet == 0
+    # Backward warping reads the flow towards the base frame, forward warping the flow from it.
+    later_is_source = (pair >= base) == (warp == "backward")
+    flow = np.where(crosses[:, None], np.where(later_is_source[:, None], -motion, motion), np.float32(0))
+    flow = jnp.asarray(np.broadcast_to(flow[:, None, None], (grid.frames - 1, grid.height, grid.width, 2)))
+    # Four tokens near the middle, at (row, column).
+    rows, columns = np.array([1, 2, 3, 2]), np.array([2, 4, 3, 3])
+    start = token_map(jnp.asarray(rows * grid.columns + columns), grid)
+    visible = np.sort(np.asarray(visible_of(start, flow, base, grid, options)))
+    expected = [
+        tubelet * grid.per_tubelet + (rows + down * away) * grid.columns + columns + right * away
+        for tubelet in range(grid.tubelets)
+        for away in [tubelet - base // grid.tubelet]
+    ]
+    np.testing.assert_array_equal(visible, np.sort(np.concatenate(expected)))
+
+
+@pytest.mark.parametrize(("choice", "frames"), [("middle", [4]), ("first", [0]), ("random", list(range(8)))])
+def test_every_base_frame_is_drawn_and_keeps_its_map(choice, frames):
+    grid = TokenGrid(8, 16, 16, tubelet=2, patch=8)
+    options = MaskOptions(ratio=0.5, base_frame=choice, init="token", hole_fill="invisible")
+    keys = jax.random.split(jax.random.key(0), 100)
+    bases = np.array([int(base_frame(key, grid.frames, options)) for key in keys])
+    assert sorted(set(bases.tolist())) == frames
+    # Everything leaves the picture at once, so that the base frame alone has visible pixels.
+    flow = jnp.full((7, 16, 16, 2), HUGE, jnp.float32)
+    volume_of = jax.jit(lambda key: motion_volume(key, grid, flow, options))
+    for key, base in zip(keys[:10], bases[:10], strict=True):
+        volume = np.asarray(volume_of(key))
+        assert volume[base].sum() == 2 * 64
+        assert volume.sum() == 2 * 64
+
+
+def test_a_random_base_is_drawn_for_each_sample_of_a_batch():
+    options = MaskOptions(base_frame="random")
+    bases = jax.vmap(lambda key: base_frame(key, 16, options))(jax.random.split(jax.random.key(0), 64))
+    assert len(np.unique(bases)) > 8
+
+
+def test_the_released_code_draws_a_centre_more_than_the_tokens_it_keeps():
+    grid, key = GRIDS[1], jax.random.key(0)
+    for preset, count in (("paper", 1), ("released_code", 2)):
+        options = MaskOptions(ratio=0.9, init="token", preset=preset)
+        volume = jax.jit(motion_volume, static_argnums=(1, 3))(key, grid, random_flow(grid, 0, 0.0), options)
+        assert (volume[0] == 1).sum() == count * grid.patch**2
+        assert select_visible(key, grid, volume, options).shape == (grid.tubelets,)
+
+
+def test_exposure_shows_tokens_that_were_hidden():
+    grid = GRIDS[1]
+    flow = random_flow(grid, 0, 0.0)
+    plain, exposed = MaskOptions(ratio=0.8), MaskOptions(ratio=0.8, exposure=2.0)
+    changed = [
+        (
+            sample(jax.random.key(seed), flow, grid, plain).visible
+            != sample(jax.random.key(seed), flow, grid, exposed).visible
+        ).any()
+        for seed in range(10)
+    ]
+    assert sum(map(bool, changed)) >= 5
