@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from mgmae_jax.bench.flow_methods import Method
 from mgmae_jax.flow.metrics import flow_scores
-from mgmae_jax.masking.strategies import MaskOptions, base_frame, build_sampler
+from mgmae_jax.masking.strategies import MaskInput, MaskOptions, base_frame, draw_mask
 from mgmae_jax.ops.pairs import neighbour_pairs
 from mgmae_jax.ops.tokens import TokenGrid
 
@@ -50,11 +50,10 @@ def visible_tokens(
     flow: Float[Array, "P H W xy=2"], keys: Key[Array, "K"], grid: TokenGrid, mask: MaskOptions
 ) -> Int[Array, "K V"]:
     """The visible tokens of a clip with this flow, for masks drawn from each of `keys`."""
-    sample = build_sampler(mask)
-    return jax.vmap(lambda key: sample(key, grid, flow=flow).visible)(keys)
+    return jax.vmap(lambda key: draw_mask(MaskInput(key, grid, mask, flow=flow)).visible)(keys)
 
 
-def token_map(visible: Int[Array, "K V"], grid: TokenGrid) -> Bool[Array, "K N"]:
+def visible_mask(visible: Int[Array, "K V"], grid: TokenGrid) -> Bool[Array, "K N"]:
     """Whether each of a clip's tokens is visible."""
     return jax.vmap(lambda index: jnp.zeros(grid.tokens, bool).at[index].set(True))(visible)
 

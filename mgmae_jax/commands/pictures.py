@@ -89,7 +89,8 @@ def mask_and_reconstruct(
     """
     masks = pretraining.masks
     if checkpoint is None:
-        details, reconstruction = jax.jit(masks.details)(flow_params, key, clip, flow), None
+        mask_params = masks.init(key).get("mask")
+        details, reconstruction = jax.jit(masks.details)(flow_params, key, clip, flow, mask_params), None
     else:
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         shapes = jax.eval_shape(pretraining.init, key).params

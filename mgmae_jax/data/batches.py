@@ -16,13 +16,14 @@ import grain
 import numpy as np
 from absl import logging
 
+from mgmae_jax.data.decode import Readable
 from mgmae_jax.data.sources import VideoList
 from mgmae_jax.data.workers import WorkerBatches, with_workers
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError, VideoError
 
-Read = Callable[[str, int | None, int], dict[str, np.ndarray]]
-"""Makes the example of a video: (path, its label or None, position) -> arrays [views, ...]. Raises VideoError where it
-cannot be read. Travels to the workers, so it can be pickled."""
+Read = Callable[[Readable, int | None, int], dict[str, np.ndarray]]
+"""Makes the example of a video: (video, label or None, position) -> arrays [views, ...]. Raises VideoError if it cannot
+be read. Travels to the workers, so it can be pickled."""
 
 MAX_TRIES = 16  # Positions tried for one example before the data set is given up.
 # What a worker says of the bad videos that it met. Text of a fixed size, so that examples stack.
@@ -131,7 +132,7 @@ class _Examples:
         for attempt, position in enumerate(range(first, first + MAX_TRIES)):
             video = self._video_at(position)
             try:
-                example = self.read(self.videos.paths[video], None if labels is None else labels[video], position)
+                example = self.read(self.videos.item(video), None if labels is None else labels[video], position)
                 return {**example, "bad": bad}
             except VideoError as error:
                 bad[attempt] = video, error.reason.encode(errors="replace")[: _BAD["reason"].itemsize]

@@ -10,7 +10,8 @@ import contextlib
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -19,6 +20,26 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from mgmae_jax.errors import VideoError
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A video that is not a file of its own, such as one of an archive or of records.
+
+    Attributes:
+      name: stable, for messages and reports.
+      opener: from the name to the video's bytes, as a seekable binary file.
+    """
+
+    name: str
+    opener: Callable[[str], BinaryIO]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Readable = str | os.PathLike[str] | Item
+"""What a video can be read from: the path of a file, or an `Item`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +79,9 @@ class _Timeline:
 class Video:
     """An open video file; made by `open_video`."""
 
-    def __init__(self, path: str, container: InputContainer) -> None:
-        self.path = path
+    def __init__(self, item: Readable, container: InputContainer) -> None:
+        self.path = path = _name(item)
+        self._item = item
         self._container = container
         self._stream = _video_stream(path, container)
         self._timeline = _read_timeline(path, container, self._stream)
@@ -147,7 +169,7 @@ class Video:
         raise self._too_few(max(wanted), count)
 
     def _from_start(self) -> Iterator[VideoFrame]:
-        with av.open(os.path.abspath(self.path), options=_OPEN_OPTIONS) as container:
+        with _open_container(self._item) as container:
             yield from _decode_stream(container, _video_stream(self.path, container))
 
     def _too_few(self, wanted: int, count: int) -> VideoError:
@@ -160,11 +182,11 @@ _OPEN_OPTIONS = {"protocol_whitelist": "file"}
 
 
 @contextlib.contextmanager
-def open_video(path: str | os.PathLike[str]) -> Iterator[Video]:
-    """Opens a video file, reads its timeline and closes it at the end of the block.
+def open_video(item: Readable) -> Iterator[Video]:
+    """Opens a video, reads its timeline and closes it at the end of the block.
 
     Args:
-      path: a file in any format that FFmpeg reads.
+      item: a file in any format that FFmpeg reads, or an `Item` with the bytes of one.
 
     Yields:
       The video.
@@ -172,23 +194,35 @@ def open_video(path: str | os.PathLike[str]) -> Iterator[Video]:
     Raises:
       VideoError: the file is missing, empty, no video, or without frames.
     """
-    name = os.fspath(path)
-    with _reported(name):
+    name = _name(item)
+    if not isinstance(item, Item):
         if not os.path.exists(name):
             raise VideoError(name, "no such file")
         if not os.path.isfile(name):
-            raise VideoError(name, "is no file")
+            raise VideoError(name, "is not a regular file")
         if os.path.getsize(name) == 0:
             raise VideoError(name, "is empty (0 bytes)")
-        # An absolute path: a colon in a relative one reads as the name of a protocol.
-        container = av.open(os.path.abspath(name), options=_OPEN_OPTIONS)
-    with container:
+    with contextlib.ExitStack() as stack:
         with _reported(name):
-            video = Video(name, container)
+            video = Video(item, stack.enter_context(_open_container(item)))
         yield video
 
 
-def probe(path: str | os.PathLike[str]) -> VideoInfo:
+def _name(item: Readable) -> str:
+    return item.name if isinstance(item, Item) else os.fspath(item)
+
+
+@contextlib.contextmanager
+def _open_container(item: Readable) -> Iterator[InputContainer]:
+    with contextlib.ExitStack() as stack:
+        if isinstance(item, Item):
+            file: str | BinaryIO = stack.enter_context(item.opener(item.name))
+        else:
+            file = os.path.abspath(item)  # a colon in a relative path reads as the name of a protocol
+        yield stack.enter_context(av.open(file, options=_OPEN_OPTIONS))
+
+
+def video_info(path: Readable) -> VideoInfo:
     """Reads what a video file holds: demuxes all of it and decodes its first frame.
 
     Args:
@@ -207,7 +241,7 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
         return VideoInfo(video.frames, height, width, rotation, video.fps)
 
 
-def decode_frames(path: str | os.PathLike[str], indices: Sequence[int] | np.ndarray) -> np.ndarray:
+def decode_frames(path: Readable, indices: Sequence[int] | np.ndarray) -> np.ndarray:
     """Decodes frames of a video file, upright, decoding only from the keyframe before the first to the last of them.
 
     Args:

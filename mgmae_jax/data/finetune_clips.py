@@ -10,7 +10,7 @@ import numpy as np
 
 from mgmae_jax.data.augment import crop_resize, erase_box, random_resized_crop_box
 from mgmae_jax.data.batches import TrainBatches, random_stream, train_batches
-from mgmae_jax.data.decode import open_video
+from mgmae_jax.data.decode import Readable, open_video
 from mgmae_jax.data.frames import ClipSpec, dense_train_indices, uniform_train_indices
 from mgmae_jax.data.rand_augment import RandAugment
 from mgmae_jax.data.sources import VideoList
@@ -114,7 +114,7 @@ def labelled_batches(
 
 @dataclasses.dataclass(frozen=True)
 class _LabelledClips:
-    """Makes examples; see `train_batches.Read`."""
+    """Makes examples; see `batches.Read`."""
 
     clip: ClipSpec
     sampling: Sampling
@@ -122,10 +122,10 @@ class _LabelledClips:
     views: int
     seed: int
 
-    def __call__(self, path: str, label: int, position: int) -> dict[str, np.ndarray]:
+    def __call__(self, item: Readable, label: int, position: int) -> dict[str, np.ndarray]:
         """Returns "clip" [views, T, S, S, 3] and "label" [views]."""
         clip, rng = self.clip, random_stream(self.seed, "time", position)
-        with open_video(path) as video:
+        with open_video(item) as video:
             if self.sampling == "uniform":
                 indices = uniform_train_indices(video.frames, clip_frames=clip.frames, rng=rng)
             else:

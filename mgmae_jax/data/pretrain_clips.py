@@ -10,7 +10,7 @@ import numpy as np
 
 from mgmae_jax.data.augment import CropBox, crop_resize, multi_scale_crop_box
 from mgmae_jax.data.batches import TrainBatches, random_stream, train_batches
-from mgmae_jax.data.decode import open_video
+from mgmae_jax.data.decode import Readable, open_video
 from mgmae_jax.data.frames import ClipSpec, pretrain_indices
 from mgmae_jax.data.host_flow import tvl1_flow
 from mgmae_jax.data.sources import VideoList
@@ -102,17 +102,17 @@ def pretrain_batches(
 
 @dataclasses.dataclass(frozen=True)
 class _PretrainClips:
-    """Makes examples; see `train_batches.Read`."""
+    """Makes examples; see `batches.Read`."""
 
     clip: ClipSpec
     views: int
     seed: int
     flow: FlowSpec | None
 
-    def __call__(self, path: str, label: int | None, position: int) -> dict[str, np.ndarray]:
+    def __call__(self, item: Readable, label: int | None, position: int) -> dict[str, np.ndarray]:
         """Returns "clip" [views, T, S, S, 3] and perhaps "flow" [views, ...]."""
         clip, rng = self.clip, random_stream(self.seed, "time", position)
-        with open_video(path) as video:
+        with open_video(item) as video:
             indices = pretrain_indices(video.frames, clip_frames=clip.frames, stride=clip.stride, rng=rng)
             frames = video.decode(indices)
         frame_size = frames.shape[1:3]
@@ -121,7 +121,7 @@ class _PretrainClips:
         crops = [crop_resize(frames, box, clip.size) for box in boxes]
         example = {"clip": np.stack(crops)}
         if self.flow is not None and self.flow.source == "stored":
-            stored = read_clip_flow(path, self.flow, video.frames, frame_size, indices)
+            stored = read_clip_flow(str(item), self.flow, video.frames, frame_size, indices)
             example["flow"] = np.stack([stored_clip_flow(stored, indices, self.flow, box, clip.size) for box in boxes])
         elif self.flow is not None:
             example["flow"] = np.stack([tvl1_clip_flow(crop, self.flow) for crop in crops])

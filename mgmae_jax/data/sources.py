@@ -1,16 +1,22 @@
-"""Lists of videos: a folder of them, a CSV list or a JSON-lines list."""
+"""Lists of videos, by the kind of their source: a folder, a CSV list or a JSON-lines list.
+
+A new kind is a function from a path to a `VideoList` and a line in `SOURCES`, at the end.
+"""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
+from mgmae_jax.data.decode import Item, Readable
 from mgmae_jax.errors import ConfigError, FileError
 
 EXTENSIONS = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
@@ -26,17 +32,30 @@ class VideoList:
     """Videos, perhaps with labels.
 
     Attributes:
-      paths: the files, in the order of the list.
-      labels: one for each file, or None.
+      paths: the files, in the order of the list; or stable names of the videos, where they have an `opener`.
+      labels: one for each video, or None.
       class_names: what the labels are called, where the source has names; then labels are indices into it.
+      opener: from a name to the video's bytes, as a seekable binary file; None where the names are paths. It travels
+        to worker processes, so it can be pickled.
     """
 
     paths: tuple[str, ...]
     labels: tuple[int, ...] | None = None
     class_names: tuple[str, ...] | None = None
+    opener: Callable[[str], BinaryIO] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def item(self, index: int) -> Readable:
+        """Video number `index`, as `decode.open_video` takes it."""
+        path = self.paths[index]
+        return path if self.opener is None else Item(path, self.opener)
+
+    def take(self, rows: Sequence[int]) -> VideoList:
+        """The videos of these numbers, in this order."""
+        labels = None if self.labels is None else tuple(self.labels[row] for row in rows)
+        return dataclasses.replace(self, paths=tuple(self.paths[row] for row in rows), labels=labels)
 
     def digest(self) -> str:
         """A name for these videos and labels in this order, wherever their folder lies: count and 16 hex digits."""
@@ -76,10 +95,10 @@ def read_source(path: str | Path) -> VideoList:
         return _read_folder(path)
     if not path.exists():
         raise ConfigError("data.path", str(path), "a folder of videos, or a .csv or .jsonl list, that exists")
-    readers = {".csv": _csv_entry, ".jsonl": _json_entry}
-    if path.suffix.lower() not in readers:
-        raise ConfigError("data.path", str(path), "a folder of videos, or a list that ends in .csv or .jsonl")
-    return _read_list(path, readers[path.suffix.lower()])
+    if path.suffix.lower() not in SOURCES:
+        endings = " or ".join(SOURCES)
+        raise ConfigError("data.path", str(path), f"a folder of videos, or a list that ends in {endings}")
+    return SOURCES[path.suffix.lower()](path)
 
 
 def _read_folder(root: Path) -> VideoList:
@@ -188,3 +207,10 @@ def _json_entry(line: str, number: int) -> tuple[str, int | str | None]:
     if label is not None and (isinstance(label, bool) or not isinstance(label, int | str)):
         raise ValueError(f"has a label that is neither a whole number nor a name ({line[:80]!r})")
     return video, label
+
+
+SOURCES: dict[str, Callable[[Path], VideoList]] = {
+    ".csv": functools.partial(_read_list, entry=_csv_entry),
+    ".jsonl": functools.partial(_read_list, entry=_json_entry),
+}
+"""By the ending of a file, what lists its videos."""

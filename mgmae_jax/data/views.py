@@ -137,11 +137,11 @@ def cut_views(frames: np.ndarray, *, size: int, crops: int) -> np.ndarray:
     return np.stack([frames[:, :, start : start + size] for start in starts])
 
 
-def read_views(path: str, views: ViewSpec) -> np.ndarray:
+def read_views(item: Readable, views: ViewSpec) -> np.ndarray:
     """Decodes a video once and makes all its views.
 
     Args:
-      path: a video file.
+      item: the video.
       views: which views.
 
     Returns:
@@ -151,7 +151,7 @@ def read_views(path: str, views: ViewSpec) -> np.ndarray:
       VideoError: the file is missing, damaged or no video.
     """
     clip = views.clip
-    with open_video(path) as video:
+    with open_video(item) as video:
         if views.sampling == "uniform":
             indices = uniform_indices(video.frames, clip_frames=clip.frames, clips=views.clips)
         else:

@@ -1,9 +1,11 @@
-"""The videos that a config names."""
+"""The videos that a config names: a path, or a data set by its name. A new data set is a function and a line."""
 
-import functools
+import dataclasses
 import os
 import sys
-from typing import Literal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
@@ -12,57 +14,107 @@ from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.runtime.distributed import barrier, is_primary
 
-# A bound on memory and on starting time where a machine has many cores.
-_MOST_PROCESSES = 16
+Split = Literal["train", "test"]
+DEFAULT = "motion_shapes"
+"""The data set that an empty `data.path` means."""
+_MOST_PROCESSES = 16  # a bound on memory and on starting time where a machine has many cores
 
 
-def find_videos(config: ConfigDict, split: Literal["train", "test"] = "train", *, flow: bool = False) -> VideoList:
-    """The videos at `data.path`, or the procedural ones, which the first process makes if need be.
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """Which part of a data set is wanted.
+
+    Args:
+      split: "train" or "test".
+      seed: of the run.
+      options: config.data.NAME, the data set's own fields.
+      flow: whether stored flow is wanted beside the videos, where the data set knows it.
+      on_progress: called with (videos done, videos in total); None in processes that only wait.
+    """
+
+    split: Split
+    seed: int
+    options: Mapping[str, Any]
+    flow: bool
+    on_progress: Callable[[int, int], None] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set that is found by its name.
+
+    Args:
+      prepare: makes sure that a split is there, and gives what `read_source` reads; safe to call again, and at once in
+        several processes.
+      classes: names of its classes.
+    """
+
+    prepare: Callable[[Request], Path]
+    classes: tuple[str, ...]
+
+
+def prepare_motion_shapes(request: Request) -> Path:
+    """Renders the procedural videos of a split; see `motion_shapes.prepare`."""
+    options = request.options
+    return motion_shapes.prepare(
+        motion_shapes.default_cache(),
+        videos=options["videos"] if request.split == "train" else options["test_videos"],
+        seed=request.seed,
+        split=request.split,
+        size=(options["size"], options["size"]),
+        frames=options["frames"],
+        flow=request.flow,
+        processes=min(os.cpu_count() or 1, _MOST_PROCESSES),
+        on_progress=request.on_progress,
+    )
+
+
+DATASETS = {DEFAULT: Dataset(prepare_motion_shapes, motion_shapes.CLASSES)}
+
+
+def find_videos(config: ConfigDict, split: Split = "train", *, flow: bool = False) -> VideoList:
+    """The videos at `data.path`, or those of the data set of that name, which the first process prepares if need be.
 
     Args:
       config: of a run.
-      split: "test" is what a fine-tuned model is measured on: the videos at `eval.path`, or the procedural ones of a
-        split of their own.
-      flow: whether the procedural videos need their true flow beside them.
+      split: "test" is what a fine-tuned model is measured on: the videos at `eval.path`, or the data set's own split.
+      flow: whether stored flow is wanted beside the videos of a data set.
 
     Raises:
       ConfigError: the path is empty where that of the other split is not, or there is nothing of the kind there.
       FileError: there is no video, or the list is wrong.
     """
     path = config.data.path if split == "train" else config.eval.path
-    if path:
+    name = dataset_name(config)
+    if path and (path != name or os.path.exists(path)):
         return read_source(path)
-    if split == "test" and config.data.path:
+    if name is None:
         raise ConfigError("eval.path", path, "the videos that accuracy is measured on: a folder, .csv or .jsonl list")
-    options = config.data.motion_shapes
-    make = functools.partial(
-        motion_shapes.prepare,
-        motion_shapes.default_cache(),
-        videos=options.videos if split == "train" else options.test_videos,
-        seed=config.seed,
-        split=split,
-        size=(options.size, options.size),
-        frames=options.frames,
-        flow=flow,
-        processes=min(os.cpu_count() or 1, _MOST_PROCESSES),
-    )
+    prepare, request = DATASETS[name].prepare, Request(split, config.seed, config.data[name], flow, None)
     if is_primary():
-        make(on_progress=_tell_rendered)
-    barrier(f"motion_shapes_{split}")
-    return read_source(make())
+        prepare(dataclasses.replace(request, on_progress=_tell_prepared))
+    barrier(f"{name}_{split}")
+    return read_source(prepare(request))
+
+
+def dataset_name(config: ConfigDict) -> str | None:
+    """The data set that `data.path` names; None where it is a path."""
+    path = config.data.path or DEFAULT
+    return path if path in DATASETS and (not config.data.path or not os.path.exists(path)) else None
 
 
 def flow_folders(config: ConfigDict) -> tuple[str, str]:
     """The folder that the videos of a pre-training config lie in, and the one their stored flow does; see `flow_path`.
 
-    Procedural videos have their flow beside them, whatever `flow.path` is: both are then "".
+    The videos of a data set have their flow beside them, whatever `flow.path` is: both are then "".
     """
-    if not (path := config.data.path):
+    if dataset_name(config) is not None:
         return "", ""
+    path = config.data.path
     # The fields of a run from before flow was stored have no such path.
     return path if os.path.isdir(path) else os.path.dirname(path), config.flow.get("path", "")
 
 
-def _tell_rendered(done: int, total: int) -> None:
+def _tell_prepared(done: int, total: int) -> None:
     if done % max(64, total // 8) == 0 or done == total:
-        print(f"rendered {done} of {total} procedural videos", file=sys.stderr, flush=True)
+        print(f"prepared {done} of {total} videos", file=sys.stderr, flush=True)

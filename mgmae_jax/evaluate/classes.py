@@ -1,5 +1,6 @@
 """The classes of a classifier: their names are kept with its run, and labels of other lists are matched with them."""
 
+import dataclasses
 import difflib
 import json
 from collections.abc import Sequence
@@ -107,7 +108,7 @@ def match_classes(videos: VideoList, classes: tuple[str, ...], source: str) -> V
     for path, label in zip(videos.paths, labels, strict=True):
         if not 0 <= label < len(classes):
             raise FileError(path, f"has label {label} in {source}; the model knows 0 to {len(classes) - 1}")
-    return VideoList(videos.paths, labels, classes)
+    return dataclasses.replace(videos, labels=labels, class_names=classes)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -100,7 +100,7 @@ class Evaluator:
         shown = Progress(total, total - len(todo), unit="video") if progress and is_primary() else None
         missing: list[Missing] = []
         with contextlib.closing(shown) if shown else contextlib.nullcontext():
-            for places, (probabilities, best), unreadable in self._map(params, [self.videos.paths[i] for i in todo]):
+            for places, (probabilities, best), unreadable in self._map(params, [self.videos.item(i) for i in todo]):
                 if not np.isfinite(probabilities).all():
                     raise MgmaeError(
                         f"the model's output for {self.videos.paths[todo[places[0]]]} is not finite: its training "

@@ -1,8 +1,12 @@
-"""Masking strategies behind one signature: motion guided (the paper), tube, random, frame."""
+"""Masking strategies, by name: motion guided (the paper), tube, random, frame. A new one is a function and a line.
+
+A strategy is one pure function from what it may look at, a `MaskInput`, to the visible tokens of one clip; `jax.vmap`
+makes the batch. The line in `STRATEGIES` at the end says what else there is to it.
+"""
 
 import dataclasses
-import functools
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,22 +26,10 @@ from mgmae_jax.masking.select import (
 from mgmae_jax.masking.volume import HoleFill, Warp, visibility_volume
 from mgmae_jax.ops.pairs import Direction
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit
+from mgmae_jax.runtime.rng import named_key
 
-
-@runtime_checkable
-class Sampler(Protocol):
-    """A masking strategy for one clip; `jax.vmap` makes the batch."""
-
-    def __call__(
-        self,
-        key: Key[Array, ""],
-        grid: TokenGrid,
-        *,
-        clip: UInt8[Array, "T H W 3"] | None = None,
-        flow: Float[Array, "P H W xy=2"] | None = None,
-    ) -> TokenSplit:
-        """Splits the clip's tokens into visible and target; the counts depend on nothing that is traced."""
-        ...
+# What is drawn from a sample's key. A draw's id is its place here, so names are only ever appended.
+DRAWS = ("base", "map", "select")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +37,7 @@ class MaskOptions:
     """Every choice of config.mask; the defaults are the paper's.
 
     Args:
-      strategy: "motion" (the paper), "tube" (VideoMAE), "random" or "frame" (MAE-ST).
+      strategy: a name in `STRATEGIES`: "motion" (the paper), "tube" (VideoMAE), "random" or "frame" (MAE-ST).
       ratio: share of the tokens that is hidden.
       base_frame: "middle", "first" or "random" per sample (Table 1a).
       init: the base frame's map: "gaussian", "token" or "pixel" (Table 1d).
@@ -58,7 +50,7 @@ class MaskOptions:
         W.
     """
 
-    strategy: Literal["motion", "tube", "random", "frame"] = "motion"
+    strategy: str = "motion"
     ratio: float = 0.9
     base_frame: Literal["middle", "first", "random"] = "middle"
     init: Literal["gaussian", "token", "pixel"] = "gaussian"
@@ -92,7 +84,7 @@ class MaskOptions:
     @property
     def needs_flow(self) -> bool:
         """Whether the strategy reads the flow."""
-        return self.strategy == "motion"
+        return STRATEGIES[self.strategy].needs_flow
 
     @property
     def direction(self) -> Direction:
@@ -102,10 +94,69 @@ class MaskOptions:
         return "to_earlier" if self.preset == "released_code" else "to_base"
 
 
+@dataclasses.dataclass(frozen=True)
+class MaskInput:
+    """What a strategy may look at, of one clip.
+
+    Args:
+      key: all that is random is drawn from it.
+      grid: how the clip is cut.
+      options: config.mask.
+      clip: None where a mask is drawn without one, as in a notebook.
+      flow: of the neighbouring frames, see `MaskOptions.direction`; None unless the strategy needs it.
+      params: the strategy's own parameters, where it has any.
+    """
+
+    key: Key[Array, ""]
+    grid: TokenGrid
+    options: MaskOptions
+    clip: UInt8[Array, "T H W 3"] | None = None
+    flow: Float[Array, "P H W xy=2"] | None = None
+    params: Any = None
+
+    @property
+    def per_tubelet(self) -> int:
+        """How many tokens of each tubelet are visible; over the whole clip all strategies show as many."""
+        return visible_per_tubelet(self.options.ratio, self.grid)
+
+    @property
+    def count(self) -> int:
+        """How many tokens of the clip are visible, V."""
+        return self.per_tubelet * self.grid.tubelets
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy:
+    """A masking strategy.
+
+    Args:
+      visible: the V visible tokens of a clip, in any order; V is `MaskInput.count`.
+      needs_flow: whether it reads `MaskInput.flow`.
+      volume: visibility [T, H, W], which pictures show; None shows the visible tokens.
+      init: its parameters, from a key, grid and options, where it learns; they live in the train state as "mask".
+      loss: what is added to the reconstruction loss of a clip, where it learns: from the input, the split, and the
+        error of each target token without a gradient, to a scalar (as AdaMAE's sampling network has it).
+    """
+
+    visible: Callable[[MaskInput], Int[Array, "V"]]
+    needs_flow: bool = False
+    volume: Callable[[MaskInput], Float[Array, "T H W"]] | None = None
+    init: Callable[[Key[Array, ""], TokenGrid, MaskOptions], Any] | None = None
+    loss: Callable[[MaskInput, TokenSplit, Float[Array, "K"]], Float[Array, ""]] | None = None
+
+
+def draw_mask(ask: MaskInput) -> TokenSplit:
+    """Splits a clip's tokens into visible and target by the strategy that the options name.
+
+    The counts depend on nothing that is traced.
+    """
+    return split_tokens(STRATEGIES[ask.options.strategy].visible(ask), ask.grid)
+
+
 def base_frame(key: Key[Array, ""], frames: int, options: MaskOptions) -> int | Int[Array, ""]:
     """Index of the base frame of the sample whose mask has this key (Table 1a); traced only where it is random."""
     if options.base_frame == "random":
-        return jax.random.randint(jax.random.fold_in(key, 0), (), 0, frames, jnp.int32)
+        return jax.random.randint(named_key(key, "base", DRAWS), (), 0, frames, jnp.int32)
     return frames // 2 if options.base_frame == "middle" else 0
 
 
@@ -113,7 +164,7 @@ def motion_volume(
     key: Key[Array, ""], grid: TokenGrid, flow: Float[Array, "P H W xy=2"], options: MaskOptions
 ) -> Float[Array, "T H W"]:
     """The visibility volume of one clip, as `motion` samples from it; see `visibility_volume` for the flow."""
-    key_map, key_holes = jax.random.split(jax.random.fold_in(key, 1))
+    key_map, key_holes = jax.random.split(named_key(key, "map", DRAWS))
     count = visible_per_tubelet(options.ratio, grid)
     released = options.preset == "released_code"
     if options.init == "pixel":
@@ -166,7 +217,7 @@ def select_visible(
     key: Key[Array, ""], grid: TokenGrid, volume: Float[Array, "T H W"], options: MaskOptions
 ) -> Int[Array, "V"]:
     """The visible tokens of a volume, unsorted."""
-    key_expose, key_ties = jax.random.split(jax.random.fold_in(key, 2))
+    key_expose, key_ties = jax.random.split(named_key(key, "select", DRAWS))
     count = visible_per_tubelet(options.ratio, grid)
     scores = frame_scores(volume, grid)
     if options.exposure:
@@ -178,68 +229,40 @@ def select_visible(
         return highest(key_ties, scores.reshape(-1), count * grid.tubelets)
 
 
-def motion(
-    key: Key[Array, ""],
-    grid: TokenGrid,
-    *,
-    clip: UInt8[Array, "T H W 3"] | None = None,
-    flow: Float[Array, "P H W xy=2"] | None = None,
-    options: MaskOptions,
-) -> TokenSplit:
+def motion(ask: MaskInput) -> Int[Array, "V"]:
     """Motion guided masking: the tokens that stay most visible when the base frame's map is carried along the flow."""
-    if flow is None:
+    return select_visible(ask.key, ask.grid, _motion_volume(ask), ask.options)
+
+
+def _motion_volume(ask: MaskInput) -> Float[Array, "T H W"]:
+    if ask.flow is None:
         raise ValueError("motion masking needs flow [T - 1, H, W, 2]")
-    volume = motion_volume(key, grid, flow, options)
-    return split_tokens(select_visible(key, grid, volume, options), grid)
+    return motion_volume(ask.key, ask.grid, ask.flow, ask.options)
 
 
-def tube(
-    key: Key[Array, ""],
-    grid: TokenGrid,
-    *,
-    clip: UInt8[Array, "T H W 3"] | None = None,
-    flow: Float[Array, "P H W xy=2"] | None = None,
-    options: MaskOptions,
-) -> TokenSplit:
+def tube(ask: MaskInput) -> Int[Array, "V"]:
     """The same random tokens visible in every tubelet (VideoMAE)."""
-    tokens = base_map.random_tokens(key, grid, visible_per_tubelet(options.ratio, grid))
-    start = jnp.arange(grid.tubelets, dtype=jnp.int32)[:, None] * grid.per_tubelet
-    return split_tokens((start + tokens[None]).reshape(-1), grid)
+    tokens = base_map.random_tokens(ask.key, ask.grid, ask.per_tubelet)
+    start = jnp.arange(ask.grid.tubelets, dtype=jnp.int32)[:, None] * ask.grid.per_tubelet
+    return (start + tokens[None]).reshape(-1)
 
 
-def random(
-    key: Key[Array, ""],
-    grid: TokenGrid,
-    *,
-    clip: UInt8[Array, "T H W 3"] | None = None,
-    flow: Float[Array, "P H W xy=2"] | None = None,
-    options: MaskOptions,
-) -> TokenSplit:
-    """Random tokens anywhere in the clip, as many as the other strategies show (MAE-ST)."""
-    count = visible_per_tubelet(options.ratio, grid) * grid.tubelets
-    tokens = jax.random.permutation(key, jnp.arange(grid.tokens, dtype=jnp.int32))
-    return split_tokens(tokens[:count], grid)
+def random(ask: MaskInput) -> Int[Array, "V"]:
+    """Random tokens anywhere in the clip (MAE-ST)."""
+    return jax.random.permutation(ask.key, jnp.arange(ask.grid.tokens, dtype=jnp.int32))[: ask.count]
 
 
-def frame(
-    key: Key[Array, ""],
-    grid: TokenGrid,
-    *,
-    clip: UInt8[Array, "T H W 3"] | None = None,
-    flow: Float[Array, "P H W xy=2"] | None = None,
-    options: MaskOptions,
-) -> TokenSplit:
-    """Whole random tubelets visible, as many tokens as the other strategies show; the last one in part, at random."""
-    key_tubelets, key_tokens = jax.random.split(key)
-    count = visible_per_tubelet(options.ratio, grid) * grid.tubelets
-    tubelets = jax.random.permutation(key_tubelets, jnp.arange(grid.tubelets, dtype=jnp.int32))
-    tokens = jax.random.permutation(key_tokens, jnp.arange(grid.per_tubelet, dtype=jnp.int32))
-    return split_tokens((tubelets[:, None] * grid.per_tubelet + tokens[None]).reshape(-1)[:count], grid)
+def frame(ask: MaskInput) -> Int[Array, "V"]:
+    """Whole random tubelets visible; the last one in part, at random."""
+    key_tubelets, key_tokens = jax.random.split(ask.key)
+    tubelets = jax.random.permutation(key_tubelets, jnp.arange(ask.grid.tubelets, dtype=jnp.int32))
+    tokens = jax.random.permutation(key_tokens, jnp.arange(ask.grid.per_tubelet, dtype=jnp.int32))
+    return (tubelets[:, None] * ask.grid.per_tubelet + tokens[None]).reshape(-1)[: ask.count]
 
 
-STRATEGIES = {"motion": motion, "tube": tube, "random": random, "frame": frame}
-
-
-def build_sampler(options: MaskOptions) -> Sampler:
-    """The strategy that the options name, with the options filled in."""
-    return functools.partial(STRATEGIES[options.strategy], options=options)
+STRATEGIES = {
+    "motion": Strategy(motion, needs_flow=True, volume=_motion_volume),
+    "tube": Strategy(tube),
+    "random": Strategy(random),
+    "frame": Strategy(frame),
+}

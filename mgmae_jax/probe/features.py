@@ -102,7 +102,8 @@ def extract(
         shown = Progress(len(videos), kept.done, unit="video") if is_primary() else None
         first = kept.done
         with contextlib.closing(shown) if shown else contextlib.nullcontext():
-            for places, features, unreadable in mapped(encoder.params, videos.paths[first:]):
+            left = [videos.item(i) for i in range(first, len(videos))]
+            for places, features, unreadable in mapped(encoder.params, left):
                 told = [Missing(videos.paths[first + place], reason) for place, reason in unreadable.items()]
                 if told and not allow_missing:
                     raise unreadable_error(told)
@@ -178,9 +179,7 @@ def _readable(kept: _Kept, videos: VideoList, allow_missing: bool) -> VideoFeatu
     rows = [row for row in range(len(videos)) if row not in kept.missing]
     if not rows:
         raise MgmaeError(f"none of {len(videos)} videos can be read; {told[0].path}: {told[0].reason}.")
-    labels = None if videos.labels is None else tuple(videos.labels[row] for row in rows)
-    read = VideoList(tuple(videos.paths[row] for row in rows), labels, videos.class_names)
-    return VideoFeatures(kept.read()[rows], read, np.array(rows), told)
+    return VideoFeatures(kept.read()[rows], videos.take(rows), np.array(rows), told)
 
 
 ENDINGS = (".npz", ".safetensors")

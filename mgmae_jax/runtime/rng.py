@@ -5,11 +5,14 @@ Nothing random is stored: a resumed run, or one on another number of devices, dr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
-# A stream's id is its place here, so names are only ever appended: moving one would change every run.
-STREAMS = ("init", "mask", "base", "exposure", "drop_path", "dropout", "mixup", "flow")
+# A stream's id is its place here, so names are only ever appended: moving one would change every run. An empty name
+# keeps the place of a stream that was never drawn.
+STREAMS = ("init", "mask", "", "", "drop_path", "dropout", "mixup")
 
 
 def stream(root_key: jax.Array, step: jax.Array | int, name: str) -> jax.Array:
@@ -26,9 +29,18 @@ def stream(root_key: jax.Array, step: jax.Array | int, name: str) -> jax.Array:
     Raises:
       ValueError: the name is not in `STREAMS`.
     """
-    if name not in STREAMS:
-        raise ValueError(f"no random stream is called {name!r}: use one of {', '.join(STREAMS)}, or append to STREAMS")
-    return jax.random.fold_in(jax.random.fold_in(root_key, step), STREAMS.index(name))
+    return named_key(jax.random.fold_in(root_key, step), name, STREAMS)
+
+
+def named_key(key: jax.Array, name: str, names: Sequence[str]) -> jax.Array:
+    """Folds a name into a key, by its place among names that are only ever appended to.
+
+    Raises:
+      ValueError: the name is not among them.
+    """
+    if not name or name not in names:
+        raise ValueError(f"no random stream is called {name!r}: use one of {', '.join(filter(None, names))}, or append")
+    return jax.random.fold_in(key, names.index(name))
 
 
 def per_example(key: jax.Array, start: jax.Array | int, count: int) -> jax.Array:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from mgmae_jax.data.sources import VideoList
 from mgmae_jax.masking.select import frame_scores, token_scores
-from mgmae_jax.masking.strategies import MaskOptions, base_frame, build_sampler
+from mgmae_jax.masking.strategies import MaskInput, MaskOptions, base_frame, draw_mask
 from mgmae_jax.masking.volume import visibility_volume
 from mgmae_jax.ops.sampling import pixel_grid
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit, normalise_pixels, patchify, take_tokens, unit_range
@@ -60,11 +60,11 @@ def guess_moments(
       "square": the mean of the target values and of their squares. Without flow there is no "along_flow".
     """
     masks, grid = pretraining.masks, pretraining.grid
-    sample = build_sampler(masks.mask)
+    mask_params = None if params is None else params.get("mask")
 
     def split_of(key: Array, clip: Array, stored: Array | None) -> tuple[TokenSplit, Array | None]:
         flow = masks.flow_of(flow_params, key, clip, stored)
-        split = sample(key, grid, clip=clip, flow=flow)
+        split = draw_mask(MaskInput(key, grid, masks.mask, clip, flow, mask_params))
         if flow is None:
             return split, None
         return split, nearest_along_flow(split, grid, flow, base_frame(key, grid.frames, masks.mask), masks.mask)

@@ -17,7 +17,7 @@ from mgmae_jax.datasets.find import find_videos, flow_folders
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.flow.clip_flow import clip_flow
 from mgmae_jax.masking.select import visible_per_tubelet
-from mgmae_jax.masking.strategies import MaskOptions, base_frame, build_sampler, motion_volume
+from mgmae_jax.masking.strategies import STRATEGIES, MaskInput, MaskOptions, Strategy, base_frame, draw_mask
 from mgmae_jax.ops.pairs import neighbour_pairs
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit, unpatchify
 from mgmae_jax.runtime.config_checks import parse_dtype
@@ -67,6 +67,11 @@ class MaskStep:
             raise ConfigError("flow.source", "none", want)
 
     @property
+    def strategy(self) -> Strategy:
+        """That of `mask.strategy`."""
+        return STRATEGIES[self.mask.strategy]
+
+    @property
     def reads_stored_flow(self) -> bool:
         """Whether the flow is read from files."""
         return self.mask.needs_flow and self.flow.source == "stored"
@@ -76,26 +81,74 @@ class MaskStep:
         """Whether RAFT runs in the step."""
         return self.mask.needs_flow and self.flow.source == "raft"
 
+    def init(self, key: Key[Array, ""]) -> dict[str, Any]:
+        """The strategy's own parameters, as {"mask": ...}; empty where it learns nothing."""
+        init = self.strategy.init
+        return {} if init is None else {"mask": init(key, self.grid, self.mask)}
+
     def __call__(self, flow_params: Mapping[str, Any], batch: Mapping[str, Array], keys: Key[Array, "B"]) -> TokenSplit:
-        """Masks a batch.
+        """Masks a batch, by a strategy without parameters: `batch_flow`, then `draw`."""
+        return self.draw(None, batch["clip"], self.batch_flow(flow_params, batch, keys), keys)
+
+    def batch_flow(
+        self, flow_params: Mapping[str, Any], batch: Mapping[str, Array], keys: Key[Array, "B"]
+    ) -> Float[Array, "B P H W xy=2"] | None:
+        """The flow that the masks of a batch need; None where they need none.
 
         Args:
           flow_params: RAFT's parameters, or an empty dict where RAFT does not run.
           batch: "clip" uint8 [B, T, H, W, 3], and with TV-L1 or stored flow "flow" float32 [B, T - 1, H, W, 2], or
             [B, 2, T - 1, H, W, 2] (both directions) where the base frame is random.
-          keys: one per clip.
-
-        Returns:
-          The split of each clip, int32 [B, V] and [B, K].
+          keys: of the masks, one per clip.
         """
-        sample = build_sampler(self.mask)
 
-        def one(key: Array, clip: Array, stored: Array | None) -> TokenSplit:
-            flow = self.flow_of(flow_params, key, clip, stored)
-            with jax.named_scope("mask"):
-                return sample(key, self.grid, clip=clip, flow=flow)
+        def one(key: Array, clip: Array, stored: Array | None) -> Array | None:
+            return self.flow_of(flow_params, key, clip, stored)
 
         return jax.vmap(one)(keys, batch["clip"], batch.get("flow"))
+
+    def draw(
+        self,
+        params: Any,
+        clips: UInt8[Array, "B T H W 3"],
+        flow: Float[Array, "B P H W xy=2"] | None,
+        keys: Key[Array, "B"],
+    ) -> TokenSplit:
+        """The split of each clip, int32 [B, V] and [B, K].
+
+        Args:
+          params: the strategy's own, or None.
+          clips: of the batch.
+          flow: see `batch_flow`.
+          keys: one per clip.
+        """
+
+        def one(key: Array, clip: Array, flow: Array | None) -> TokenSplit:
+            with jax.named_scope("mask"):
+                return draw_mask(MaskInput(key, self.grid, self.mask, clip, flow, params))
+
+        return jax.vmap(one)(keys, clips, flow)
+
+    def auxiliary_loss(
+        self,
+        params: Any,
+        clips: UInt8[Array, "B T H W 3"],
+        flow: Float[Array, "B P H W xy=2"] | None,
+        keys: Key[Array, "B"],
+        split: TokenSplit,
+        errors: Float[Array, "B K"],
+    ) -> Float[Array, ""]:
+        """The mean of `Strategy.loss` over a batch; 0 where the strategy has none. The arguments are those of `draw`,
+        what it gave, and the error of each target token."""
+        loss = self.strategy.loss
+        if loss is None:
+            return jnp.zeros(())
+
+        def one(key: Array, clip: Array, flow: Array | None, split: TokenSplit, errors: Array) -> Array:
+            return loss(MaskInput(key, self.grid, self.mask, clip, flow, params), split, errors)
+
+        with jax.named_scope("mask_loss"):
+            return jax.vmap(one)(keys, clips, flow, split, jax.lax.stop_gradient(errors)).mean()
 
     def flow_of(
         self,
@@ -127,19 +180,23 @@ class MaskStep:
         key: Key[Array, ""],
         clip: UInt8[Array, "T H W 3"],
         stored: Float[Array, "..."] | None,
+        params: Any = None,
     ) -> "MaskDetails":
-        """What pictures show of one clip's mask."""
+        """What pictures show of one clip's mask; `params` are the strategy's own."""
+        grid = self.grid
         flow = self.flow_of(flow_params, key, clip, stored, scan=True)
-        split = build_sampler(self.mask)(key, self.grid, clip=clip, flow=flow)
-        base = jnp.asarray(base_frame(key, self.grid.frames, self.mask), jnp.int32)
-        if flow is None:
-            shown = jnp.zeros((self.grid.tokens, 1)).at[split.visible].set(1.0)
-            cubes = jnp.broadcast_to(shown, (self.grid.tokens, self.grid.cube_values))
-            volume = unpatchify(cubes, self.grid)[..., 0]
-            return MaskDetails(split, base, jnp.zeros((*volume.shape, 2)), volume)
-        volume = motion_volume(key, self.grid, flow, self.mask)
-        pair = jnp.arange(self.grid.frames - 1, dtype=jnp.int32)
-        frames = jnp.zeros((*volume.shape, 2)).at[pair + (pair >= base).astype(jnp.int32)].set(flow)
+        ask = MaskInput(key, grid, self.mask, clip, flow, params)
+        split = draw_mask(ask)
+        base = jnp.asarray(base_frame(key, grid.frames, self.mask), jnp.int32)
+        if self.strategy.volume is not None:
+            volume = self.strategy.volume(ask)
+        else:
+            shown = jnp.zeros((grid.tokens, 1)).at[split.visible].set(1.0)
+            volume = unpatchify(jnp.broadcast_to(shown, (grid.tokens, grid.cube_values)), grid)[..., 0]
+        frames = jnp.zeros((grid.frames, grid.height, grid.width, 2))
+        if flow is not None:
+            pair = jnp.arange(grid.frames - 1, dtype=jnp.int32)
+            frames = frames.at[pair + (pair >= base).astype(jnp.int32)].set(flow)
         return MaskDetails(split, base, frames, volume)
 
 

@@ -27,7 +27,7 @@ from mgmae_jax.ops.tokens import (
 )
 from mgmae_jax.runtime.config_checks import CLIP_MINIMA, check_accumulation, check_kind, check_minima, check_positive
 from mgmae_jax.runtime.mesh import check_divides, make_mesh
-from mgmae_jax.runtime.rng import per_example, stream
+from mgmae_jax.runtime.rng import STREAMS, named_key, per_example, stream
 from mgmae_jax.runtime.session import MACHINE_FIELDS, open_run
 from mgmae_jax.train.baselines import guess_hook
 from mgmae_jax.train.loop import train
@@ -73,7 +73,7 @@ class Pretraining:
         visible = visible_per_tubelet(self.masks.mask.ratio, self.grid) * self.grid.tubelets
         split = TokenSplit(jnp.zeros((1, visible), jnp.int32), jnp.zeros((1, self.grid.tokens - visible), jnp.int32))
         params = self.model.init(key, jnp.zeros((1, visible, self.grid.cube_values)), split)["params"]
-        return create(params, self.optimiser)
+        return create({**params, **self.masks.init(named_key(key, "mask", STREAMS))}, self.optimiser)
 
     def step(self, state: TrainState, frozen: Any, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, dict]:
         """One step: flow, masks, loss, gradient, update; see `loop.Trainer`.
@@ -92,7 +92,7 @@ class Pretraining:
             return apply_update(state, self.optimiser, value, grads, self.schedule(state.step))
 
     def loss(self, params: Any, examples: tuple[Batch, Key[Array, "B"]], flow_params: Any) -> Float[Array, ""]:
-        """The mean squared error over the target tokens and their values (section 3.1).
+        """The mean squared error over the target tokens and their values (section 3.1), and what the strategy adds.
 
         Args:
           params: of the model.
@@ -100,14 +100,16 @@ class Pretraining:
           flow_params: RAFT's parameters, or an empty dict.
         """
         batch, keys = examples
-        split = self.masks(flow_params, batch, keys)
+        masked = params.get("mask"), batch["clip"], self.masks.batch_flow(flow_params, batch, keys), keys
+        split = self.masks.draw(*masked)
         with jax.named_scope("cubes"):
             cubes = patchify(batch["clip"], self.grid)
             visible = normalise_pixels(unit_range(take_tokens(cubes, split.visible)))
             target = self.target.values(unit_range(take_tokens(cubes, split.target)))
         with jax.named_scope("model"):
             prediction = self.model.apply({"params": params}, visible, split)
-        return jnp.square(prediction - target).mean()
+        errors = jnp.square(prediction - target).mean(axis=-1)
+        return errors.mean() + self.masks.auxiliary_loss(*masked, split, errors)
 
     def reconstruct(
         self,
@@ -118,7 +120,7 @@ class Pretraining:
         key: Key[Array, ""],
     ) -> tuple[MaskDetails, UInt8[Array, "T H W 3"]]:
         """The mask of one clip, and the clip with its hidden cubes predicted, as `Target.draw` has it."""
-        details = self.masks.details(flow_params, key, clip, stored_flow)
+        details = self.masks.details(flow_params, key, clip, stored_flow, params.get("mask"))
         split = jax.tree.map(lambda index: index[None], details.split)
         cubes = unit_range(patchify(clip, self.grid))[None]
         visible = normalise_pixels(take_tokens(cubes, split.visible))

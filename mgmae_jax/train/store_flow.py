@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from mgmae_jax.data.decode import Video, open_video, probe
+from mgmae_jax.data.decode import Video, open_video, video_info
 from mgmae_jax.data.host_flow import tvl1_flow
 from mgmae_jax.data.stored_flow import cell_grid, has_flow, to_cells, write_flow
 from mgmae_jax.errors import VideoError
@@ -69,7 +69,7 @@ def store_flow(video: str, path: Path, method: Method, size: int) -> bool:
       FileError: see `store_flows`.
     """
     if path.exists():
-        info = probe(video)
+        info = video_info(video)
         if has_flow(path, video, frames=info.frames, frame_size=(info.height, info.width)):
             return False
     with open_video(video) as opened:

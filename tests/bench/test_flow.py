@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mgmae_jax import cli
-from mgmae_jax.bench.flow import agreement, mask_flow, token_map, visible_tokens
+from mgmae_jax.bench.flow import agreement, mask_flow, visible_mask, visible_tokens
 from mgmae_jax.bench.flow_methods import classical_method, raft_method
 from mgmae_jax.data.encode import encode_mp4
 from mgmae_jax.datasets import motion_shapes
@@ -60,8 +60,8 @@ def test_methods_that_are_not_there():
 
 
 def test_agreement_counts_common_tokens():
-    one = token_map(jnp.array([[0, 1, 2, 3], [4, 5, 6, 7]]), TokenGrid(2, 64, 64, 2, 16))
-    two = token_map(jnp.array([[0, 1, 2, 9], [8, 9, 10, 11]]), TokenGrid(2, 64, 64, 2, 16))
+    one = visible_mask(jnp.array([[0, 1, 2, 3], [4, 5, 6, 7]]), TokenGrid(2, 64, 64, 2, 16))
+    two = visible_mask(jnp.array([[0, 1, 2, 9], [8, 9, 10, 11]]), TokenGrid(2, 64, 64, 2, 16))
     assert float(agreement(one, two)) == pytest.approx(3 / 8)
     assert float(agreement(one, one)) == 1
 
@@ -72,7 +72,7 @@ def test_masks_of_the_same_flow_agree_and_of_other_flow_do_not():
     keys = jax.random.split(jax.random.key(0), 4)
     flows = [mask_flow(classical_method(name), clip, mask) for name in ("dis", "dis", "tvl1_fast", "none")]
     assert flows[0].shape == (3, 64, 64, 2)
-    tokens = [token_map(visible_tokens(jnp.asarray(flow), keys, GRID, mask), GRID) for flow in flows]
+    tokens = [visible_mask(visible_tokens(jnp.asarray(flow), keys, GRID, mask), GRID) for flow in flows]
     same, other, still = (float(agreement(tokens[0], two)) for two in tokens[1:])
     assert same == 1
     assert still < other <= 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mgmae_jax.data import decode
-from mgmae_jax.data.decode import decode_frames, open_video, probe
+from mgmae_jax.data.decode import decode_frames, open_video, video_info
 from mgmae_jax.errors import VideoError
 from tests.shared_data import shared
 
@@ -40,7 +40,7 @@ def decode_all(path: Path) -> np.ndarray:
 def assert_agrees_with_full_decoding(path: Path) -> None:
     everything = decode_all(path)
     count = len(everything)
-    assert probe(path).frames == count
+    assert video_info(path).frames == count
     for wanted in ([0], [count - 1], [count // 2, count // 2, count // 2 + 3], [count // 3, count - 2], range(count)):
         np.testing.assert_array_equal(decode_frames(path, wanted), everything[list(wanted)], err_msg=f"{wanted}")
 
@@ -81,7 +81,7 @@ def test_only_the_stretch_from_the_keyframe_on_is_decoded(name, make_video, monk
 
 
 def test_probe_reads_size_and_rate(make_video):
-    info = probe(make_video("a.mp4", 20, height=36, width=64))
+    info = video_info(make_video("a.mp4", 20, height=36, width=64))
     assert (info.frames, info.height, info.width, info.rotation, info.fps) == (20, 36, 64, 0, 25.0)
 
 
@@ -91,7 +91,7 @@ def test_rotated_videos_stand_upright(rotation, make_video):
     upright[:, :8, :8] = 250  # The mark belongs in the top left corner.
     stored = np.ascontiguousarray(np.rot90(upright, -rotation // 90, axes=(1, 2)))
     path = make_video("a.mp4", frames=stored, rotation=rotation)
-    info = probe(path)
+    info = video_info(path)
     frames = decode_frames(path, [0, 2])
     assert (info.height, info.width, info.rotation) == (32, 64, rotation)
     assert frames.shape == (2, 32, 64, 3)
@@ -106,14 +106,14 @@ def test_odd_sizes(height, width, make_video):
 
 def test_a_video_of_one_frame(make_video):
     path = make_video("a.mp4", 1)
-    assert probe(path).frames == 1
+    assert video_info(path).frames == 1
     assert decode_frames(path, [0] * 16).shape == (16, 48, 64, 3)
 
 
 def test_names_with_spaces_colons_and_accents(make_video, monkeypatch):
     path = make_video("http:été 1.mp4", 2)
     monkeypatch.chdir(path.parent)
-    assert probe(path.name).frames == 2
+    assert video_info(path.name).frames == 2
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def write_sound(path: Path) -> Path:
 def test_what_is_no_video_says_so(tmp_path, make_video):
     def reason(path):
         errors = []
-        for read in (probe, lambda path: decode_frames(path, [0])):
+        for read in (video_info, lambda path: decode_frames(path, [0])):
             with pytest.raises(VideoError) as error:
                 read(path)
             errors.append(error.value)
@@ -179,7 +179,7 @@ def test_what_is_no_video_says_so(tmp_path, make_video):
     cut.write_bytes(whole[: len(whole) // 2])
 
     assert reason(tmp_path / "absent.mp4") == "no such file"
-    assert reason(tmp_path) == "is no file"
+    assert reason(tmp_path) == "is not a regular file"
     assert reason(tmp_path / "empty.mp4") == "is empty (0 bytes)"
     assert reason(write_sound(tmp_path / "sound.wav")) == "has no video stream (only audio)"
     for name in ("text.mp4", "noise.mp4", "cut.mp4"):

@@ -1,12 +1,20 @@
+import io
 import os
 import pickle
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgmae_jax.data.sources import VideoList, _csv_entry, _json_entry, read_source
-from mgmae_jax.errors import ConfigError, FileError
+from mgmae_jax.data.decode import open_video
+from mgmae_jax.data.frames import ClipSpec
+from mgmae_jax.data.pretrain_clips import pretrain_batches
+from mgmae_jax.data.sources import SOURCES, VideoList, _csv_entry, _json_entry, read_source
+from mgmae_jax.errors import ConfigError, FileError, VideoError
 
 
 def touch(root, *names):
@@ -129,3 +137,40 @@ def test_any_line_is_an_entry_or_an_error(text):
         except ValueError:
             continue
         assert parsed[0]
+
+
+def open_member(name: str) -> BinaryIO:
+    archive, _, member = name.partition(":")
+    with zipfile.ZipFile(archive) as opened:
+        return io.BytesIO(opened.read(member))
+
+
+def read_zip(path: Path) -> VideoList:
+    """The videos of an archive, labelled by their folders."""
+    with zipfile.ZipFile(path) as opened:
+        names = sorted(opened.namelist())
+    labels = tuple(int(name.split("/")[0]) for name in names)
+    return VideoList(tuple(f"{path}:{name}" for name in names), labels, opener=open_member)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_source_of_ones_own_trains_like_files(workers, tmp_path, make_video, monkeypatch):
+    monkeypatch.setitem(SOURCES, ".zip", read_zip)
+    paths = [make_video(f"{i % 2}/{i}.mp4", 12 + i) for i in range(3)]
+    with zipfile.ZipFile(tmp_path / "videos.zip", "w") as archive:
+        for i, path in enumerate(paths):
+            archive.write(path, f"{i % 2}/{i}.mp4")
+        archive.writestr("1/broken.mp4", b"not a video")
+    packed = read_source(tmp_path / "videos.zip")
+    kept = packed.take([0, 1, 2])
+    files = VideoList(tuple(str(paths[int(Path(name).stem)]) for name in kept.paths), kept.labels)
+    bad: list[str] = []
+    options = {"batch_size": 3, "views": 1, "seed": 0, "workers": workers, "start_step": 0}
+    options |= {"process_index": 0, "process_count": 1, "on_bad": lambda name, reason: bad.append(name)}
+    batches = []
+    for videos in (kept, files):
+        with pretrain_batches(videos, ClipSpec(4, 2, 32), flow=None, **options) as reader:
+            batches.append(next(reader)["clip"])
+    np.testing.assert_array_equal(*batches)
+    with pytest.raises(VideoError, match=r"videos\.zip:1/broken\.mp4"), open_video(packed.item(3)):
+        pass

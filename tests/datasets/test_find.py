@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from mgmae_jax.datasets.find import find_videos
+from mgmae_jax.datasets.find import DATASETS, Dataset, Request, find_videos
 from mgmae_jax.errors import ConfigError
 
 
@@ -22,7 +22,7 @@ def test_without_paths_the_procedural_videos_are_made_once(
     assert {Path(path).parents[1].name for path in test.paths} == {"test"}
     first = sorted(Path(path).read_bytes() for path in train.paths)
     assert not set(first) & {Path(path).read_bytes() for path in test.paths}
-    assert "rendered 3 of 3 procedural videos" in capsys.readouterr().err
+    assert "prepared 3 of 3 videos" in capsys.readouterr().err
     assert find_videos(config()) == train
 
 
@@ -33,3 +33,21 @@ def test_each_split_has_a_path_of_its_own(tmp_path: Path):
     assert [Path(find_videos(both, split).paths[0]).name for split in ("train", "test")] == ["a.mp4", "b.mp4"]
     with pytest.raises(ConfigError, match=r"config\.eval\.path='': give the videos that accuracy is measured on"):
         find_videos(config(str(tmp_path / "train.csv")), "test")
+
+
+def test_a_data_set_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def prepare(request: Request) -> Path:
+        path = tmp_path / f"{request.split}.csv"
+        path.write_text("".join(f"{i}.mp4,walk\n" for i in range(request.options["count"])))
+        return path
+
+    monkeypatch.setitem(DATASETS, "walks", Dataset(prepare, classes=("walk",)))
+    named = config("walks")
+    named.data.walks = {"count": 5}
+    assert [len(find_videos(named, split)) for split in ("train", "test")] == [5, 5]
+    assert find_videos(named).class_names == ("walk",)
+    # A folder of that name is what the user means by it.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "walks").mkdir()
+    (tmp_path / "walks" / "a.mp4").touch()
+    assert find_videos(named).paths == ("walks/a.mp4",)

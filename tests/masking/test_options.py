@@ -6,19 +6,19 @@ import jaxtyping
 import pytest
 
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.masking.strategies import MaskOptions, build_sampler
+from mgmae_jax.masking.strategies import STRATEGIES, MaskInput, MaskOptions, draw_mask
 from mgmae_jax.ops.tokens import TokenGrid
 
 GRID = TokenGrid(3, 16, 16, tubelet=1, patch=4)
 
 
-@pytest.mark.parametrize("strategy", ["motion", "tube", "random", "frame"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("ratio", [0.0, 0.99, 1.0])
 def test_a_ratio_that_cannot_work_is_named(strategy, ratio):
+    options = MaskOptions(strategy=strategy, ratio=ratio)
+    ask = MaskInput(jax.random.key(0), GRID, options, flow=jnp.zeros((2, 16, 16, 2)))
     with pytest.raises(ConfigError, match=r"config\.mask\.ratio="):
-        build_sampler(MaskOptions(strategy=strategy, ratio=ratio))(
-            jax.random.key(0), GRID, flow=jnp.zeros((2, 16, 16, 2))
-        )
+        draw_mask(ask)
 
 
 @pytest.mark.parametrize("field", ["strategy", "base_frame", "init", "warp", "hole_fill", "select", "preset"])
@@ -50,4 +50,4 @@ def test_the_flow_that_the_options_need():
 
 def test_motion_without_flow_says_so():
     with pytest.raises(ValueError, match="motion masking needs flow"):
-        build_sampler(MaskOptions(ratio=0.8))(jax.random.key(0), GRID)
+        draw_mask(MaskInput(jax.random.key(0), GRID, MaskOptions(ratio=0.8)))

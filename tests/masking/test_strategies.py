@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from mgmae_jax.masking.base_map import token_map
 from mgmae_jax.masking.select import visible_per_tubelet
 from mgmae_jax.masking.strategies import (
+    STRATEGIES,
+    MaskInput,
     MaskOptions,
     base_frame,
-    build_sampler,
+    draw_mask,
     motion_volume,
     select_visible,
     warp_volume,
@@ -67,13 +69,12 @@ CASES = pairwise_cases()
 
 @functools.partial(jax.jit, static_argnames=("grid", "options"))
 def sample(key, flow, grid, options):
-    return build_sampler(options)(key, grid, flow=flow)
+    return draw_mask(MaskInput(key, grid, options, flow=flow))
 
 
 @functools.partial(jax.jit, static_argnames=("grid", "options"))
 def sample_batch(keys, flows, grid, options):
-    sampler = build_sampler(options)
-    return jax.vmap(lambda key, flow: sampler(key, grid, flow=flow))(keys, flows)
+    return jax.vmap(lambda key, flow: draw_mask(MaskInput(key, grid, options, flow=flow)))(keys, flows)
 
 
 def random_flow(grid, seed, scale):
@@ -121,11 +122,11 @@ def test_motion_masks_are_exact_in_number_for_any_flow(case):
     holds()
 
 
-@pytest.mark.parametrize("strategy", ["tube", "random", "frame"])
+@pytest.mark.parametrize("strategy", [name for name, strategy in STRATEGIES.items() if not strategy.needs_flow])
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 def test_the_other_strategies_are_exact_in_number_and_follow_the_key(strategy, grid):
     options = MaskOptions(strategy=strategy, ratio=0.75)
-    splits = [build_sampler(options)(jax.random.key(seed), grid) for seed in range(5)]
+    splits = [draw_mask(MaskInput(jax.random.key(seed), grid, options)) for seed in range(5)]
     for split in splits:
         check(split, grid, options)
     assert len({tuple(split.visible.tolist()) for split in splits}) > 1
@@ -133,21 +134,21 @@ def test_the_other_strategies_are_exact_in_number_and_follow_the_key(strategy, g
 
 def test_tube_shows_the_same_places_in_every_tubelet():
     grid = GRIDS[1]
-    places = tubes(build_sampler(MaskOptions(strategy="tube", ratio=0.75))(jax.random.key(0), grid), grid)
+    places = tubes(draw_mask(MaskInput(jax.random.key(0), grid, MaskOptions(strategy="tube", ratio=0.75))), grid)
     assert (places == places[0]).all()
 
 
 def test_frame_shows_whole_tubelets():
     grid = TokenGrid(8, 16, 24, tubelet=1, patch=8)
-    split = build_sampler(MaskOptions(strategy="frame", ratio=0.7))(jax.random.key(0), grid)
+    split = draw_mask(MaskInput(jax.random.key(0), grid, MaskOptions(strategy="frame", ratio=0.7)))
     # One token of six per tubelet, so eight: one whole tubelet and two tokens of another.
     assert sorted(np.bincount(np.asarray(split.visible) // 6, minlength=8)) == [0] * 6 + [2, 6]
 
 
 def test_random_shows_any_token_as_often():
     grid = GRIDS[1]
-    sampler = build_sampler(MaskOptions(strategy="random", ratio=0.8))
-    splits = jax.vmap(lambda key: sampler(key, grid))(jax.random.split(jax.random.key(0), 500))
+    options = MaskOptions(strategy="random", ratio=0.8)
+    splits = jax.vmap(lambda key: draw_mask(MaskInput(key, grid, options)))(jax.random.split(jax.random.key(0), 500))
     counts = np.bincount(np.asarray(splits.visible).ravel(), minlength=grid.tokens)
     # 500 draws of a fifth: 100 each, standard deviation 9.
     assert counts.min() > 60
@@ -178,7 +179,7 @@ def test_jit_and_eager_agree():
     grid, options, key = GRIDS[1], MaskOptions(ratio=0.8), jax.random.key(0)
     flow = random_flow(grid, 0, 0.4)
     with jax.disable_jit():
-        eager = build_sampler(options)(key, grid, flow=flow)
+        eager = draw_mask(MaskInput(key, grid, options, flow=flow))
     np.testing.assert_array_equal(eager.visible, sample(key, flow, grid, options).visible)
 
 
