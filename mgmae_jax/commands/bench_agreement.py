@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mgmae_jax.bench.flow import agreement, mask_flow, token_map, visible_tokens
+from mgmae_jax.bench.flow import agreement, mask_flow, visible_mask, visible_tokens
 from mgmae_jax.bench.flow_methods import CLASSICAL
 from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line, markdown_table
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
         make_folder(args.pictures)
 
     keys = per_example(stream(jax.random.key(config.seed), 0, "mask"), 0, args.masks)
-    tokens = jax.jit(lambda flow: token_map(visible_tokens(flow, keys, grid, mask), grid))
+    tokens = jax.jit(lambda flow: visible_mask(visible_tokens(flow, keys, grid, mask), grid))
     cells = (grid.tubelets, grid.rows, grid.columns)
     rows: list[dict] = []
     for path in read_source(args.videos).paths:

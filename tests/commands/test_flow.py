@@ -8,7 +8,7 @@ import pytest
 from mgmae_jax.cli import main
 from mgmae_jax.commands import flow
 from mgmae_jax.commands.flow import shard
-from mgmae_jax.data.decode import decode_frames, probe
+from mgmae_jax.data.decode import decode_frames, video_info
 from mgmae_jax.data.encode import encode_mp4
 from mgmae_jax.data.host_flow import tvl1_flow
 from mgmae_jax.data.stored_flow import flow_path, read_flow, to_cells
@@ -44,7 +44,7 @@ def arguments(videos: list[Path], *more: str, method: str = "tvl1", size: int = 
 
 
 def stored(video: Path, path: Path | None = None) -> np.ndarray:
-    info = probe(video)
+    info = video_info(video)
     return read_flow(path or flow_path(video), video, frames=info.frames, frame_size=SIZE).steps
 
 
