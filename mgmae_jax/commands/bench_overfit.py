@@ -1,6 +1,7 @@
 """`mgmae bench overfit`: how far a config's loss falls on one batch, which says whether it can learn at all."""
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.rng import per_example, stream
+from mgmae_jax.train.loop import batch_spec
 from mgmae_jax.train.masks import find_clips, open_clips
 from mgmae_jax.train.optim import scaled_rate
 from mgmae_jax.train.pretrain import Batch, build_pretraining
@@ -47,7 +49,8 @@ def main(argv: Sequence[str]) -> None:
     videos = find_clips(config)
     pretraining = build_pretraining(config, len(videos))
     flow_params = load_flow_params(config.flow.weights) if pretraining.masks.runs_raft else {}
-    with open_clips(config, pretraining.masks, videos, 0, lambda path, reason: None, workers=0) as batches:
+    spec = dataclasses.replace(batch_spec(config), workers=0)
+    with open_clips(config, pretraining.masks, videos, 0, lambda path, reason: None, spec) as batches:
         batch = next(batches)
     rate = scaled_rate(config.optim.lr, config.train.batch_size)
 

@@ -32,6 +32,27 @@ _BAD = np.dtype([("video", np.int64), ("reason", "S240")])
 _STREAMS = ("order", "time", "crop", "augment")
 
 
+@dataclasses.dataclass(frozen=True)
+class BatchSpec:
+    """How the batches of a run are made up, and which share of them is this process's.
+
+    Args:
+      batch_size: videos in a step, over all processes.
+      views: crops of each video's clip, so that a step has batch_size * views clips.
+      seed: of the order and all that is drawn, from 0 to 2**32 - 1.
+      workers: processes that read; 0 reads in threads of this one. Has no influence on the batches.
+      process_index: this process, from 0.
+      process_count: how many processes share the batch.
+    """
+
+    batch_size: int
+    views: int
+    seed: int
+    workers: int
+    process_index: int = 0
+    process_count: int = 1
+
+
 def random_stream(seed: int, name: str, *key: int) -> np.random.Generator:
     """The generator of one use of randomness.
 
@@ -51,13 +72,9 @@ def _seed_sequence(seed: int, name: str, *key: int) -> np.random.SeedSequence:
 def train_batches(
     videos: VideoList,
     read: Read,
+    spec: BatchSpec,
     *,
-    batch_size: int,
-    seed: int,
-    workers: int,
     start_step: int,
-    process_index: int,
-    process_count: int,
     on_bad: Callable[[str, str], None],
 ) -> TrainBatches:
     """Reads the batches of this process, endlessly, from `start_step` on.
@@ -69,12 +86,8 @@ def train_batches(
     Args:
       videos: at least one.
       read: makes an example.
-      batch_size: videos in a step, over all processes.
-      seed: of the order, from 0 to 2**32 - 1.
-      workers: processes that read; 0 reads in threads of this one. Has no influence on the batches.
+      spec: how the batches are made up.
       start_step: the step of the first batch.
-      process_index: this process, from 0.
-      process_count: how many processes share the batch.
       on_bad: called with path and reason when a bad video is first met. What it raises ends the iteration.
 
     Returns:
@@ -84,13 +97,14 @@ def train_batches(
     Raises:
       ConfigError: the batch cannot be divided among the processes, or another number is out of range.
     """
-    if batch_size < 1 or batch_size % process_count:
-        raise ConfigError("train.batch_size", batch_size, f"a multiple of the number of processes, {process_count}")
-    if not 0 <= seed < 2**32:
-        raise ConfigError("seed", seed, "a whole number from 0 to 2**32 - 1")
-    local = batch_size // process_count
-    examples = _Examples(videos, read, seed, batch_size, local, process_index)
-    dataset = with_workers(grain.MapDataset.range(start_step * local, sys.maxsize).map(examples), workers)
+    if spec.batch_size < 1 or spec.batch_size % spec.process_count:
+        want = f"a multiple of the number of processes, {spec.process_count}"
+        raise ConfigError("train.batch_size", spec.batch_size, want)
+    if not 0 <= spec.seed < 2**32:
+        raise ConfigError("seed", spec.seed, "a whole number from 0 to 2**32 - 1")
+    local = spec.batch_size // spec.process_count
+    examples = _Examples(videos, read, spec.seed, spec.batch_size, local, spec.process_index)
+    dataset = with_workers(grain.MapDataset.range(start_step * local, sys.maxsize).map(examples), spec.workers)
     return TrainBatches(dataset.batch(local, drop_remainder=True, batch_fn=_joined), videos, on_bad)
 
 

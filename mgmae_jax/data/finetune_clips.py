@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from mgmae_jax.data.augment import crop_resize, erase_box, random_resized_crop_box
-from mgmae_jax.data.batches import TrainBatches, random_stream, train_batches
+from mgmae_jax.data.batches import BatchSpec, TrainBatches, random_stream, train_batches
 from mgmae_jax.data.decode import Readable, open_video
 from mgmae_jax.data.frames import ClipSpec, dense_train_indices, uniform_train_indices
 from mgmae_jax.data.rand_augment import RandAugment
@@ -64,14 +64,9 @@ def labelled_batches(
     clip: ClipSpec,
     sampling: Sampling,
     augmentation: Augmentation,
+    spec: BatchSpec,
     *,
-    batch_size: int,
-    views: int,
-    seed: int,
-    workers: int,
     start_step: int,
-    process_index: int,
-    process_count: int,
     on_bad: Callable[[str, str], None],
 ) -> TrainBatches:
     """Reads the fine-tuning batches of this process, endlessly, from `start_step` on; see `train_batches`.
@@ -81,13 +76,9 @@ def labelled_batches(
       clip: the shape of the clips; its stride has no meaning for uniform sampling.
       sampling: "uniform" over the whole video, or "dense".
       augmentation: of every view.
-      batch_size: videos in a step, over all processes.
-      views: crops of each video's clip: the same frames, each with its own augmentation (Hoffer et al., 2020).
-      seed: from 0 to 2**32 - 1.
-      workers: processes that read; 0 reads in threads of this one. Has no influence on the batches.
+      spec: how the batches are made up; its views are of the same frames, each with its own augmentation (Hoffer et
+        al., 2020).
       start_step: the step of the first batch.
-      process_index: this process, from 0.
-      process_count: how many processes share the batch.
       on_bad: called with path and reason when a bad video is first met. What it raises ends the iteration.
 
     Returns:
@@ -101,13 +92,9 @@ def labelled_batches(
         raise ConfigError("clip.sampling", sampling, "one of uniform, dense")
     return train_batches(
         videos,
-        _LabelledClips(clip, sampling, augmentation, views, seed),
-        batch_size=batch_size,
-        seed=seed,
-        workers=workers,
+        _LabelledClips(clip, sampling, augmentation, spec.views, spec.seed),
+        spec,
         start_step=start_step,
-        process_index=process_index,
-        process_count=process_count,
         on_bad=on_bad,
     )
 

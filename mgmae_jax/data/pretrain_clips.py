@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from mgmae_jax.data.augment import CropBox, crop_resize, multi_scale_crop_box
-from mgmae_jax.data.batches import TrainBatches, random_stream, train_batches
+from mgmae_jax.data.batches import BatchSpec, TrainBatches, random_stream, train_batches
 from mgmae_jax.data.decode import Readable, open_video
 from mgmae_jax.data.frames import ClipSpec, pretrain_indices
 from mgmae_jax.data.host_flow import tvl1_flow
@@ -49,14 +49,9 @@ class FlowSpec:
 def pretrain_batches(
     videos: VideoList,
     clip: ClipSpec,
+    spec: BatchSpec,
     *,
-    batch_size: int,
-    views: int,
-    seed: int,
-    workers: int,
     start_step: int,
-    process_index: int,
-    process_count: int,
     flow: FlowSpec | None,
     on_bad: Callable[[str, str], None],
 ) -> TrainBatches:
@@ -65,13 +60,8 @@ def pretrain_batches(
     Args:
       videos: at least one.
       clip: the shape of the clips.
-      batch_size: videos in a step, over all processes.
-      views: crops of each video's clip.
-      seed: from 0 to 2**32 - 1.
-      workers: processes that read; 0 reads in threads of this one. Has no influence on the batches.
+      spec: how the batches are made up.
       start_step: the step of the first batch.
-      process_index: this process, from 0.
-      process_count: how many processes share the batch.
       flow: the flow that comes with the clips, or None.
       on_bad: called with path and reason when a bad video is first met. What it raises ends the iteration.
 
@@ -89,13 +79,9 @@ def pretrain_batches(
         raise ConfigError("mask.base_frame", flow.base, f"a frame of the clip, from 0 to {clip.frames - 1}")
     return train_batches(
         videos,
-        _PretrainClips(clip, views, seed, flow),
-        batch_size=batch_size,
-        seed=seed,
-        workers=workers,
+        _PretrainClips(clip, spec.views, spec.seed, flow),
+        spec,
         start_step=start_step,
-        process_index=process_index,
-        process_count=process_count,
         on_bad=on_bad,
     )
 

@@ -39,7 +39,7 @@ from mgmae_jax.runtime.rng import per_example, stream
 from mgmae_jax.runtime.run_info import CONFIG
 from mgmae_jax.runtime.session import MACHINE_FIELDS, open_run
 from mgmae_jax.train.accuracy import BEST, AccuracyHook
-from mgmae_jax.train.loop import train
+from mgmae_jax.train.loop import batch_spec, train
 from mgmae_jax.train.mixing import Mixing, MixOptions, draw_mixing, mix_clips, soft_labels
 from mgmae_jax.train.optim import (
     Schedule,
@@ -292,13 +292,8 @@ def open_labelled(
         ClipSpec(config.clip.frames, config.clip.stride, config.clip.size),
         config.clip.sampling,
         augmentation,
-        batch_size=config.train.batch_size,
-        views=config.data.views,
-        seed=config.seed,
-        workers=config.data.workers,
+        batch_spec(config),
         start_step=first,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
         on_bad=on_bad,
     )
 

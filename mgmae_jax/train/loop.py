@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
+from mgmae_jax.data.batches import BatchSpec
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.runtime.device_info import device_memory
 from mgmae_jax.runtime.mesh import put_batch, put_replicated, replicated
@@ -104,6 +105,18 @@ def train(
             if leave and done < end:
                 raise MgmaeError(f"stopped by SIGTERM; step {done} is saved. Run the same command to resume.")
     opened.state, opened.start = state, end
+
+
+def batch_spec(config: ConfigDict) -> BatchSpec:
+    """How config.train and config.data make up the batches of this process."""
+    return BatchSpec(
+        batch_size=config.train.batch_size,
+        views=config.data.views,
+        seed=config.seed,
+        workers=config.data.workers,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
 
 
 class _Report:

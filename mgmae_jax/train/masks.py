@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
 from ml_collections import ConfigDict
 
-from mgmae_jax.data.batches import TrainBatches
+from mgmae_jax.data.batches import BatchSpec, TrainBatches
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.pretrain_clips import FlowSpec, pretrain_batches
 from mgmae_jax.data.sources import VideoList
@@ -21,6 +21,7 @@ from mgmae_jax.masking.strategies import STRATEGIES, MaskInput, MaskOptions, Str
 from mgmae_jax.ops.pairs import neighbour_pairs
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit, unpatchify
 from mgmae_jax.runtime.config_checks import parse_dtype
+from mgmae_jax.train.loop import batch_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,22 +250,14 @@ def open_clips(
     videos: VideoList,
     first: int,
     on_bad: Callable[[str, str], None],
-    **changes: int,
+    spec: BatchSpec | None = None,
 ) -> TrainBatches:
-    """This process's batches from step `first` on; `changes` go to `pretrain_batches` before what the config says."""
-    options = {
-        "batch_size": config.train.batch_size,
-        "views": config.data.views,
-        "workers": config.data.workers,
-        "process_index": jax.process_index(),
-        "process_count": jax.process_count(),
-    }
+    """This process's batches from step `first` on; by `spec`, or as the config has them."""
     return pretrain_batches(
         videos,
         ClipSpec(config.clip.frames, config.clip.stride, config.clip.size),
-        seed=config.seed,
+        spec or batch_spec(config),
         start_step=first,
         flow=flow_spec(config, masks),
         on_bad=on_bad,
-        **options | changes,
     )

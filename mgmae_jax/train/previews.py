@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from mgmae_jax.data.batches import BatchSpec
 from mgmae_jax.data.sources import VideoList
 from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.mesh import put_replicated
@@ -46,9 +47,9 @@ def preview_hook(
         if done not in (0, opened.total) and not (config.preview.every and done % config.preview.every == 0):
             return
         if not example:
-            one = {"batch_size": 1, "views": 1, "workers": 0, "process_index": 0, "process_count": 1}
+            one = BatchSpec(batch_size=1, views=1, seed=config.seed, workers=0)
             # A bad video is told of when the run itself comes to it.
-            with open_clips(config, pretraining.masks, videos, 0, lambda path, reason: None, **one) as batches:
+            with open_clips(config, pretraining.masks, videos, 0, lambda path, reason: None, one) as batches:
                 example.update({name: array[0] for name, array in next(batches).items()})
         inputs = put_replicated((flow_params, example["clip"], example.get("flow"), opened.key), opened.mesh)
         details, clip = jax.device_get(reconstruct(state.params, *inputs))

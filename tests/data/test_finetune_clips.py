@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from mgmae_jax.data.batches import BatchSpec
 from mgmae_jax.data.finetune_clips import Augmentation, labelled_batches
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.sources import read_source
@@ -27,7 +28,9 @@ def read(videos, count, *, sampling="uniform", augmentation=Augmentation(), **ch
         "process_count": 1,
     }
     options |= changes
-    with labelled_batches(videos, CLIP, sampling, augmentation, on_bad=no_bad, **options) as batches:
+    first = options.pop("start_step")
+    spec = BatchSpec(**options)
+    with labelled_batches(videos, CLIP, sampling, augmentation, spec, start_step=first, on_bad=no_bad) as batches:
         return list(itertools.islice(batches, count))
 
 

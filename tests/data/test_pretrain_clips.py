@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from mgmae_jax.data.batches import BatchSpec
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.host_flow import tvl1_flow
 from mgmae_jax.data.pretrain_clips import FlowSpec, pretrain_batches
@@ -33,8 +34,9 @@ def read(videos, count, *, clip=CLIP, on_bad=no_bad, **changes):
         "process_index": 0,
         "process_count": 1,
         "flow": None,
-    }
-    with pretrain_batches(videos, clip, on_bad=on_bad, **{**options, **changes}) as batches:
+    } | changes
+    rest = {name: options.pop(name) for name in ("start_step", "flow")}
+    with pretrain_batches(videos, clip, BatchSpec(**options), on_bad=on_bad, **rest) as batches:
         return list(itertools.islice(batches, count))
 
 
@@ -79,13 +81,8 @@ def test_closed_batches_end(videos):
     with pretrain_batches(
         videos,
         CLIP,
-        batch_size=1,
-        views=1,
-        seed=0,
-        workers=0,
+        BatchSpec(batch_size=1, views=1, seed=0, workers=0),
         start_step=0,
-        process_index=0,
-        process_count=1,
         flow=None,
         on_bad=no_bad,
     ) as batches:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mgmae_jax.data.batches import BatchSpec
 from mgmae_jax.data.decode import open_video
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.pretrain_clips import pretrain_batches
@@ -139,6 +140,10 @@ def test_any_line_is_an_entry_or_an_error(text):
         assert parsed[0]
 
 
+def no_bad(name: str, reason: str) -> None:
+    raise AssertionError(f"{name}: {reason}")
+
+
 def open_member(name: str) -> BinaryIO:
     archive, _, member = name.partition(":")
     with zipfile.ZipFile(archive) as opened:
@@ -164,12 +169,10 @@ def test_a_source_of_ones_own_trains_like_files(workers, tmp_path, make_video, m
     packed = read_source(tmp_path / "videos.zip")
     kept = packed.take([0, 1, 2])
     files = VideoList(tuple(str(paths[int(Path(name).stem)]) for name in kept.paths), kept.labels)
-    bad: list[str] = []
-    options = {"batch_size": 3, "views": 1, "seed": 0, "workers": workers, "start_step": 0}
-    options |= {"process_index": 0, "process_count": 1, "on_bad": lambda name, reason: bad.append(name)}
+    spec = BatchSpec(batch_size=3, views=1, seed=0, workers=workers)
     batches = []
     for videos in (kept, files):
-        with pretrain_batches(videos, ClipSpec(4, 2, 32), flow=None, **options) as reader:
+        with pretrain_batches(videos, ClipSpec(4, 2, 32), spec, start_step=0, flow=None, on_bad=no_bad) as reader:
             batches.append(next(reader)["clip"])
     np.testing.assert_array_equal(*batches)
     with pytest.raises(VideoError, match=r"videos\.zip:1/broken\.mp4"), open_video(packed.item(3)):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mgmae_jax.data.batches import BatchSpec
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.pretrain_clips import FlowSpec, pretrain_batches
 from mgmae_jax.data.sources import VideoList, read_source
@@ -38,8 +39,8 @@ def read(
     def no_bad(path: str, reason: str) -> None:
         raise AssertionError(f"{path}: {reason}")
 
-    options = {"batch_size": 3, "views": views, "seed": 0, "start_step": 0, "process_index": 0, "process_count": 1}
-    with pretrain_batches(videos, CLIP, workers=workers, flow=flow, on_bad=no_bad, **options) as batches:
+    spec = BatchSpec(batch_size=3, views=views, seed=0, workers=workers)
+    with pretrain_batches(videos, CLIP, spec, start_step=0, flow=flow, on_bad=no_bad) as batches:
         return list(itertools.islice(batches, count))
 
 
