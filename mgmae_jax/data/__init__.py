@@ -1,1 +1,1 @@
-"""From video files to batches of clips, in numpy alone."""
+"""From video files to batches of clips, on the host: no jax here."""

@@ -1,1 +1,1 @@
-"""One file per dataset."""
+"""Data sets by name, and the videos that a config names."""

@@ -1,1 +1,1 @@
-"""Optical flow: RAFT-small in Flax, and Dual TV-L1 for data workers."""
+"""Optical flow: RAFT-small in Flax, run on whole clips inside the train step."""

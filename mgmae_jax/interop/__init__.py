@@ -1,1 +1,1 @@
-"""Weights from and to other programs."""
+"""Weights of other programs, read without running code from them."""

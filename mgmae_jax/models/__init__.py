@@ -1,1 +1,1 @@
-"""The video transformer and the masked autoencoder."""
+"""The video transformer, the masked autoencoder and the classifier."""

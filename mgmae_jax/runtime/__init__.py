@@ -1,1 +1,1 @@
-"""Devices, processes, checkpoints, metrics: jax and libraries only."""
+"""Devices, processes, checkpoints, metrics; it knows no other room."""

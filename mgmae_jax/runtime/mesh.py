@@ -97,13 +97,13 @@ def make_on(abstract: Any, make: Callable[..., Any], *arguments: Any) -> Any:
     return jax.jit(make, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))(*arguments)
 
 
-def check_divides(field: str, count: int, mesh: Mesh) -> None:
-    """Checks that `count` examples, by config.FIELD, divide over the devices.
+def check_divides(field: str, count: int, mesh: Mesh, views: int = 1) -> None:
+    """Checks that `count` examples, by config.FIELD, with so many views of each, divide over the devices.
 
     Raises:
       ConfigError: they do not.
     """
-    if count < 1 or count % mesh.size:
+    if count < 1 or count * views % mesh.size:
         raise ConfigError(field, count, f"a multiple of the number of devices, which is {mesh.size}")
 
 

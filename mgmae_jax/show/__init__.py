@@ -1,1 +1,1 @@
-"""Pictures, drawn from arrays."""
+"""Pictures, drawn from host arrays."""

@@ -1,1 +1,1 @@
-"""The jitted steps and the loop that runs them."""
+"""The trainers, each a jitted step and a whole run, and the one loop that runs them."""

@@ -193,7 +193,7 @@ def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str]) -> No
     mesh = make_mesh(config.mesh.fsdp)
     batch_size = config.train.batch_size
     clips = batch_size * config.data.views
-    check_divides("train.batch_size", clips, mesh)
+    check_divides("train.batch_size", config.train.batch_size, mesh, config.data.views)
     evaluator = build_evaluator(config, finetuning.model, mesh, videos.class_names)
     check_same_classes(workdir, videos.class_names)
     total = epochs_to_steps(config.train.epochs, len(videos), batch_size)

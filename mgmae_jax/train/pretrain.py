@@ -170,7 +170,7 @@ def run_pretraining(
     pretraining = build_pretraining(config, len(videos))
     mesh = make_mesh(config.mesh.fsdp)
     clips = config.train.batch_size * config.data.views
-    check_divides("train.batch_size", clips, mesh)
+    check_divides("train.batch_size", config.train.batch_size, mesh, config.data.views)
     total = epochs_to_steps(config.train.epochs, len(videos), config.train.batch_size)
     identity = {"flow_weights": weights_hash(flow_params) if flow_params else None, "videos": videos.digest()}
     with open_run(

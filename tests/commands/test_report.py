@@ -4,7 +4,7 @@ import pytest
 
 from mgmae_jax.cli import main
 from mgmae_jax.evaluate.report import write_report
-from tests.train.test_compare import report
+from tests.evaluate.test_compare import report
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 from flax import traverse_util
 
-from mgmae_jax.errors import WeightsError
+from mgmae_jax.errors import FileError, WeightsError
 from mgmae_jax.flow.raft import init_params
 from mgmae_jax.flow.weights_hash import weights_hash
 from mgmae_jax.interop.flow_weights import load_flow_weights, save_flow_weights
@@ -140,9 +140,10 @@ def test_a_value_too_large_for_float16_is_not_saved(tmp_path, params):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_is_missing_is_named(tmp_path, params):
-    with pytest.raises(WeightsError, match=r"none/raft: cannot be written"):
-        save_flow_weights(tmp_path / "none/raft", params)
+def test_a_place_that_cannot_be_written_or_read_is_named(tmp_path, params):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match=r"file/raft: cannot be written"):
+        save_flow_weights(tmp_path / "file/raft", params)
     with pytest.raises(WeightsError, match=r"none: no such file"):
         load_flow_weights(tmp_path / "none")
     with pytest.raises(WeightsError, match=r"cannot be read"):

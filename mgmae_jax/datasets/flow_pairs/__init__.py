@@ -1,0 +1,1 @@
+"""Procedural pairs of frames whose flow is known, for training the flow network."""

@@ -1,0 +1,1 @@
+"""Multi-view accuracy of a classifier: every video once, predictions that survive an interruption, reports."""
