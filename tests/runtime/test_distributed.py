@@ -177,3 +177,48 @@ def test_two_processes_share_a_batch_and_leave_together_when_one_is_preempted(tm
     assert len(lines) == 1, outputs
     step = lines.pop().split()[-1]
     assert [path.name for path in tmp_path.iterdir()] == [step]
+
+
+AGREEMENT = """
+import sys
+from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.runtime.distributed import agree_on_errors, from_primary, initialize
+import jax
+
+initialize(timeout_s=60)
+index = jax.process_index()
+assert from_primary(7 + index) == 7
+with agree_on_errors():
+    pass
+try:
+    with agree_on_errors():
+        if index == 1:
+            raise FileError("/videos/a.mp4", "is empty")
+except MgmaeError as error:
+    print(type(error).__name__, error, flush=True)
+else:
+    raise SystemExit("no error")
+"""
+
+
+def test_an_error_of_one_process_is_an_error_of_all():
+    port = free_port()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", AGREEMENT],
+            env=environment(port, 2, index),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    try:
+        outputs = [process.communicate(timeout=120) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    told = [output.strip().splitlines()[-1] for output, _ in outputs]
+    assert told == ["MgmaeError process 1: /videos/a.mp4: is empty", "FileError /videos/a.mp4: is empty"]

@@ -1,0 +1,116 @@
+"""A workdir belongs to one run: opened, locked, bound, resumed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.runtime.mesh import make_mesh
+from mgmae_jax.runtime.session import LOCK, claimed, open_run
+
+CONFIG = {"kind": "pretrain", "seed": 3, "lr": 0.1, "checkpoint": {"every": 2, "keep": 2}}
+
+
+def init(key: jax.Array, *loaded: Any) -> dict[str, jax.Array]:
+    drawn = jax.random.normal(key, (8,))
+    return {"weight": loaded[0] if loaded else drawn, "step": jnp.int32(0)}
+
+
+def opened(workdir: Path, **options: Any):
+    config = ConfigDict(CONFIG | options.pop("fields", {}))
+    return open_run(workdir, config, ["mgmae", "test"], init, 5, make_mesh(), **options)
+
+
+def advance(run: Any, step: int) -> None:
+    run.checkpoints.save(step, run.state | {"step": jnp.int32(step)}, dict(run.identity), force=True)
+
+
+def test_a_new_run_starts_at_0_and_an_interrupted_one_at_its_last_checkpoint(tmp_path: Path):
+    with opened(tmp_path) as run:
+        assert (run.start, run.total, run.finished) == (0, 5, False)
+        first = np.asarray(run.state["weight"])
+        for step in (2, 4):
+            run.writer.write(step, {"loss": 1.0})
+        advance(run, 2)
+    with opened(tmp_path) as run:
+        assert (run.start, int(run.state["step"])) == (2, 2)
+        np.testing.assert_array_equal(run.state["weight"], first)
+        advance(run, 5)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [2]  # what came after the checkpoint will be written again
+    with opened(tmp_path) as run:
+        assert run.finished
+
+
+def test_the_same_seed_gives_the_same_state_and_what_was_loaded_goes_in(tmp_path: Path):
+    with opened(tmp_path / "a") as a, opened(tmp_path / "b") as b, opened(tmp_path / "c", fields={"seed": 4}) as c:
+        np.testing.assert_array_equal(a.state["weight"], b.state["weight"])
+        assert not np.array_equal(a.state["weight"], c.state["weight"])
+    with opened(tmp_path / "d", load=lambda abstract: jnp.ones(abstract["weight"].shape)) as run:
+        np.testing.assert_array_equal(run.state["weight"], 1)
+
+
+def test_a_run_that_cannot_start_leaves_the_workdir_free(tmp_path: Path):
+    def load(abstract: Any) -> Any:
+        raise FileError("nowhere", "holds no checkpoint")
+
+    with pytest.raises(FileError, match="nowhere"), opened(tmp_path, load=load):
+        pass
+    assert not (tmp_path / "config.json").exists()
+    with opened(tmp_path, fields={"lr": 0.2}) as run:
+        assert run.start == 0
+
+
+def test_another_config_is_refused(tmp_path: Path):
+    with opened(tmp_path):
+        pass
+    with pytest.raises(MgmaeError, match=r"lr: 0\.1 there, 0\.2 now"), opened(tmp_path, fields={"lr": 0.2}):
+        pass
+    with opened(tmp_path, fields={"lr": 0.2}, machine_fields=("lr",)):
+        pass
+
+
+def test_a_workdir_of_before_configs_said_what_they_are_for_is_resumed(tmp_path: Path):
+    fields = {"mask": {"ratio": 0.9}}
+    with opened(tmp_path, fields=fields) as run:
+        advance(run, 2)
+    path = tmp_path / "config.json"
+    saved = json.loads(path.read_text())
+    del saved["kind"]
+    path.write_text(json.dumps(saved))
+    with opened(tmp_path, fields=fields) as run:
+        assert run.start == 2
+
+
+def test_what_the_run_began_with_must_be_the_same(tmp_path: Path):
+    identity = {"flow_weights": "abc", "videos": "3 videos, 12"}
+    with opened(tmp_path, identity=identity) as run:
+        advance(run, 2)
+    want = r"holds a run with flow weights abc, and this one has def: give what the run began with, or another --work"
+    with pytest.raises(MgmaeError, match=want), opened(tmp_path, identity=identity | {"flow_weights": "def"}):
+        pass
+    # A checkpoint of an earlier version does not know all of it.
+    with opened(tmp_path, identity=identity | {"new": 1}) as run:
+        assert run.start == 2
+
+
+def test_two_runs_do_not_share_a_workdir(tmp_path: Path):
+    with opened(tmp_path):
+        want = r"is in use by process \d+ on .+: wait for it or stop it, or give another --workdir"
+        with pytest.raises(MgmaeError, match=want), opened(tmp_path):
+            pass
+    with opened(tmp_path):
+        assert (tmp_path / LOCK).exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_with_its_flag(tmp_path: Path):
+    (tmp_path / "file").touch()
+    want = r"file/out: cannot be written to .*: give a --out that you can write to"
+    with pytest.raises(FileError, match=want), claimed(tmp_path / "file" / "out", ConfigDict(CONFIG), (), "--out"):
+        pass
