@@ -10,7 +10,7 @@ DEMO_ARGS ?=
 help:
 	@echo "make demo    pre-train a tiny model on procedural videos, with curves and pictures, in $(DEMO_DIR)"
 	@echo "make test    run every test"
-	@echo "make lint    ruff: lint and format check"
+	@echo "make lint    ruff: lint and format check; mypy: types"
 	@echo "make bench   measure masking and pre-training speed on this machine"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -27,6 +27,7 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(STAMP)
 	$(BIN)/mgmae bench masking

@@ -2,9 +2,9 @@
 
     make demo
 
-or `mgmae pretrain --config configs/demo.py --workdir runs/demo`. 2048 videos of 16 frames of 64x64 are rendered into
+or `mgmae pretrain --config demo --workdir runs/demo`. 2048 videos of 16 frames of 64x64 are rendered into
 ~/.cache/mgmae_jax, with their true flow; clips are 8 frames of 48x48 with patches of 8 pixels, so that a tubelet has 36
-tokens, 9 of them visible. Where the published recipes go on for days, this one learns in minutes by four changes
+tokens, 9 of them visible. Where the published recipes last for days, this one learns in minutes by four changes
 (docs/RESULTS.md):
 
 - three quarters are hidden instead of nine tenths: an object is three or four cubes wide, and has to show some of them;
@@ -16,7 +16,7 @@ tokens, 9 of them visible. Where the published recipes go on for days, this one 
 
 from ml_collections import ConfigDict
 
-from configs import common
+from mgmae_jax.configs.pretrain import common
 
 
 def get_config() -> ConfigDict:

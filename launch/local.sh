@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts a run in one process, or in several on this machine, which find each other over localhost.
 #
-#   launch/local.sh -- mgmae pretrain --config configs/demo.py --workdir runs/demo
+#   launch/local.sh -- mgmae pretrain --config demo --workdir runs/demo
 #   launch/local.sh -n 4 -- mgmae pretrain ...                            one process for each of 4 GPUs
 #   launch/local.sh -n 2 --devices-per-process 4 -- mgmae pretrain ...    8 virtual devices on the CPU
 #

@@ -2,7 +2,7 @@
 # A run on a Cloud TPU VM or pod slice, one process on each of its hosts:
 #
 #   TPU=my-v5e-64 ZONE=us-west4-a launch/tpu_vm.sh pretrain \
-#     --config configs/pretrain/ssv2_vit_b.py --workdir /mnt/shared/runs/ssv2
+#     --config pretrain/ssv2_vit_b --workdir /mnt/shared/runs/ssv2
 #
 # The arguments are those of `mgmae`. On every host the project is installed in $PROJECT (with `pip install -e '.[tpu]'`
 # in its .venv), and the workdir and the data are mounted at the same place (Filestore, or a bucket through gcsfuse).

@@ -25,7 +25,7 @@ class ConfigError(MgmaeError):
         super().__init__(f"config.{field}={value!r}: give {want}.")
         self.field, self.value, self.want = field, value, want
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, object, str]]:
         return type(self), (self.field, self.value, self.want)
 
 
@@ -41,7 +41,7 @@ class FileError(MgmaeError):
         super().__init__(f"{path}: {reason}")
         self.path, self.reason = str(path), reason
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[type[FileError], tuple[str, str]]:
         # The default calls the class with the joined message alone, which fails when a data worker sends it back.
         return type(self), (self.path, self.reason)
 

@@ -25,9 +25,10 @@ MAY_IMPORT = {
     "interop": ("runtime", "flow", "models"),
     "show": ("ops", "runtime", "data", "datasets"),
     "bench": ("ops", "runtime", "data", "datasets", "masking", "flow", "models", "train"),
+    "configs": (),
     "commands": (
-        "ops", "runtime", "data", "datasets", "masking", "flow", "models", "evaluate", "train", "probe", "interop",
-        "show", "bench",
+        "configs", "ops", "runtime", "data", "datasets", "masking", "flow", "models", "evaluate", "train", "probe",
+        "interop", "show", "bench",
     ),
     "cli": ("runtime",),
 }  # fmt: skip
@@ -40,10 +41,11 @@ HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
 
 def module_name(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = (PACKAGE, *parts) if parts[0] == "configs" else parts  # which lies beside the package
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_name(path): path for path in sorted((ROOT / PACKAGE).rglob("*.py"))}
+MODULES = {module_name(path): path for room in (PACKAGE, "configs") for path in sorted((ROOT / room).rglob("*.py"))}
 
 
 @functools.cache
@@ -79,6 +81,11 @@ def test_imports_go_one_way(room: str):
         if name.startswith(f"{PACKAGE}.") and not inside(name, allowed)
     ]
     assert not wrong
+
+
+def test_configs_import_only_ml_collections_and_each_other():
+    outside = {name for module in MODULES if inside(module, ("configs",)) for name in imports(module)}
+    assert {name for name in outside if not inside(name, ("configs",))} == {"ml_collections", "typing"}
 
 
 def test_worker_processes_import_no_jax():

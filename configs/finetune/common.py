@@ -1,7 +1,7 @@
 """The fields of every fine-tuning config, with the defaults of the paper's ViT-B recipe on Something-Something V2.
 
-Other configs in configs/finetune call `get_config` and change what differs. Any field is changed on the command line as
-`--config.FIELD=VALUE`, for example `--config.model.classes=101`.
+Other configs call `get_config` and change what differs; a field that is not in this file is an error. Any field is
+changed on the command line as `--config.FIELD=VALUE`, for example `--config.model.classes=101`.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -12,7 +12,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.kind = "finetune"  # what the config is for
     config.seed = 0
-    config.init = ""  # pre-trained checkpoint, or its run's workdir (as --init); empty: an encoder of random numbers
+    config.init = ""  # pre-trained checkpoint, or its run's workdir (as --init); empty: train from scratch
 
     config.clip = ConfigDict()
     config.clip.frames = 16
@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     config.data.path = ""  # labelled videos: a folder of class folders, or a .csv or .jsonl list; empty: motion_shapes
     config.data.views = 2  # crops, each augmented in its own way, of each decoded clip
     config.data.workers = 4  # processes that decode
-    config.data.max_bad_fraction = 0.1  # unreadable training videos that a run bears
+    config.data.max_bad_fraction = 0.1  # unreadable training videos that a run tolerates
     config.data.allow_missing = False  # unreadable videos to be evaluated: leave them out and say so, or stop
     config.data.motion_shapes = ConfigDict()  # the procedural videos, made once
     config.data.motion_shapes.videos = 256
@@ -34,7 +34,7 @@ def get_config() -> ConfigDict:
 
     config.eval = ConfigDict()
     config.eval.path = ""  # the videos that accuracy is measured on, as data.path
-    config.eval.every = 1.0  # epochs between evaluations; the end is always evaluated; 0: the end alone
+    config.eval.every = 1.0  # epochs between evaluations; the end is always evaluated; 0: only the end
     config.eval.sampling = "uniform"  # or dense
     config.eval.clips = 2  # of each video
     config.eval.crops = 3  # of each clip, along the longer side
@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
 
     config.mix = ConfigDict()
     config.mix.mixup = 0.8  # alpha of the Beta distribution; 0: no mixup
-    config.mix.cutmix = 1.0  # likewise
+    config.mix.cutmix = 1.0  # the same; 0: no cutmix
     config.mix.prob = 1.0  # of mixing a batch at all
     config.mix.switch = 0.5  # of cutmix instead of mixup, where there are both
     config.mix.smoothing = 0.1  # share of a label spread over all classes
@@ -61,7 +61,7 @@ def get_config() -> ConfigDict:
     config.model.classes = 174
     config.model.positions = "flat"  # of the pre-training; or separable
     config.model.trained_frames = config_dict.placeholder(int)  # of the pre-training's clips; unset: clip.frames
-    config.model.trained_size = config_dict.placeholder(int)  # likewise; unset: clip.size
+    config.model.trained_size = config_dict.placeholder(int)  # and their size; unset: clip.size
     config.model.drop_path = 0.1
     config.model.head_dropout = 0.0
     config.model.init_scale = 0.001
@@ -84,7 +84,7 @@ def get_config() -> ConfigDict:
     config.train.accumulate = 1  # parts that a batch is worked on in, for less memory
     config.train.ema_decay = 0.0  # keep an average of the parameters, and evaluate that; 0: no average
     config.train.log_every = 10  # steps
-    config.train.max_bad_steps = 10  # steps in a row without a finite loss that a run bears
+    config.train.max_bad_steps = 10  # steps in a row without a finite loss that a run tolerates
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 1000  # steps; the last is always saved, and the best by accuracy kept

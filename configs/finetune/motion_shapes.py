@@ -1,10 +1,10 @@
 """Sixteen motions to be told apart: fine-tuning the demo's encoder on procedural videos in minutes, on a CPU.
 
     make demo
-    mgmae finetune --config configs/finetune/motion_shapes.py --workdir runs/motion_shapes --init runs/demo
+    mgmae finetune --config finetune/motion_shapes --workdir runs/motion_shapes --init runs/demo
     mgmae evaluate --checkpoint runs/motion_shapes
 
-Without --init the same model starts from random numbers. Accuracy is measured on 1024 videos of their own; chance is
+Without --init the same model is trained from scratch. Accuracy is measured on 1024 videos of their own; chance is
 6.25%. What the ten epochs reach on these videos is not measured yet (docs/RESULTS.md); after two it is still chance.
 
 The 2048 training videos are the demo's, and so is the shape of a clip: 8 frames of 48x48, here one from every two
@@ -13,7 +13,7 @@ frames of a video. Crops are at least 0.7 of the frame, and nothing is flipped: 
 
 from ml_collections import ConfigDict
 
-from configs.finetune import common
+from mgmae_jax.configs.finetune import common
 
 
 def get_config() -> ConfigDict:

@@ -1,10 +1,10 @@
 """RAFT-small on procedural motion, on a GPU: 100,000 steps from small to large frames, as RAFT was trained.
 
-    mgmae train-flow --config configs/flow/raft_small.py --workdir runs/flow
+    mgmae train-flow --config flow/raft_small --workdir runs/flow
 
 The pairs are drawn on the device from scenes of a few hundred numbers, so that no data is read and none is moved. Each
 tuple of config.train has an entry for each stage of the curriculum. The effective learning rate is optim.lr, whatever
-the batch.
+the batch. A field that is not in this file is an error in a config for the flow network.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.kind = "flow"  # what the config is for
     config.seed = 0
-    config.init = ""  # a weights file to start from; empty: from random parameters
+    config.init = ""  # a weights file to start from; empty: train from scratch
 
     config.train = ConfigDict()
     config.train.steps = (40_000, 40_000, 20_000)

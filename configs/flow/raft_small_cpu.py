@@ -1,13 +1,13 @@
 """RAFT-small on procedural motion, on two CPU cores: hours rather than minutes, with small frames and few updates.
 
-    mgmae train-flow --config configs/flow/raft_small_cpu.py --workdir runs/flow
+    mgmae train-flow --config flow/raft_small_cpu --workdir runs/flow
 
 This is how the weights that come with the package were made; docs/FLOW.md has the figures.
 """
 
 from ml_collections import ConfigDict
 
-from configs.flow import raft_small
+from mgmae_jax.configs.flow import raft_small
 
 
 def get_config() -> ConfigDict:

@@ -1,6 +1,6 @@
 """ViT-S on your own videos: a folder of them, or a .csv or .jsonl list, with RAFT flow inside the train step.
 
-    mgmae pretrain --config configs/pretrain/folder.py --workdir runs/mine --config.data.path=VIDEOS
+    mgmae pretrain --config pretrain/folder --workdir runs/mine --config.data.path=VIDEOS
 
 The flow is that of the weights that come with the package; `--config.flow.weights=raft-small.pth` takes the published
 ones, `--config.flow.source=tvl1` computes Dual TV-L1 flow in the data workers, `--config.flow.source=stored` reads what
@@ -10,7 +10,7 @@ that one machine holds; the learning rate scales with the batch.
 
 from ml_collections import ConfigDict
 
-from configs import common
+from mgmae_jax.configs.pretrain import common
 
 
 def get_config() -> ConfigDict:

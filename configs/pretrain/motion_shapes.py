@@ -1,6 +1,6 @@
 """Procedural videos for an hour: what `make demo` begins, taken further; on two CPU cores.
 
-    mgmae pretrain --config configs/pretrain/motion_shapes.py --workdir runs/motion_shapes_hour
+    mgmae pretrain --config pretrain/motion_shapes --workdir runs/motion_shapes_hour
 
 8192 videos, a wider and deeper model than the demo's, ten times its steps; the same grid, mask and target. Interrupted,
 it resumes when the command is given again. It is meant to take an hour; time and figures are not measured yet.
@@ -8,7 +8,7 @@ it resumes when the command is given again. It is meant to take an hour; time an
 
 from ml_collections import ConfigDict
 
-from configs import demo
+from mgmae_jax.configs import demo
 
 
 def get_config() -> ConfigDict:

@@ -1,10 +1,11 @@
 """Probes: how much of a frozen encoder's features a small model, or none at all, can tell the classes by.
 
-    mgmae probe --checkpoint runs/mine --config configs/probe/common.py \
+    mgmae probe --checkpoint runs/mine --config probe/common \
         --config.data.path=train.csv --config.eval.path=test.csv
 
 Clips have the frames and the size that the encoder was pre-trained with. Features are extracted once and kept with the
-probe, so that others on the same videos begin at once.
+probe, so that others on the same videos start at once. A field that is not in this file is an error in a config for a
+probe.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -57,7 +58,7 @@ def get_config() -> ConfigDict:
     config.train.batch_size = 256  # views
     config.train.epochs = 100.0
     config.train.log_every = 10  # steps
-    config.train.max_bad_steps = 10  # steps in a row without a finite loss that a run bears
+    config.train.max_bad_steps = 10  # steps in a row without a finite loss that a run tolerates
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 1000  # steps; the last is always saved

@@ -1,8 +1,8 @@
 """The demo's encoder on procedural videos, frozen: which of sixteen motions is it?
 
     make demo
-    mgmae probe --checkpoint runs/demo --config configs/probe/motion_shapes.py
-    mgmae probe --checkpoint runs/demo --config configs/probe/motion_shapes.py --config.probe.encoder=random
+    mgmae probe --checkpoint runs/demo --config probe/motion_shapes
+    mgmae probe --checkpoint runs/demo --config probe/motion_shapes --config.probe.encoder=random
 
 The second is the same network before training, which is what the first is to be compared with: chance is 6.25%, and
 random features tell more. `--config.probe.kind=attentive` and `knn` are other probes. The probe learns from the 2048
@@ -12,7 +12,7 @@ of it for the features. docs/RESULTS.md has the figures.
 
 from ml_collections import ConfigDict
 
-from configs.probe import common
+from mgmae_jax.configs.probe import common
 
 
 def get_config() -> ConfigDict:

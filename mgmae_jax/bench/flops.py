@@ -1,6 +1,7 @@
 """How many floating-point operations a program asks for, counted before it is compiled."""
 
 import math
+from typing import Any
 
 from jax.extend import core
 
@@ -23,14 +24,19 @@ def count_flops(jaxpr: core.Jaxpr) -> int:
 
 def _equation_flops(equation: core.JaxprEqn) -> int:
     name, params = equation.primitive.name, equation.params
-    shapes = [operand.aval.shape for operand in equation.invars[:2]]
+    shapes = [_aval(operand).shape for operand in equation.invars[:2]]
     if name == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
-        return 2 * equation.outvars[0].aval.size * math.prod(shapes[0][axis] for axis in contracted)
+        return 2 * _aval(equation.outvars[0]).size * math.prod(shapes[0][axis] for axis in contracted)
     if name == "conv_general_dilated":
         features = shapes[1][params["dimension_numbers"].rhs_spec[0]]
-        return 2 * equation.outvars[0].aval.size * math.prod(shapes[1]) // features
+        return 2 * _aval(equation.outvars[0]).size * math.prod(shapes[1]) // features
     inner = [count_flops(jaxpr) for jaxpr in core.jaxprs_in_params(params)]
     if name == "cond":
         return max(inner)
     return params["length"] * sum(inner) if name == "scan" else sum(inner)
+
+
+def _aval(operand: core.Var | core.Literal) -> Any:
+    """Shape and size of a value, which the abstract class that JAX declares does not have, but every array does."""
+    return operand.aval

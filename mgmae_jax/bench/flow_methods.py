@@ -1,7 +1,8 @@
 """Ways to compute optical flow, behind one signature, to be measured against each other."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import cv2
 import jax
@@ -19,7 +20,7 @@ CLASSICAL = ("tvl1", "tvl1_fast", "dis", "none")
 preset), and no motion at all."""
 
 
-def raft_method(params: dict, iters: int) -> Method:
+def raft_method(params: Mapping[str, Any], iters: int) -> Method:
     """RAFT-small with the given parameters, jitted."""
     compute = jax.jit(functools.partial(pair_flow, iters=iters))
 
@@ -45,6 +46,9 @@ def classical_method(name: str) -> Method:
 def dis_flow(frames: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Flow by dense inverse search (Kroeger et al., 2016)."""
     cv2.setNumThreads(0)
-    method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-    return np.stack([method.calc(grey[int(a)], grey[int(b)], None) for a, b in zip(source, target, strict=True)])
+    return np.stack([
+        method.calc(grey[int(a)], grey[int(b)], None)  # type: ignore[call-overload]  # the stubs want a flow to fill
+        for a, b in zip(source, target, strict=True)
+    ])  # fmt: skip

@@ -3,21 +3,34 @@
 import os
 import platform
 from pathlib import Path
+from typing import TypedDict
 
 import jax
-import jaxlib
+import jaxlib.version
 
 import mgmae_jax
 from mgmae_jax.runtime.run_info import git_revision
 
 
-def describe_machine() -> dict[str, str | int | None]:
-    """The devices and the processor of this machine, and the versions of what runs on it.
+class Machine(TypedDict):
+    """What `describe_machine` tells; JSON values."""
 
-    Returns:
-      JSON values: platform, device_kind, devices, processor, cores (that this process may use), mgmae_jax, jax, jaxlib,
-      python, git_revision (None where there is no repository).
-    """
+    platform: str
+    device_kind: str
+    devices: int
+    processor: str
+    cores: int | None
+    """That this process may use."""
+    mgmae_jax: str
+    jax: str
+    jaxlib: str
+    python: str
+    git_revision: str | None
+    """None where there is no repository."""
+
+
+def describe_machine() -> Machine:
+    """The devices and the processor of this machine, and the versions of what runs on it."""
     return {
         "platform": jax.default_backend(),
         "device_kind": jax.devices()[0].device_kind,
@@ -26,7 +39,7 @@ def describe_machine() -> dict[str, str | int | None]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "mgmae_jax": mgmae_jax.__version__,
         "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
+        "jaxlib": jaxlib.version.__version__,
         "python": platform.python_version(),
         "git_revision": git_revision(),
     }

@@ -25,7 +25,7 @@ def masking_cases(config: ConfigDict) -> list[Case]:
     """The rows of `mgmae bench masking`.
 
     Args:
-      config: see configs/common.py; `train.batch_size` clips make a call.
+      config: see configs/pretrain/common.py; `train.batch_size` clips make a call.
 
     Raises:
       ConfigError: a field has a value that cannot work.
@@ -57,7 +57,7 @@ def measure_masks(name: str, config: ConfigDict, repeats: int) -> Measurement:
     """Measures the whole masking step that the config describes, jitted over a batch."""
     masks = build_mask_step(config)
 
-    def step(carry: tuple, flow_params: Any, batch: Batch, key: Key[Array, ""]) -> tuple[tuple, TokenSplit]:
+    def step(carry: tuple[()], flow_params: Any, batch: Batch, key: Key[Array, ""]) -> tuple[tuple[()], TokenSplit]:
         return carry, masks(flow_params, batch, _keys(key, batch))
 
     return _measure(name, step, masks, config, repeats)
@@ -67,7 +67,7 @@ def measure_flow(config: ConfigDict, repeats: int) -> Measurement:
     """Measures the flow that the masking step of the config computes, jitted over a batch."""
     masks = build_mask_step(config)
 
-    def step(carry: tuple, flow_params: Any, batch: Batch, key: Key[Array, ""]) -> tuple[tuple, Array]:
+    def step(carry: tuple[()], flow_params: Any, batch: Batch, key: Key[Array, ""]) -> tuple[tuple[()], Array | None]:
         flow = jax.vmap(lambda key, clip: masks.flow_of(flow_params, key, clip, None))
         return carry, flow(_keys(key, batch), batch["clip"])
 
@@ -87,5 +87,7 @@ def _keys(key: Key[Array, ""], batch: Batch) -> Key[Array, "B"]:
     return per_example(stream(key, 0, "mask"), 0, batch["clip"].shape[0])
 
 
-def _measure(name: str, step: Callable, masks: MaskStep, config: ConfigDict, repeats: int) -> Measurement:
+def _measure(
+    name: str, step: Callable[..., tuple[Any, Any]], masks: MaskStep, config: ConfigDict, repeats: int
+) -> Measurement:
     return measure(name, step, (), place_inputs(masks, config), clips=config.train.batch_size, repeats=repeats)

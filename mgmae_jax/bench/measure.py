@@ -51,7 +51,7 @@ class Measurement:
 
 
 def measure(
-    name: str, function: Callable[..., tuple[Any, Any]], carry: Any, args: tuple, *, clips: int, repeats: int
+    name: str, function: Callable[..., tuple[Any, Any]], carry: Any, args: tuple[Any, ...], *, clips: int, repeats: int
 ) -> Measurement:
     """Compiles `function` and calls it again and again, waiting for each call to end.
 

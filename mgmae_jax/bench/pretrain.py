@@ -18,7 +18,7 @@ def pretrain_cases(config: ConfigDict) -> list[Case]:
     """The rows of `mgmae bench pretrain`.
 
     Args:
-      config: see configs/common.py; `train.batch_size` clips make a step.
+      config: see configs/pretrain/common.py; `train.batch_size` clips make a step.
 
     Raises:
       ConfigError: a field has a value that cannot work.

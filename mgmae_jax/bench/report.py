@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mgmae_jax.bench.machine import Machine
 from mgmae_jax.bench.measure import WARM_UP, Measurement
 
 NOTES = """\
@@ -84,7 +85,7 @@ def _three_digits(value: float) -> str:
     return f"{value:.3f}"
 
 
-def heading(machine: Mapping[str, Any], config: ConfigDict, repeats: int) -> str:
+def heading(machine: Machine, config: ConfigDict, repeats: int) -> str:
     """What the table was measured with, in two lines."""
     clip, model, flow, mask = config.clip, config.model, config.flow, config.mask
     by = flow.source
@@ -99,8 +100,8 @@ def heading(machine: Mapping[str, Any], config: ConfigDict, repeats: int) -> str
     )
 
 
-def machine_line(machine: Mapping[str, Any]) -> str:
-    """What a measurement was made on and with, from `describe_machine`."""
+def machine_line(machine: Machine) -> str:
+    """What a measurement was made on and with."""
     commit, _, dirty = (machine["git_revision"] or "").partition("-")
     revision = f" ({commit[:12]}{dirty and ', changed'})" if commit else ""
     return (

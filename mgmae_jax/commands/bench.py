@@ -15,25 +15,21 @@ from mgmae_jax.bench.measure import Measurement
 from mgmae_jax.bench.pretrain import pretrain_cases
 from mgmae_jax.commands import bench_agreement, bench_flow, bench_guess, bench_overfit
 from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.runtime.files import write_json
 
-OTHER_BENCHES = {
-    "flow": bench_flow.main,
-    "agreement": bench_agreement.main,
-    "guess": bench_guess.main,
-    "overfit": bench_overfit.main,
-}
+OTHER_BENCHES = {"flow": bench_flow, "agreement": bench_agreement, "guess": bench_guess, "overfit": bench_overfit}
 CASES = {"masking": masking_cases, "pretrain": pretrain_cases}
-PAPER = "configs/pretrain/ssv2_vit_b.py"
+PAPER = "pretrain/ssv2_vit_b"
 FLOAT32 = ("--config.model.dtype=float32", "--config.flow.dtype=float32")
 EXAMPLE = f"""example:
   mgmae bench masking
   mgmae bench pretrain --batch-size 4 --repeats 50 --json bench.json --config.model.name=vit_s
 
-Without --config it is the paper's setting, {PAPER} (run it where configs/ is), in float32 on a CPU.
-Fields are changed by --config.FIELD=VALUE. Clips are synthetic, parameters random, and every row of the table is
-measured in a process of its own.
+Without --config it is the paper's setting, {PAPER}, in float32 on a CPU. Fields are changed by
+--config.FIELD=VALUE. Clips are synthetic, parameters random, and every row of the table is measured in a process of its
+own.
 
 `mgmae bench flow --help`: end-point error and time of flow on pairs whose true flow is known.
 `mgmae bench agreement --help`: how far the masks of two flows agree on your videos.
@@ -41,21 +37,27 @@ measured in a process of its own.
 `mgmae bench overfit --help`: how far the loss falls on one batch."""
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options of `mgmae bench`."""
+    command = argparse.ArgumentParser(
+        "mgmae bench", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument("what", choices=[*CASES, *OTHER_BENCHES], help="what to measure")
+    command.add_argument("--config", metavar="NAME", help=f"{CONFIG_HELP}; default: {PAPER}")
+    command.add_argument("--batch-size", type=int, default=2, help="clips of a call, over all devices (default 2)")
+    command.add_argument("--repeats", type=int, default=20, help="calls that count (default 20)")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    return command
+
+
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae bench"."""
     if argv and argv[0] in OTHER_BENCHES:
-        return OTHER_BENCHES[argv[0]](argv[1:])
-    parser = argparse.ArgumentParser(
-        "mgmae bench", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("what", choices=[*CASES, *OTHER_BENCHES], help="what to measure")
-    parser.add_argument("--config", metavar="FILE", help="a Python file of configs/")
-    parser.add_argument("--batch-size", type=int, default=2, help="clips of a call, over all devices (default 2)")
-    parser.add_argument("--repeats", type=int, default=20, help="calls that count (default 20)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    args, overrides = parser.parse_known_args(argv)
+        return OTHER_BENCHES[argv[0]].main(argv[1:])
+    command = parser()
+    args, overrides = command.parse_known_args(argv)
     if args.repeats < 1 or args.batch_size < 1:
-        parser.error(f"--repeats {args.repeats}, --batch-size {args.batch_size}: give 1 or more")
+        command.error(f"--repeats {args.repeats}, --batch-size {args.batch_size}: give 1 or more")
     if args.json and not args.json.parent.is_dir():
         raise FileError(args.json, "cannot be written: its folder does not exist")
     load_bench_config(args.config, overrides, args.batch_size, "cpu")  # a mistake is told before anything is started
@@ -77,16 +79,14 @@ def main(argv: Sequence[str]) -> None:
         write_json(args.json, whole)
 
 
-def load_bench_config(path: str | None, overrides: Sequence[str], batch_size: int, platform: str) -> ConfigDict:
-    """The config to measure with; the paper's where no file is given, in float32 on a CPU.
+def load_bench_config(name: str | None, overrides: Sequence[str], batch_size: int, platform: str) -> ConfigDict:
+    """The config to measure with; the paper's where none is named, in float32 on a CPU.
 
     Raises:
-      MgmaeError: there is no such file or field, or a value has the wrong type.
+      MgmaeError: there is no such config or field, or a value has the wrong type.
     """
-    if path is None and not Path(PAPER).is_file():
-        raise FileError(PAPER, "not found from here, and no --config is given: name a config file")
-    if path is None and platform == "cpu":
+    if name is None and platform == "cpu":
         overrides = [*FLOAT32, *overrides]
-    config = load_config(path or PAPER, overrides)
+    config = load_config(name or PAPER, overrides)
     config.train.batch_size = batch_size
     return config

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from mgmae_jax.bench.flow_methods import CLASSICAL
 from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line, markdown_table
 from mgmae_jax.commands.bench_flow import find_method, short_name
-from mgmae_jax.commands.config_file import file_config
+from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.sources import read_source
 from mgmae_jax.errors import ConfigError, FileError, VideoError
@@ -32,27 +33,35 @@ EXAMPLE = f"""example:
 VIDEOS is a folder of videos, or a .csv or .jsonl list; of each the clip in the middle is used. The masks of both flows
 are drawn from the same random centres. A method is a file of RAFT-small's weights, `bundled` (those of the package), or
 one of {", ".join(CLASSICAL)}; `none` is tube masking. Fields are changed by --config.FIELD=VALUE; the defaults are
-the paper's (configs/common.py; 4 frames apart, as for Kinetics)."""
+the paper's (pretrain/common; 4 frames apart, as for Kinetics)."""
 
 
-def main(argv: Sequence[str]) -> None:
-    """Runs the command; `argv` is without "mgmae bench agreement"."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The options of `mgmae bench agreement`."""
+    command = argparse.ArgumentParser(
         "mgmae bench agreement",
         description=__doc__,
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("videos", metavar="VIDEOS", help="a folder of videos, or a list")
-    parser.add_argument("--reference", required=True, metavar="METHOD", help="what the others are measured against")
-    parser.add_argument("--methods", nargs="+", default=["bundled"], metavar="METHOD", help="default: bundled")
-    parser.add_argument("--masks", type=int, default=8, help="random masks of each clip (default 8)")
-    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="write a strip for each video and method there")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    args, overrides = parser.parse_known_args(argv)
+    command.add_argument("videos", metavar="VIDEOS", help="a folder of videos, or a list")
+    command.add_argument("--reference", required=True, metavar="METHOD", help="what the others are measured against")
+    command.add_argument("--methods", nargs="+", default=["bundled"], metavar="METHOD", help="default: bundled")
+    command.add_argument("--masks", type=int, default=8, help="random masks of each clip (default 8)")
+    command.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help="write a strip for each video and method there"
+    )
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    return command
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command; `argv` is without "mgmae bench agreement"."""
+    command = parser()
+    args, overrides = command.parse_known_args(argv)
     if args.masks < 1:
-        parser.error(f"--masks {args.masks}: give 1 or more")
-    config = file_config(None, "common.py", overrides)
+        command.error(f"--masks {args.masks}: give 1 or more")
+    config = load_config("pretrain/common", overrides)
     masks = build_mask_step(config)
     grid, mask = masks.grid, masks.mask
     if not mask.needs_flow or mask.base_frame == "random":
@@ -67,7 +76,7 @@ def main(argv: Sequence[str]) -> None:
     keys = per_example(stream(jax.random.key(config.seed), 0, "mask"), 0, args.masks)
     tokens = jax.jit(lambda flow: visible_mask(visible_tokens(flow, keys, grid, mask), grid))
     cells = (grid.tubelets, grid.rows, grid.columns)
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
     for path in read_source(args.videos).paths:
         try:
             clip, title = video_clip(path, spec, None)
@@ -121,7 +130,7 @@ def make_folder(folder: Path) -> None:
         raise FileError(folder, f"cannot hold pictures: {error.strerror or error}") from error
 
 
-def table(rows: Sequence[Mapping], methods: Sequence[str]) -> str:
+def table(rows: Sequence[Mapping[str, Any]], methods: Sequence[str]) -> str:
     """The rows as a Markdown table."""
     lines = [("video", "mean flow px", *map(short_name, methods))]
     lines += [(row["video"], f"{row['mean_flow']:.1f}", *(f"{row[name]:.3f}" for name in methods)) for row in rows]

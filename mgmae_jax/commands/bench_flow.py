@@ -4,6 +4,7 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,19 +28,25 @@ or KITTI. A method is a file of RAFT-small's weights, `bundled` (those of the pa
 _COLUMNS = (("epe", "EPE px"), *((f"over_{pixels}px", f"> {pixels} px") for pixels in THRESHOLDS), ("ms", "ms"))
 
 
-def main(argv: Sequence[str]) -> None:
-    """Runs the command; `argv` is without "mgmae bench flow"."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The options of `mgmae bench flow`."""
+    command = argparse.ArgumentParser(
         "mgmae bench flow", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("pairs", metavar="PAIRS", help="a folder of frame pairs with true flow")
-    parser.add_argument("--methods", nargs="+", default=["bundled"], metavar="METHOD", help="default: bundled")
-    parser.add_argument("--iters", type=int, default=12, help="RAFT's updates (default 12)")
-    parser.add_argument("--repeats", type=int, default=5, help="timed calls a pair (default 5)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    args = parser.parse_args(argv)
+    command.add_argument("pairs", metavar="PAIRS", help="a folder of frame pairs with true flow")
+    command.add_argument("--methods", nargs="+", default=["bundled"], metavar="METHOD", help="default: bundled")
+    command.add_argument("--iters", type=int, default=12, help="RAFT's updates (default 12)")
+    command.add_argument("--repeats", type=int, default=5, help="timed calls a pair (default 5)")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    return command
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command; `argv` is without "mgmae bench flow"."""
+    command = parser()
+    args = command.parse_args(argv)
     if args.iters < 1 or args.repeats < 1:
-        parser.error(f"--iters {args.iters}, --repeats {args.repeats}: give 1 or more")
+        command.error(f"--iters {args.iters}, --repeats {args.repeats}: give 1 or more")
     methods = {name: find_method(name, args.iters) for name in args.methods}
     pairs = find_pairs(args.pairs)
     enable_compilation_cache()
@@ -76,7 +83,7 @@ def short_name(method: str) -> str:
     return re.sub(r"\W+", "-", Path(method).stem)
 
 
-def table(rows: Sequence[dict]) -> str:
+def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a Markdown table."""
     lines = [("pair", "size", "method", *(head for _, head in _COLUMNS))]
     for row in rows:

@@ -9,6 +9,7 @@ import jax
 from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line
 from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.files import write_json
@@ -18,22 +19,27 @@ from mgmae_jax.train.masks import find_clips
 from mgmae_jax.train.pretrain import build_pretraining
 
 EXAMPLE = """example:
-  mgmae bench guess --config configs/demo.py
-  mgmae bench guess --config configs/pretrain/folder.py --config.data.path=VIDEOS --config.mask.ratio=0.75
+  mgmae bench guess --config demo
+  mgmae bench guess --config pretrain/folder --config.data.path=VIDEOS --config.mask.ratio=0.75
 
 What a pre-training loss has to beat on your videos, with your grid, masks and target: at least 256 clips are masked as
 the first steps of the run would. Where no copy or mean is below the mean cube, layout has to be learned from shape and
 motion; where the cube's own mean colour leaves nearly all, there is only texture to learn."""
 
 
-def main(argv: Sequence[str]) -> None:
-    """Runs the command; `argv` is without "mgmae bench guess"."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The options of `mgmae bench guess`."""
+    command = argparse.ArgumentParser(
         "mgmae bench guess", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", required=True, metavar="FILE", help="a Python file of configs/")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    args, overrides = parser.parse_known_args(argv)
+    command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    return command
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command; `argv` is without "mgmae bench guess"."""
+    args, overrides = parser().parse_known_args(argv)
     config = load_config(args.config, overrides)
     enable_compilation_cache(config.compile_cache or None)
     videos = find_clips(config)

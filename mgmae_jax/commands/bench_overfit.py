@@ -12,6 +12,7 @@ import numpy as np
 from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line, markdown_table
 from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.files import write_json
@@ -23,8 +24,8 @@ from mgmae_jax.train.pretrain import Batch, build_pretraining
 from mgmae_jax.train.state import TrainState, apply_update
 
 EXAMPLE = """example:
-  mgmae bench overfit --config configs/demo.py --steps 400
-  mgmae bench overfit --config configs/demo.py --same-masks --config.optim.name=adamw --config.optim.lr=0.064
+  mgmae bench overfit --config demo --steps 400
+  mgmae bench overfit --config demo --same-masks --config.optim.name=adamw --config.optim.lr=0.064
 
 The batch is the first of the run, config.train.batch_size x config.data.views clips, at the peak of the learning rate
 after 20 steps of warm-up. A loss that does not fall far here, with masks held fixed, has a fault in model, optimiser or
@@ -32,18 +33,24 @@ data; one that falls here and not in a run lacks data, time, or something to gue
 _WARMUP, _ROWS = 20, 8
 
 
-def main(argv: Sequence[str]) -> None:
-    """Runs the command; `argv` is without "mgmae bench overfit"."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The options of `mgmae bench overfit`."""
+    command = argparse.ArgumentParser(
         "mgmae bench overfit", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", required=True, metavar="FILE", help="a Python file of configs/")
-    parser.add_argument("--steps", type=int, default=400, help="updates on the batch (default 400)")
-    parser.add_argument("--same-masks", action="store_true", help="hold the masks fixed instead of drawing new ones")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    args, overrides = parser.parse_known_args(argv)
+    command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
+    command.add_argument("--steps", type=int, default=400, help="updates on the batch (default 400)")
+    command.add_argument("--same-masks", action="store_true", help="hold the masks fixed instead of drawing new ones")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    return command
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command; `argv` is without "mgmae bench overfit"."""
+    command = parser()
+    args, overrides = command.parse_known_args(argv)
     if args.steps < _ROWS:
-        parser.error(f"--steps {args.steps}: give {_ROWS} or more")
+        command.error(f"--steps {args.steps}: give {_ROWS} or more")
     config = load_config(args.config, overrides)
     enable_compilation_cache(config.compile_cache or None)
     videos = find_clips(config)
@@ -54,7 +61,9 @@ def main(argv: Sequence[str]) -> None:
         batch = next(batches)
     rate = scaled_rate(config.optim.lr, config.train.batch_size)
 
-    def step(state: TrainState, flow_params: object, batch: Batch, key: jax.Array) -> tuple[TrainState, dict]:
+    def step(
+        state: TrainState, flow_params: object, batch: Batch, key: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
         masks = stream(key, 0 if args.same_masks else state.step, "mask")
         keys = per_example(masks, 0, batch["clip"].shape[0])
         loss, grads = jax.value_and_grad(pretraining.loss)(state.params, (batch, keys), flow_params)

@@ -1,55 +1,65 @@
-"""Reading a config, from its file or from a run's workdir, with the changes of the command line."""
+"""Reading a config, by its name, from a file or from a run's workdir, with the changes of the command line."""
 
+import difflib
 import json
-import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
-import mgmae_jax
+from mgmae_jax.commands.config_names import run_config
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.runtime.checkpoint import file_above
+from mgmae_jax.runtime.config_checks import kind_of
 from mgmae_jax.runtime.run_info import CONFIG
 
-CONFIGS = Path(mgmae_jax.__file__).parents[1] / "configs"
+COMMON = {
+    "pretrain": "pretrain/common",
+    "finetune": "finetune/common",
+    "probe": "probe/common",
+    "flow": "flow/raft_small",
+}
+"""Of each kind of config the one that has every field."""
 
 
-def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """Runs a config file's `get_config` and changes fields.
+def load_config(value: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Runs a config's `get_config` and changes fields.
 
     Args:
-      path: of a Python file with `get_config()`; modules beside its `configs` folder can be imported from it.
+      value: of `--config`, see `run_config`.
       overrides: "--config.FIELD=VALUE".
 
     Raises:
-      MgmaeError: there is no such file or field, or a value has the wrong type.
+      MgmaeError: there is no such config, it has a field that its kind has not, an override names no field, or a value
+        has the wrong type.
     """
-    file = Path(path).resolve()
-    if not file.is_file():
-        raise FileError(path, "no such config file; those that come with the project are in configs/")
-    roots = [folder.parent for folder in file.parents if folder.name == "configs"]
-    if roots and str(roots[0]) not in sys.path:
-        sys.path.insert(0, str(roots[0]))
-    config = _with_overrides(config_flags.DEFINE_config_file, None, [f"--config={file}", *overrides])
+    check_flags(overrides)
+    config = run_config(value)
     if not isinstance(config, ConfigDict):
-        raise FileError(path, f"its get_config() gives a {type(config).__name__}, not an ml_collections.ConfigDict")
-    return config
+        raise FileError(value, f"its get_config() gives a {type(config).__name__}, not an ml_collections.ConfigDict")
+    check_fields(config, value)
+    return _with_overrides(config, overrides)
 
 
-def file_config(path: str | None, default: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """The config of a file, by default the file `default` of the repository's configs/.
+def check_fields(config: ConfigDict, value: str) -> None:
+    """Checks that a config has no other fields than the common config of its kind.
+
+    Args:
+      config: what `get_config` returned.
+      value: what the user calls it.
 
     Raises:
-      MgmaeError: see `load_config`; or the package was installed without its repository, and no file is given.
+      FileError: it is of an unknown kind, or has a field that is not known.
     """
-    standard = CONFIGS / default
-    if path is None and not standard.is_file():
-        raise FileError(standard, "is not there: give --config one of the files in the repository's configs/.")
-    return load_config(path or str(standard), overrides)
+    kind = kind_of(config)
+    if kind not in COMMON:
+        raise FileError(value, f"config.kind={kind!r}: give one of {', '.join(COMMON)}.")
+    known = set(_fields(run_config(COMMON[kind])))
+    for field in _fields(config):
+        if field not in known:
+            raise FileError(value, f"sets config.{field}, and a config of kind {kind!r} {_no_field(field, known)}")
 
 
 def load_run_config(checkpoint: Path, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -58,12 +68,25 @@ def load_run_config(checkpoint: Path, overrides: Sequence[str] = ()) -> ConfigDi
     Raises:
       MgmaeError: there is no readable config.json, or an override names no field or has the wrong type.
     """
+    check_flags(overrides)
     path = run_folder(checkpoint) / CONFIG
     try:
         config = ConfigDict(_open_fields(json.loads(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, AttributeError) as error:
         raise FileError(path, f"cannot be read as the config of a run ({error}).") from error
-    return _with_overrides(config_flags.DEFINE_config_dict, config, overrides)
+    return _with_overrides(config, overrides)
+
+
+def check_flags(overrides: Sequence[str]) -> None:
+    """Checks that what a command's parser did not know changes a field of the config.
+
+    Raises:
+      MgmaeError: an argument is something else.
+    """
+    for override in overrides:
+        if not override.startswith("--config."):
+            hint = "a field of the config is changed by --config.FIELD=VALUE."
+            raise MgmaeError(f"unknown argument {override!r}: {hint}")
 
 
 def run_folder(checkpoint: Path) -> Path:
@@ -88,26 +111,37 @@ def _open_fields(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: opened(value) for name, value in fields.items()}
 
 
-def _with_overrides(define: Callable, default: ConfigDict | None, arguments: Sequence[str]) -> ConfigDict:
-    for argument in arguments:
-        if not argument.startswith(("--config.", "--config=")):
-            raise MgmaeError(
-                f"unknown argument {argument!r}: a field of the config is changed by --config.FIELD=VALUE."
-            )
-    values, argv = flags.FlagValues(), ["mgmae", *arguments]
+def _fields(config: ConfigDict, section: str = "") -> Iterator[str]:
+    """The dotted names of all fields and sections."""
+    for name, value in config.items():
+        yield f"{section}{name}"
+        if isinstance(value, ConfigDict):
+            yield from _fields(value, f"{section}{name}.")
+
+
+def _no_field(field: str, known: Collection[str]) -> str:
+    """Says which part of a dotted name is not known, and what it may have been meant for."""
+    parts = field.split(".")
+    depth = next(depth for depth in range(len(parts)) if ".".join(parts[: depth + 1]) not in known)
+    section, last = ".".join(parts[:depth]), parts[depth]
+    beside = sorted(name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == section)
+    elsewhere = sorted(name for name in known if name.rpartition(".")[2] == last)
+    near = elsewhere or difflib.get_close_matches(last, beside, 1)
+    where = ".".join(["config", *parts[:depth]])
+    all_fields = f"the fields of {where} are {', '.join(beside)}." if beside else f"{where} is a value."
+    return f'has no field "{last}"; ' + (f'did you mean "{near[0]}"?' if near else all_fields)
+
+
+def _with_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    known = set(_fields(config))
+    for override in overrides:
+        flag = override.partition("=")[0]
+        if (field := flag.removeprefix("--config.").partition("[")[0]) not in known:
+            raise MgmaeError(f"{flag}: the config {_no_field(field, known)}")
+    values, argv = flags.FlagValues(), ["mgmae", *overrides]
     try:
-        define("config", default, flag_values=values, sys_argv=argv)
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         values(argv)
         return values.config
     except flags.Error as error:
         raise MgmaeError(f"{error}.") from error
-    except (AttributeError, KeyError) as error:
-        # ml_collections says, in one or two layers of quotes: 'ration'\nDid you mean "ratio" instead of "ration"?
-        missing = re.search(r"'(\w+)\\?'", str(error))
-        nearest = re.search(r'Did you mean "(\w+)"', str(error))
-        if missing is None:
-            raise
-        fields = [argument.split("=")[0] for argument in arguments]
-        field = next((field for field in fields if missing[1] in field.split(".")), missing[1])
-        hint = f'did you mean "{nearest[1]}"?' if nearest else "configs/common.py lists the fields."
-        raise MgmaeError(f'{field}: the config has no field "{missing[1]}"; {hint}') from error

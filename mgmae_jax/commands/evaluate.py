@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mgmae_jax.commands.config_file import load_config, load_run_config, run_folder
+from mgmae_jax.commands.config_file import check_flags, load_config, load_run_config, run_folder
+from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.evaluate.classes import read_classes
 from mgmae_jax.evaluate.run import run_evaluation
 from mgmae_jax.runtime.checkpoint import find_checkpoint
@@ -18,21 +19,27 @@ EXAMPLE = """examples:
       --config.eval.sampling=dense --config.eval.clips=5 --config.eval.crops=3
 
 The config is that of the run; its fields are changed by --config.FIELD=VALUE. Where the run keeps an average of its
-weights (train.ema_decay), that is evaluated, unless --config.eval.weights=raw. Run the same command again to go on with
-an evaluation that was cut off."""
+weights (train.ema_decay), that is evaluated, unless --config.eval.weights=raw. Run the same command again to resume an
+interrupted evaluation."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `mgmae evaluate`."""
+    command = argparse.ArgumentParser(
+        "mgmae evaluate", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument(
+        "--checkpoint", required=True, type=Path, help="a fine-tuning run's workdir, its `best`, or one checkpoint"
+    )
+    command.add_argument("--config", metavar="NAME", help=f"{CONFIG_HELP}; default: the run's own config")
+    command.add_argument("--out", type=Path, metavar="DIR", help="default: WORKDIR/evaluation/STEP")
+    return command
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae evaluate"."""
-    parser = argparse.ArgumentParser(
-        "mgmae evaluate", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--checkpoint", required=True, type=Path, help="a fine-tuning run's workdir, its `best`, or one checkpoint"
-    )
-    parser.add_argument("--config", metavar="FILE", help="a Python file of configs/; default: the run's own config")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: WORKDIR/evaluation/STEP")
-    args, overrides = parser.parse_known_args(argv)
+    args, overrides = parser().parse_known_args(argv)
+    check_flags(overrides)
     read_classes(args.checkpoint)  # of a pre-trained checkpoint the config would say nothing of evaluation
     config = load_config(args.config, overrides) if args.config else load_run_config(args.checkpoint, overrides)
     out = args.out or run_folder(args.checkpoint) / "evaluation" / find_checkpoint(args.checkpoint).name

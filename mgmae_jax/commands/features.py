@@ -22,25 +22,30 @@ EXAMPLE = """examples:
 The file holds "features": float32 [videos, views, D], the mean of the tokens of each view; with --tokens float16
 [videos, views, t, h, w, D]. Views are in order of time, and within a clip from left to right or top to bottom. With
 them are the videos' paths, and their labels if the list has any. Of a fine-tuned model it is what its head sees. Run
-the same command again to go on after an interruption."""
+the same command again to resume after an interruption."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `mgmae features`."""
+    command = argparse.ArgumentParser(
+        "mgmae features", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument("videos", metavar="VIDEO|LIST", help="a video, a folder of them, or a .csv or .jsonl list")
+    command.add_argument("--checkpoint", required=True, type=Path, help="a run's workdir or one of its checkpoints")
+    command.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz or .safetensors")
+    command.add_argument("--tokens", action="store_true", help="all tokens instead of their mean")
+    command.add_argument("--sampling", choices=["dense", "uniform"], default="dense", help="of clips; default: dense")
+    command.add_argument("--clips", type=int, default=1, help="of each video (default 1, its middle)")
+    command.add_argument("--crops", type=int, default=1, help="of each clip (default 1, its centre)")
+    command.add_argument("--workers", type=int, default=2, help="processes that decode (default 2)")
+    command.add_argument("--clips-per-device", type=int, default=16, help="views worked on at once (default 16)")
+    command.add_argument("--allow-missing", action="store_true", help="leave out unreadable videos, and say which")
+    return command
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae features"."""
-    parser = argparse.ArgumentParser(
-        "mgmae features", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("videos", metavar="VIDEO|LIST", help="a video, a folder of them, or a .csv or .jsonl list")
-    parser.add_argument("--checkpoint", required=True, type=Path, help="a run's workdir or one of its checkpoints")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz or .safetensors")
-    parser.add_argument("--tokens", action="store_true", help="all tokens instead of their mean")
-    parser.add_argument("--sampling", choices=["dense", "uniform"], default="dense", help="of clips; default: dense")
-    parser.add_argument("--clips", type=int, default=1, help="of each video (default 1, its middle)")
-    parser.add_argument("--crops", type=int, default=1, help="of each clip (default 1, its centre)")
-    parser.add_argument("--workers", type=int, default=2, help="processes that decode (default 2)")
-    parser.add_argument("--clips-per-device", type=int, default=16, help="views worked on at once (default 16)")
-    parser.add_argument("--allow-missing", action="store_true", help="leave out unreadable videos, and say which")
-    args, overrides = parser.parse_known_args(argv)
+    args, overrides = parser().parse_known_args(argv)
     check_ending(args.out)
     config = load_run_config(args.checkpoint, overrides)
     videos = listed(args.videos)

@@ -5,28 +5,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.distributed import initialize
 from mgmae_jax.train.finetune import run_finetuning
 
 EXAMPLE = """examples:
-  mgmae finetune --config configs/finetune/motion_shapes.py --workdir runs/motion_shapes --init runs/demo
-  mgmae finetune --config configs/finetune/ssv2_vit_b.py --workdir runs/mine --init runs/pretrained \\
+  mgmae finetune --config finetune/motion_shapes --workdir runs/motion_shapes --init runs/demo
+  mgmae finetune --config finetune/ssv2_vit_b --workdir runs/mine --init runs/pretrained \\
       --config.data.path=train.csv --config.eval.path=validation.csv
 
 Every field of the config is changed by --config.FIELD=VALUE; configs/finetune/common.py lists them. Run the same
-command again to go on with a run that was cut off. Without --init the encoder starts from random numbers."""
+command again to resume an interrupted run. Without --init the encoder is trained from scratch."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `mgmae finetune`."""
+    command = argparse.ArgumentParser(
+        "mgmae finetune", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
+    command.add_argument("--workdir", required=True, type=Path, help="folder for checkpoints, metrics and accuracies")
+    command.add_argument("--init", metavar="CHECKPOINT", help="a pre-training run's workdir, or one of its checkpoints")
+    return command
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae finetune"."""
-    parser = argparse.ArgumentParser(
-        "mgmae finetune", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", required=True, metavar="FILE", help="a Python file of configs/finetune")
-    parser.add_argument("--workdir", required=True, type=Path, help="folder for checkpoints, metrics and accuracies")
-    parser.add_argument("--init", metavar="CHECKPOINT", help="a pre-training run's workdir, or one of its checkpoints")
-    args, overrides = parser.parse_known_args(argv)
+    args, overrides = parser().parse_known_args(argv)
     if args.init is not None:
         overrides = [*overrides, f"--config.init={args.init}"]
     config = load_config(args.config, overrides)

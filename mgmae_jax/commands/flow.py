@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.data.sources import read_source
 from mgmae_jax.data.stored_flow import flow_path
@@ -22,28 +23,33 @@ SIZE = 224
 _LEAST_SIZE = 16
 _SHOWN = 20  # unreadable videos named at the end
 EXAMPLE = """example:
-  mgmae flow --config configs/pretrain/folder.py --config.data.path=VIDEOS
-  mgmae pretrain --config configs/pretrain/folder.py --workdir runs/mine \\
+  mgmae flow --config pretrain/folder --config.data.path=VIDEOS
+  mgmae pretrain --config pretrain/folder --workdir runs/mine \\
       --config.data.path=VIDEOS --config.flow.source=stored
 
 VIDEOS is a folder of videos, or a .csv or .jsonl list. The flow of a.mp4 is kept in a.mp4.flow.npz beside it, or in the
 folder --config.flow.path. Frames are resized to squares of 224 pixels, or --config.flow.size, for the computation; the
 flow is kept in the pixels of the video, for any stride and crop. Videos that have their flow are passed over, so run
-the same command again to go on after an interruption. Several machines: --shard 0/4 to --shard 3/4."""
+the same command again to resume after an interruption. Several machines: --shard 0/4 to --shard 3/4."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `mgmae flow`."""
+    command = argparse.ArgumentParser(
+        "mgmae flow", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
+    command.add_argument("--method", choices=["raft", "tvl1"], default="raft", help="default: raft, see config.flow")
+    command.add_argument("--shard", default="0/1", metavar="I/N", help="every N-th video, from the I-th (from 0) on")
+    return command
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae flow"."""
-    parser = argparse.ArgumentParser(
-        "mgmae flow", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", required=True, metavar="FILE", help="a Python file of configs/, for pre-training")
-    parser.add_argument("--method", choices=["raft", "tvl1"], default="raft", help="default: raft, see config.flow")
-    parser.add_argument("--shard", default="0/1", metavar="I/N", help="every N-th video, from the I-th (from 0) on")
-    args, overrides = parser.parse_known_args(argv)
+    args, overrides = parser().parse_known_args(argv)
     config = load_config(args.config, overrides)
     if "flow" not in config or "data" not in config:
-        raise FileError(args.config, "has no flow: give one of the configs for pre-training, in configs/pretrain/")
+        raise FileError(args.config, "has no flow: give one of the configs for pre-training, such as pretrain/folder")
     if not config.data.path:
         want = "a folder of videos, or a .csv or .jsonl list (procedural videos get their true flow when prepared)"
         raise ConfigError("data.path", config.data.path, want)
@@ -73,7 +79,7 @@ def main(argv: Sequence[str]) -> None:
         lines = [f"  {error}" for error in failed[:_SHOWN]] + more
         raise MgmaeError(
             "\n".join([f"{len(failed)} of {len(videos)} videos cannot be read and have no flow:", *lines])
-            + "\nMend them and run the same command again, or take them out of config.data.path."
+            + "\nFix them and run the same command again, or take them out of config.data.path."
         )
 
 

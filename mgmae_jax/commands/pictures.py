@@ -37,7 +37,7 @@ def masked_clip(
       clip: uint8 [T, H, W, 3].
       details: of its mask, as host arrays.
       reconstruction: uint8 [T, H, W, 3], or None.
-      title: begins the caption, which goes on with how to read flow and reconstruction.
+      title: starts the caption, which continues with how to read flow and reconstruction.
       untrained: the reconstruction before training, or None.
     """
     masks = pretraining.masks
@@ -52,9 +52,9 @@ def masked_clip(
         caption += f" Reconstruction: {pretraining.target.note}"
     return MaskedClip(
         frames=clip,
-        flow=details.flow if needs_flow else None,
+        flow=np.asarray(details.flow) if needs_flow else None,
         base=int(details.base),
-        mask_map=details.volume,
+        mask_map=np.asarray(details.volume),
         visible=visible.reshape(grid.tubelets, grid.rows, grid.columns),
         patch=grid.patch,
         tubelet=grid.tubelet,
@@ -98,4 +98,5 @@ def mask_and_reconstruct(
         params = restore_params(checkpoint, abstract)
         details, reconstruction = jax.jit(pretraining.reconstruct)(params, flow_params, clip, flow, key)
         title += f". Model: step {find_checkpoint(checkpoint).name}"
-    return masked_clip(pretraining, clip, *jax.device_get((details, reconstruction)), title)
+    details, reconstruction = jax.device_get((details, reconstruction))
+    return masked_clip(pretraining, clip, details, reconstruction, title)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.commands.pictures import masked_clip
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
@@ -21,22 +22,27 @@ from mgmae_jax.train.pretrain import Pretraining, run_pretraining
 from mgmae_jax.train.previews import Draw
 
 EXAMPLE = """example:
-  mgmae pretrain --config configs/demo.py --workdir runs/demo
-  mgmae pretrain --config configs/pretrain/folder.py --workdir runs/mine \\
+  mgmae pretrain --config demo --workdir runs/demo
+  mgmae pretrain --config pretrain/folder --workdir runs/mine \\
       --config.data.path=VIDEOS --config.flow.source=tvl1
 
-Every field of the config is changed by --config.FIELD=VALUE; configs/common.py lists them. Run the same command again
-to go on with a run that was cut off. With several processes, see launch/."""
+Every field of the config is changed by --config.FIELD=VALUE; configs/pretrain/common.py lists them. Run the same
+command again to resume an interrupted run. With several processes, see launch/."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `mgmae pretrain`."""
+    command = argparse.ArgumentParser(
+        "mgmae pretrain", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
+    command.add_argument("--workdir", required=True, type=Path, help="folder for checkpoints, metrics and pictures")
+    return command
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae pretrain"."""
-    parser = argparse.ArgumentParser(
-        "mgmae pretrain", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", required=True, metavar="FILE", help="a Python file of configs/")
-    parser.add_argument("--workdir", required=True, type=Path, help="folder for checkpoints, metrics and pictures")
-    args, overrides = parser.parse_known_args(argv)
+    args, overrides = parser().parse_known_args(argv)
     config = load_config(args.config, overrides)
     initialize()
     enable_compilation_cache(config.compile_cache or None)

@@ -4,35 +4,43 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mgmae_jax.commands.config_file import file_config, load_run_config, run_folder
+from mgmae_jax.commands.config_file import load_config, load_run_config, run_folder
+from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.probe.run import run_probe
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.distributed import initialize, is_primary
 from mgmae_jax.show.confusion import draw_confusion
 
 EXAMPLE = """examples:
-  mgmae probe --checkpoint runs/demo --config configs/probe/motion_shapes.py
+  mgmae probe --checkpoint runs/demo --config probe/motion_shapes
   mgmae probe --checkpoint runs/mine --config.data.path=train.csv --config.eval.path=test.csv \\
       --config.probe.kind=attentive
 
 Kinds: linear, attentive, knn. --config.probe.encoder=random probes the same network before training. The checkpoint
-may be of a pre-training or a fine-tuning run. Features are extracted once, so another probe on the same videos begins
+may be of a pre-training or a fine-tuning run. Features are extracted once, so another probe on the same videos starts
 at once. Every field of the config is changed by --config.FIELD=VALUE; configs/probe/common.py lists them."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `mgmae probe`."""
+    command = argparse.ArgumentParser(
+        "mgmae probe", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument("--checkpoint", required=True, type=Path, help="a run's workdir or one of its checkpoints")
+    command.add_argument(
+        "--config", default="probe/common", metavar="NAME", help=f"{CONFIG_HELP}; default: probe/common"
+    )
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="for the report; default: WORKDIR/probe/KIND (KIND_random)"
+    )
+    command.add_argument("--features", type=Path, metavar="DIR", help="keeps features; default: WORKDIR/features")
+    return command
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae probe"."""
-    parser = argparse.ArgumentParser(
-        "mgmae probe", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--checkpoint", required=True, type=Path, help="a run's workdir or one of its checkpoints")
-    parser.add_argument("--config", metavar="FILE", help="default: configs/probe/common.py")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="for the report; default: WORKDIR/probe/KIND (KIND_random)"
-    )
-    parser.add_argument("--features", type=Path, metavar="DIR", help="keeps features; default: WORKDIR/features")
-    args, overrides = parser.parse_known_args(argv)
-    config = file_config(args.config, "probe/common.py", overrides)
+    args, overrides = parser().parse_known_args(argv)
+    config = load_config(args.config, overrides)
     run_config = load_run_config(args.checkpoint)
     workdir = run_folder(args.checkpoint)
     name = config.probe.kind + ("" if config.probe.encoder == "trained" else f"_{config.probe.encoder}")

@@ -10,28 +10,36 @@ from mgmae_jax.evaluate.report import REPORT_FILE, read_report
 from mgmae_jax.show.class_differences import draw_class_differences
 
 EXAMPLE = """example:
-  mgmae report compare runs/videomae/evaluation runs/mgmae/evaluation --out difference.png
+  mgmae report compare runs/videomae/evaluation/400 runs/mgmae/evaluation/400 --out difference.png
 
-A and B are folders that `mgmae evaluate` wrote, or the report.json in them. A positive difference means that B is
-better."""
+A and B are folders that `mgmae evaluate` wrote (WORKDIR/evaluation/STEP), or the report.json in them. A positive
+difference means that B is better."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `mgmae report`."""
+    command = argparse.ArgumentParser(
+        "mgmae report", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument("what", choices=["compare"], help="what to do with the reports")
+    command.add_argument("first", metavar="A", type=Path, help="what is compared with")
+    command.add_argument("second", metavar="B", type=Path, help="what is compared")
+    command.add_argument("--out", type=Path, metavar="FILE", help="draw the differences: .png, .svg or .pdf")
+    command.add_argument(
+        "--names", nargs=2, metavar=("A", "B"), help="what to call them; default: their folders' names"
+    )
+    command.add_argument(
+        "--classes", type=int, default=SHOWN, metavar="N", help=f"how many classes to show (default {SHOWN}, as there)"
+    )
+    return command
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae report"."""
-    parser = argparse.ArgumentParser(
-        "mgmae report", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("what", choices=["compare"], help="what to do with the reports")
-    parser.add_argument("first", metavar="A", type=Path, help="what is compared with")
-    parser.add_argument("second", metavar="B", type=Path, help="what is compared")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="draw the differences: .png, .svg or .pdf")
-    parser.add_argument("--names", nargs=2, metavar=("A", "B"), help="what to call them; default: their folders' names")
-    parser.add_argument(
-        "--classes", type=int, default=SHOWN, metavar="N", help=f"how many classes to show (default {SHOWN}, as there)"
-    )
-    args = parser.parse_args(argv)
+    command = parser()
+    args = command.parse_args(argv)
     if args.classes < 1:
-        parser.error(f"--classes {args.classes}: give 1 or more")
+        command.error(f"--classes {args.classes}: give 1 or more")
     first, second = read_report(args.first), read_report(args.second)
     names = tuple(args.names) if args.names else default_names(args.first, args.second)
     shown = most_different(compare_reports(first, second, names), args.classes)

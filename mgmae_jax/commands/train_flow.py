@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.data.flow_files import find_pairs
 from mgmae_jax.interop.flow_weights import load_flow_weights, save_flow_weights
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
@@ -17,22 +18,27 @@ from mgmae_jax.train.flow import run_flow_training
 
 BEST = "best.safetensors"
 EXAMPLE = """example:
-  mgmae train-flow --config configs/flow/raft_small_cpu.py --workdir runs/flow
-  mgmae bench flow --weights runs/flow/best.safetensors PAIRS
-  mgmae pretrain --config configs/demo.py --workdir runs/demo --config.flow.weights=runs/flow/best.safetensors
+  mgmae train-flow --config flow/raft_small_cpu --workdir runs/flow
+  mgmae bench flow PAIRS --methods bundled runs/flow/best.safetensors
+  mgmae pretrain --config demo --workdir runs/demo --config.flow.weights=runs/flow/best.safetensors
 
 WORKDIR/best.safetensors holds the averaged weights that were the best on held-out synthetic pairs, in half precision.
-Run the same command again to go on with a run that was cut off. configs/flow/raft_small.py is the recipe for a GPU."""
+Run the same command again to resume an interrupted run. flow/raft_small is the recipe for a GPU."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of `mgmae train-flow`."""
+    command = argparse.ArgumentParser(
+        "mgmae train-flow", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
+    command.add_argument("--workdir", required=True, type=Path, help="folder for checkpoints, metrics and weights")
+    return command
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae train-flow"."""
-    parser = argparse.ArgumentParser(
-        "mgmae train-flow", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", required=True, metavar="FILE", help="a Python file of configs/flow/")
-    parser.add_argument("--workdir", required=True, type=Path, help="folder for checkpoints, metrics and weights")
-    args, overrides = parser.parse_known_args(argv)
+    args, overrides = parser().parse_known_args(argv)
     config = load_config(args.config, overrides)
     initialize()
     enable_compilation_cache(config.compile_cache or None)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import jax
 
-from mgmae_jax.commands.config_file import file_config, load_run_config
+from mgmae_jax.commands.config_file import load_config, load_run_config
+from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.data.frames import ClipSpec
@@ -38,12 +39,12 @@ _PAIR_SIDE, _MOST_PAIRS = 224, 64
 _FPS = 5  # slow enough to follow the cubes
 
 
-def main(argv: Sequence[str]) -> None:
-    """Runs the command; `argv` is without "mgmae visualize"."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The options of `mgmae visualize`."""
+    command = argparse.ArgumentParser(
         "mgmae visualize", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    what = parser.add_mutually_exclusive_group(required=True)
+    what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("video", nargs="?", metavar="VIDEO", help="a video file")
     what.add_argument(
         "--motion-shapes", metavar="CLASS", choices=CLASSES,
@@ -52,28 +53,33 @@ def main(argv: Sequence[str]) -> None:
     what.add_argument(
         "--synthetic-flow", type=int, metavar="N", help="N of the pairs that `mgmae train-flow` learns from"
     )
-    parser.add_argument(
+    command.add_argument(
         "--out", type=Path, default=Path("masks.png"), metavar="FILE", help=".png, .gif or .mp4; default: masks.png"
     )
-    which = parser.add_mutually_exclusive_group()
+    which = command.add_mutually_exclusive_group()
     which.add_argument(
         "--checkpoint", type=Path, help="a run's workdir or one of its checkpoints: adds reconstructions"
     )
-    which.add_argument("--config", metavar="FILE", help="a Python file of configs/; default: configs/common.py")
-    parser.add_argument("--start", type=int, metavar="FRAME", help="first frame; default: the clip is in the middle")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the mask and the procedural video")
-    parser.add_argument("--weights", metavar="FILE", help="RAFT-small's weights, as config.flow.weights")
-    args, overrides = parser.parse_known_args(argv)
+    which.add_argument(
+        "--config", default="pretrain/common", metavar="NAME", help=f"{CONFIG_HELP}; default: pretrain/common"
+    )
+    command.add_argument("--start", type=int, metavar="FRAME", help="first frame; default: the clip is in the middle")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the mask and the procedural video")
+    command.add_argument("--weights", metavar="FILE", help="RAFT-small's weights, as config.flow.weights")
+    return command
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command; `argv` is without "mgmae visualize"."""
+    args, overrides = parser().parse_known_args(argv)
     if args.out.suffix.lower() not in (".png", ".gif", ".mp4"):
         raise FileError(args.out, "pictures are written as .png, .gif or .mp4; give --out one of these endings.")
     if args.synthetic_flow is not None:
+        if overrides:
+            raise MgmaeError(f"unknown argument {overrides[0]!r}: --synthetic-flow reads no config.")
         return draw_synthetic_pairs(args.synthetic_flow, args.seed, args.out)
     overrides += [f"--config.flow.weights={args.weights}"] if args.weights else []
-    config = (
-        load_run_config(args.checkpoint, overrides)
-        if args.checkpoint
-        else file_config(args.config, "common.py", overrides)
-    )
+    config = load_run_config(args.checkpoint, overrides) if args.checkpoint else load_config(args.config, overrides)
     pretraining = build_pretraining(config, videos=1)
     spec = ClipSpec(config.clip.frames, config.clip.stride, config.clip.size)
     if args.motion_shapes:

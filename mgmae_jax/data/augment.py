@@ -108,9 +108,10 @@ def random_resized_crop_box(
     Returns:
       A box inside the frame; after ten draws that do not fit, the largest one in the middle within `aspects`.
     """
+    narrowest, widest = map(math.log, aspects)
     for _ in range(10):
         area = rng.uniform(min_area, 1) * height * width
-        aspect = math.exp(rng.uniform(*map(math.log, aspects)))
+        aspect = math.exp(rng.uniform(narrowest, widest))
         w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < w <= width and 0 < h <= height:
             return CropBox(int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w)

@@ -219,7 +219,7 @@ def _open_container(item: Readable) -> Iterator[InputContainer]:
             file: str | BinaryIO = stack.enter_context(item.opener(item.name))
         else:
             file = os.path.abspath(item)  # a colon in a relative path reads as the name of a protocol
-        yield stack.enter_context(av.open(file, options=_OPEN_OPTIONS))
+        yield stack.enter_context(av.open(file, "r", options=_OPEN_OPTIONS))
 
 
 def video_info(path: Readable) -> VideoInfo:
@@ -298,15 +298,17 @@ def _read_timeline(path: str, container: InputContainer, stream: VideoStream) ->
                 packets.append((packet.pts, packet.is_keyframe, packet.is_discard, packet.is_corrupt))
     while packets and packets[-1][-1]:
         packets.pop()
-    shown = [pts for pts, _, discard, _ in packets if not discard]
-    if not shown:
+    frames = sum(not discard for _, _, discard, _ in packets)
+    if not frames:
         raise VideoError(path, "its video stream holds no frames")
-    if any(pts is None for pts, *_ in packets):
-        return _Timeline(list(range(len(shown))), [], seekable=False)
+    timed = [(pts, key, discard) for pts, key, discard, _ in packets if pts is not None]
+    if len(timed) < len(packets):
+        return _Timeline(list(range(frames)), [], seekable=False)
+    shown = [pts for pts, _, discard in timed if not discard]
     ordered = sorted(shown)
     # AVI stores no time of presentation: where frames are reordered, FFmpeg guesses it, at times wrongly.
     guessed = container.format.name == "avi" and shown != ordered
-    keys = sorted(pts for pts, key, *_ in packets if key)
+    keys = sorted(pts for pts, key, _ in timed if key)
     return _Timeline(ordered, keys, seekable=not guessed and len(set(ordered)) == len(ordered))
 
 

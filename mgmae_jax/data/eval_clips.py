@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import grain
 import numpy as np
 
+from mgmae_jax.data.decode import Readable
 from mgmae_jax.data.views import ViewSpec, read_views
 from mgmae_jax.data.workers import WorkerBatches, with_workers
 from mgmae_jax.errors import VideoError
@@ -16,7 +17,7 @@ REASON_BYTES = 240  # what a batch tells of an unreadable video, of a fixed size
 
 
 def view_batches(
-    paths: Sequence[str],
+    videos: Sequence[Readable],
     views: ViewSpec,
     *,
     batch_size: int,
@@ -30,7 +31,7 @@ def view_batches(
     batch is filled up with nothing. A video is decoded once for all its views.
 
     Args:
-      paths: video files.
+      videos: in the order wanted.
       views: which views.
       batch_size: videos in a batch over all processes, a multiple of `process_count`.
       workers: processes that read; 0 reads in threads of this one. Has no influence on the batches.
@@ -39,13 +40,13 @@ def view_batches(
 
     Returns:
       An iterator over dicts; close it, or use it as a context manager. With n = batch_size / process_count:
-      "views" uint8 [n, V, T, S, S, 3], see `views.read_views`; "video" int32 [n], its place in `paths`, or -1 where
+      "views" uint8 [n, V, T, S, S, 3], see `views.read_views`; "video" int32 [n], its place in `videos`, or -1 where
       the place in the batch holds none; "reason" uint8 [n, 240], why it cannot be read, as UTF-8 ended by zeros: all
       zero where it can. The views of what cannot be read are black.
     """
     local = batch_size // process_count
-    batches = -(-len(paths) // batch_size)
-    examples = _Views(tuple(paths), views, batch_size, local, process_index)
+    batches = -(-len(videos) // batch_size)
+    examples = _Views(tuple(videos), views, batch_size, local, process_index)
     dataset = with_workers(grain.MapDataset.range(batches * local).map(examples), workers)
     return WorkerBatches(dataset.batch(local, drop_remainder=True, batch_fn=_stacked))
 
@@ -59,7 +60,7 @@ def reason_text(reason: np.ndarray) -> str:
 class _Views:
     """Place number n of this process in all batches one after another; travels to the workers."""
 
-    paths: tuple[str, ...]
+    videos: tuple[Readable, ...]
     views: ViewSpec
     batch_size: int
     local: int
@@ -71,11 +72,11 @@ class _Views:
         clip = self.views.clip
         reason = np.zeros(REASON_BYTES, np.uint8)
         pixels = None
-        if video >= len(self.paths):
+        if video >= len(self.videos):
             video = -1
         else:
             try:
-                pixels = read_views(self.paths[video], self.views)
+                pixels = read_views(self.videos[video], self.views)
             except VideoError as error:
                 text = error.reason.encode(errors="replace")[:REASON_BYTES]
                 reason[: len(text)] = np.frombuffer(text, np.uint8)

@@ -13,7 +13,7 @@ from mgmae_jax.data.batches import BatchSpec, TrainBatches, random_stream, train
 from mgmae_jax.data.decode import Readable, open_video
 from mgmae_jax.data.frames import ClipSpec, dense_train_indices, uniform_train_indices
 from mgmae_jax.data.rand_augment import RandAugment
-from mgmae_jax.data.sources import VideoList
+from mgmae_jax.data.sources import LabelledVideos
 from mgmae_jax.errors import ConfigError
 
 Sampling = Literal["uniform", "dense"]
@@ -60,7 +60,7 @@ class Augmentation:
 
 
 def labelled_batches(
-    videos: VideoList,
+    videos: LabelledVideos,
     clip: ClipSpec,
     sampling: Sampling,
     augmentation: Augmentation,
@@ -72,7 +72,7 @@ def labelled_batches(
     """Reads the fine-tuning batches of this process, endlessly, from `start_step` on; see `train_batches`.
 
     Args:
-      videos: at least one, labelled.
+      videos: at least one.
       clip: the shape of the clips; its stride has no meaning for uniform sampling.
       sampling: "uniform" over the whole video, or "dense".
       augmentation: of every view.
@@ -109,7 +109,7 @@ class _LabelledClips:
     views: int
     seed: int
 
-    def __call__(self, item: Readable, label: int, position: int) -> dict[str, np.ndarray]:
+    def __call__(self, item: Readable, label: int | None, position: int) -> dict[str, np.ndarray]:
         """Returns "clip" [views, T, S, S, 3] and "label" [views]."""
         clip, rng = self.clip, random_stream(self.seed, "time", position)
         with open_video(item) as video:

@@ -76,8 +76,8 @@ def _pair(folder: Path, flow: Path) -> FlowPair:
     beside = sorted(path for path in flow.parent.iterdir() if path.suffix.lower() in _IMAGES)
     candidates: list[tuple[str, list[Path]]] = []
     if flow.suffix == ".png":
-        images = flow.parent.parent / "image_2"
-        candidates.append((flow.stem, [images / flow.name, images / flow.name.replace("_10.png", "_11.png")]))
+        frames = flow.parent.parent / "image_2"
+        candidates.append((flow.stem, [frames / flow.name, frames / flow.name.replace("_10.png", "_11.png")]))
     elif flow.stem.endswith("_flow"):
         stem = flow.stem.removesuffix("_flow")
         candidates.append((stem, [path for path in beside if path.stem in (f"{stem}_img1", f"{stem}_img2")]))
@@ -85,12 +85,12 @@ def _pair(folder: Path, flow: Path) -> FlowPair:
         candidates.append((flow.parent.name, beside))
     elif flow.parent.parent.name == "flow" and flow.stem.removeprefix("frame_").isdigit():
         number = flow.stem.removeprefix("frame_")
-        images = flow.parents[2] / "clean" / flow.parent.name
+        frames = flow.parents[2] / "clean" / flow.parent.name
         names = [f"frame_{int(number) + step:0{len(number)}}.png" for step in (0, 1)]
-        candidates.append((f"{flow.parent.name}_{number}", [images / name for name in names]))
+        candidates.append((f"{flow.parent.name}_{number}", [frames / name for name in names]))
     for name, images in candidates:
         if len(images) == 2 and all(image.is_file() for image in images):
-            return FlowPair(name, *images, flow)
+            return FlowPair(name, images[0], images[1], flow)
     raise FileError(
         flow,
         "its two frames were not found: put each pair in a folder of its own, or lay them out as FlyingChairs, Sintel "
@@ -134,7 +134,7 @@ def _read_flo(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE) or len(data) != 12 + 8 * width * height:
         raise FileError(path, f"is damaged: its header says {width}x{height} and it has {len(data)} bytes")
     flow = np.frombuffer(data, "<f4", offset=12).reshape(height, width, 2).astype(np.float32)
-    valid = (np.abs(flow) <= UNKNOWN).all(axis=-1)  # false for NaN too
+    valid = np.all(np.abs(flow) <= UNKNOWN, axis=-1)  # false for NaN too
     return np.where(valid[..., None], flow, np.float32(0)), valid
 
 

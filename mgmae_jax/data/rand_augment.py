@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
@@ -20,7 +21,13 @@ _MAX_MAGNITUDE = 10
 _SHARE = 0.5  # of the chosen operations that are carried out
 
 
-def _enhance(kind: Callable, image: Image.Image, strength: float, sign: int) -> Image.Image:
+class _Enhancer(Protocol):
+    """Pillow's: every kind has a class of its own, and their common one is private."""
+
+    def enhance(self, factor: float) -> Image.Image: ...
+
+
+def _enhance(kind: Callable[[Image.Image], _Enhancer], image: Image.Image, strength: float, sign: int) -> Image.Image:
     return kind(image).enhance(1 + 0.9 * strength * sign)
 
 

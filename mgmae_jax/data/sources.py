@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from mgmae_jax.data.decode import Item, Readable
 from mgmae_jax.errors import ConfigError, FileError
@@ -52,7 +52,7 @@ class VideoList:
         path = self.paths[index]
         return path if self.opener is None else Item(path, self.opener)
 
-    def take(self, rows: Sequence[int]) -> VideoList:
+    def take(self, rows: Sequence[int]) -> Self:
         """The videos of these numbers, in this order."""
         labels = None if self.labels is None else tuple(self.labels[row] for row in rows)
         return dataclasses.replace(self, paths=tuple(self.paths[row] for row in rows), labels=labels)
@@ -67,6 +67,15 @@ class VideoList:
         ]
         text = "\n".join(lines).encode("utf-8", "surrogateescape")
         return f"{len(self)} videos, {hashlib.sha256(text).hexdigest()[:16]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledVideos(VideoList):
+    """Videos that each have a label, an index into `class_names`, the names of a model's classes."""
+
+    # Each with a field of its own: without one, it would take the default of the `VideoList`.
+    labels: tuple[int, ...] = dataclasses.field()
+    class_names: tuple[str, ...] = dataclasses.field()
 
 
 def read_source(path: str | Path) -> VideoList:
@@ -126,16 +135,18 @@ def _read_folder(root: Path) -> VideoList:
     return _with_classes(paths, [video.parent.name for video in found])
 
 
-def _with_classes(paths: tuple[str, ...], labels: list[int | str]) -> VideoList:
-    if all(isinstance(label, int) for label in labels):
-        return VideoList(paths, tuple(labels))
+def _with_classes(paths: tuple[str, ...], labels: Sequence[int | str]) -> VideoList:
+    numbers = tuple(label for label in labels if isinstance(label, int))
+    if len(numbers) == len(labels):
+        return VideoList(paths, numbers)
     class_names = tuple(sorted({str(label) for label in labels}))
     index = {name: i for i, name in enumerate(class_names)}
     return VideoList(paths, tuple(index[str(label)] for label in labels), class_names)
 
 
 def _read_list(path: Path, entry: Callable[[str, int], tuple[str, int | str | None] | None]) -> VideoList:
-    paths, labels = [], []
+    paths: list[str] = []
+    labels: list[int | str] = []
     for number, line in _lines(path):
         try:
             parsed = entry(line, number)
@@ -144,13 +155,14 @@ def _read_list(path: Path, entry: Callable[[str, int], tuple[str, int | str | No
         if parsed is None:
             continue
         video, label = parsed
-        if paths and (label is None) != (labels[0] is None):
+        if paths and (label is None) != (not labels):
             raise FileError(path, f"line {number}: give every line a label, or none ({line[:80]!r})")
         paths.append(str(path.parent / video))
-        labels.append(label)
+        if label is not None:
+            labels.append(label)
     if not paths:
         raise FileError(path, "lists no video")
-    return VideoList(tuple(paths)) if labels[0] is None else _with_classes(tuple(paths), labels)
+    return _with_classes(tuple(paths), labels) if labels else VideoList(tuple(paths))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

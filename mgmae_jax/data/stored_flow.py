@@ -18,6 +18,7 @@ import os
 import re
 import zipfile
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -86,7 +87,7 @@ def to_cells(flow: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
       float32 [n, h, w, 2], in pixels of frames of that size.
     """
     rows, columns = cell_grid(*frame_size)
-    scale = np.float32([frame_size[1] / flow.shape[2], frame_size[0] / flow.shape[1]])
+    scale = np.array([frame_size[1] / flow.shape[2], frame_size[0] / flow.shape[1]], np.float32)
     shrinks = rows <= flow.shape[1] and columns <= flow.shape[2]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     cells = np.empty((len(flow), rows, columns, 2), np.float32)
@@ -113,7 +114,7 @@ def write_flow(path: str | Path, flow: np.ndarray, frame_size: tuple[int, int]) 
         raise FileError(path, "was not written: its flow is infinite or not a number; give other config.flow.weights")
     remedy = "free space there; config.flow.path names another folder"
     with whole_file(path, remedy) as partial, partial.open("wb") as file:
-        np.savez(file, flow=half, frame_size=np.int32(frame_size), frames=np.int32(half.shape[1] + 1))
+        np.savez(file, flow=half, frame_size=np.array(frame_size, np.int32), frames=np.int32(half.shape[1] + 1))
 
 
 def read_flow(
@@ -186,13 +187,14 @@ def clip_flow(
     Returns:
       float32 [P, size, size, 2], x then y in pixels of the resized crop; zero between repetitions of one frame.
     """
-    cells = np.float32([stored.steps.shape[3] / stored.frame_size[1], stored.steps.shape[2] / stored.frame_size[0]])
+    rows, columns = stored.steps.shape[2:4]
+    cells = np.array([columns / stored.frame_size[1], rows / stored.frame_size[0]], np.float32)
     # Centres of the crop's pixels, in cells: cell i covers i - 0.5 to i + 0.5.
     x = (box.x + (np.arange(size) + 0.5) * box.width / size) * cells[0] - 0.5
     y = (box.y + (np.arange(size) + 0.5) * box.height / size) * cells[1] - 0.5
     # Fixed point once for all pairs, as OpenCV would do it for each.
     where = cv2.convertMaps(*np.meshgrid(np.float32(x), np.float32(y)), cv2.CV_16SC2)
-    to_crop = np.float32([size / box.width, size / box.height]) / cells
+    to_crop = np.array([size / box.width, size / box.height], np.float32) / cells
     steps = stored.steps * cells
     flow = np.empty((len(source), size, size, 2), np.float32)
     for out, a, b in zip(flow, indices[source], indices[target], strict=True):
@@ -209,12 +211,14 @@ def _chain(steps: np.ndarray) -> np.ndarray:
     start = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in steps.shape[2:0:-1])), -1)
     total = steps[0]
     for step in steps[1:]:
-        total = total + cv2.remap(step, start + total, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        total = total + cv2.remap(  # type: ignore[call-overload]  # the second map may be None, which the stubs deny
+            step, start + total, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
     return total
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path, video: str | Path) -> Iterator[BinaryIO]:
+def _opened(path: str | Path, video: str | Path) -> Iterator[BufferedReader]:
     """Opens the file; in the block, what is wrong with it becomes a FileError that names it and its video."""
     try:
         with open(path, "rb") as file:

@@ -8,7 +8,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from mgmae_jax.data.decode import open_video
+from mgmae_jax.data.decode import Readable, open_video
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.errors import ConfigError
 

@@ -100,5 +100,7 @@ def _start_worker(index: int, count: int) -> None:
 
 def _end_with_parent() -> None:
     # A main process that is killed ends no worker, and one that waits for room in its queue would wait for ever.
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,12 +1,11 @@
 """The classes of a classifier: their names are kept with its run, and labels of other lists are matched with them."""
 
-import dataclasses
 import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mgmae_jax.data.sources import VideoList
+from mgmae_jax.data.sources import LabelledVideos, VideoList
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError
 from mgmae_jax.runtime.checkpoint import file_above
 from mgmae_jax.runtime.files import write_json
@@ -69,7 +68,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def match_classes(videos: VideoList, classes: tuple[str, ...], source: str) -> VideoList:
+def match_classes(videos: VideoList, classes: tuple[str, ...], source: str) -> LabelledVideos:
     """Gives videos the labels that a classifier knows their classes by: where the list has names, by name.
 
     A list names only the classes that occur in it, so its own numbers would shift where one is absent.
@@ -108,7 +107,7 @@ def match_classes(videos: VideoList, classes: tuple[str, ...], source: str) -> V
     for path, label in zip(videos.paths, labels, strict=True):
         if not 0 <= label < len(classes):
             raise FileError(path, f"has label {label} in {source}; the model knows 0 to {len(classes) - 1}")
-    return dataclasses.replace(videos, labels=labels, class_names=classes)
+    return LabelledVideos(videos.paths, labels, classes, videos.opener)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from mgmae_jax.data.sources import VideoList
+from mgmae_jax.data.sources import LabelledVideos
 from mgmae_jax.errors import FileError
 from mgmae_jax.runtime.files import write_text
 
 PREDICTIONS_FILE = "predictions.csv"
-COLUMNS = ("video", "path", "label", "prediction", "probability", "top5", "top5_probabilities")
+COLUMNS: tuple[str, ...] = ("video", "path", "label", "prediction", "probability", "top5", "top5_probabilities")
 COLUMNS += ("label_name", "prediction_name")
 _BEST = 5  # classes kept of each video
 
@@ -32,17 +32,17 @@ class Predictions:
     """The most probable classes of videos.
 
     Attributes:
-      videos: all of the list, labelled; `class_names` are all those of the model.
+      videos: all of the list.
       best: int32 [N, K], the most probable first; -1 where nothing is known of the video (yet).
       probabilities: float32 [N, K], theirs.
     """
 
-    videos: VideoList
+    videos: LabelledVideos
     best: Int[np.ndarray, "N K"]
     probabilities: Float[np.ndarray, "N K"]
 
     @classmethod
-    def none(cls, videos: VideoList) -> Predictions:
+    def none(cls, videos: LabelledVideos) -> Predictions:
         """Nothing known of any video."""
         shape = (len(videos), kept(len(videos.class_names)))
         return cls(videos, np.full(shape, -1, np.int32), np.zeros(shape, np.float32))
@@ -57,7 +57,7 @@ class Predictions:
         """int64 [N]."""
         return np.asarray(self.videos.labels, np.int64)
 
-    def fill(self, places: Sequence[int], best: np.ndarray, probabilities: np.ndarray) -> None:
+    def fill(self, places: Sequence[int] | np.ndarray, best: np.ndarray, probabilities: np.ndarray) -> None:
         """Sets what is known of the videos at these places of the list."""
         self.best[places] = best
         self.probabilities[places] = probabilities

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from mgmae_jax.data.sources import VideoList
+from mgmae_jax.data.sources import LabelledVideos
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.evaluate.predictions import Predictions
 from mgmae_jax.runtime.files import write_json
@@ -99,7 +99,7 @@ def make_report(
     """Counts predictions.
 
     Args:
-      predictions: of videos whose `class_names` are all of the model's; those of which nothing is known do not count.
+      predictions: those of which nothing is known do not count.
       missing: the videos of which nothing can be known.
       about: see `Report`.
 
@@ -168,7 +168,7 @@ def write_confusion(path: Path, matrix: Int[np.ndarray, "classes classes"], name
         raise FileError(path, f"cannot be written ({error.strerror or error})") from error
 
 
-def split_hash(videos: VideoList) -> str:
+def split_hash(videos: LabelledVideos) -> str:
     """A name for a set of labelled videos, wherever its folder lies: 16 hex digits, whatever the order."""
     root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in videos.paths])
     lines = sorted(
@@ -208,10 +208,14 @@ def read_report(path: Path) -> Report:
     file = path / REPORT_FILE if path.is_dir() else path
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        accuracies = (Interval(*(content[n][end] for end in Interval._fields)) for n in ("top1", "top5", "mean_class"))
+        top1, top5, mean_class = (
+            Interval(*(content[name][end] for end in Interval._fields)) for name in ("top1", "top5", "mean_class")
+        )
         return Report(
             content["videos"],
-            *accuracies,
+            top1,
+            top5,
+            mean_class,
             tuple(ClassResult(one["name"], one["videos"], one["correct"]) for one in content["classes"]),
             tuple(Missing(one["path"], one["reason"]) for one in content["missing"]),
             content["split"],

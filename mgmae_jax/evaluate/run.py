@@ -1,5 +1,6 @@
 """A whole evaluation: from a config and a checkpoint to a report, predictions and a confusion matrix."""
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from mgmae_jax.evaluate.report import (
     write_report,
 )
 from mgmae_jax.models.classifier import Classifier, PretrainedEncoder, build_classifier
+from mgmae_jax.ops.apply import apply_module
 from mgmae_jax.runtime.checkpoint import find_checkpoint, restore_params
 from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.mesh import abstract_on, make_mesh
@@ -107,7 +109,7 @@ def build_evaluator(config: ConfigDict, classifier: Classifier, mesh: Mesh, clas
       MgmaeError: there are no such videos, they do not fit the classes, or a field has a value that cannot work.
     """
     return Evaluator(
-        lambda params, clips: classifier.apply({"params": params}, clips),
+        functools.partial(apply_module, classifier),
         mesh,
         find_videos(config, "test"),
         build_views(config),

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, UInt8
 
+from mgmae_jax.data.decode import Readable
 from mgmae_jax.data.eval_clips import reason_text, view_batches
 from mgmae_jax.data.views import ViewSpec
 from mgmae_jax.errors import ConfigError
@@ -64,16 +65,23 @@ class VideoMap:
 
         self._step = jax.jit(step, out_shardings=replicated(mesh))
 
-    def __call__(self, params: Any, paths: Sequence[str]) -> Iterator[Mapped]:
+    def __call__(self, params: Any, videos: Sequence[Readable]) -> Iterator[Mapped]:
         """Goes through the videos in order, batch by batch.
 
         Args:
           params: for the function, on the mesh.
-          paths: of the videos, the same in every process.
+          videos: the same in every process.
         """
         pending: collections.deque[tuple[Any, Array, Array]] = collections.deque()
-        options = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-        with view_batches(paths, self._views, batch_size=self.batch_size, workers=self._workers, **options) as batches:
+        reader = view_batches(
+            videos,
+            self._views,
+            batch_size=self.batch_size,
+            workers=self._workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        with reader as batches:
             for batch in batches:
                 pending.append(self._step(params, put_batch(batch, self._mesh)))
                 if len(pending) > _AHEAD:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.flow.raft import CELL, RaftSmall, upsample_flow
+from mgmae_jax.ops.apply import apply_module
 from mgmae_jax.ops.pairs import Direction, neighbour_pairs
 
 MIN_SIDE = 64
@@ -110,14 +111,10 @@ def _low_flow(
 ) -> Float[Array, "P h w xy=2"]:
     """Flow in cells; all frames, then all pairs, as one batch, or in parts that suit a CPU."""
 
-    encode, encode_context = (
-        functools.partial(raft.apply, {"params": params}, method=method) for method in ("features", "context")
-    )
-
-    def refine(features1: Array, features2: Array, context: Array) -> Array:
-        options = {"iters": iters, "for_cpu": for_cpu, "method": "refine"}
-        return raft.apply({"params": params}, features1, features2, context, **options)
-
+    apply = functools.partial(apply_module, raft, params)
+    encode: Callable[..., Array] = functools.partial(apply, method="features")
+    encode_context: Callable[..., Array] = functools.partial(apply, method="context")
+    refine: Callable[..., Array] = functools.partial(apply, method="refine", iters=iters, for_cpu=for_cpu)
     if for_cpu:
         cells = images.shape[1] * images.shape[2] // CELL**2
         part = max(1, _CELLS_PER_PART // cells)
@@ -128,14 +125,13 @@ def _low_flow(
         return refine(features[source], features[target], context)
 
 
-def _in_parts(f: Callable, part: int) -> Callable:
+def _in_parts(f: Callable[..., Array], part: int) -> Callable[..., Array]:
     """`f` over `part` rows of its arrays at a time, unrolled: each fits a core's cache, and XLA overlaps them."""
 
     f = jax.jit(f)  # traced once for all its parts
 
-    def over_parts(*arrays: Array) -> Any:
+    def over_parts(*arrays: Array) -> Array:
         rows = range(0, arrays[0].shape[0], part)
-        parts = [f(*(array[row : row + part] for array in arrays)) for row in rows]
-        return jax.tree.map(lambda *pieces: jnp.concatenate(pieces), *parts)
+        return jnp.concatenate([f(*(array[row : row + part] for array in arrays)) for row in rows])
 
     return over_parts

@@ -142,7 +142,7 @@ class RaftSmall(nn.Module):
         start = pixel_grid(height, width)[None]
         look_up = lookup_by_gather if for_cpu else lookup
 
-        def update(self: "RaftSmall", carry: tuple, _: None) -> tuple[tuple, Array | None]:
+        def update(self: "RaftSmall", carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array | None]:
             hidden, flow = carry
             flow = jax.lax.stop_gradient(flow)  # each update learns its own step alone
             window = look_up(pyramid, start + flow)
@@ -152,15 +152,14 @@ class RaftSmall(nn.Module):
 
         carry = (hidden, jnp.zeros((pairs, height, width, 2), jnp.float32))
         if for_cpu:
-            flows = []
+            each = []
             for _ in range(iters):
-                carry, flow = update(self, carry, None)
-                flows.append(flow)
-            flows = jnp.stack(flows) if every else None
-        else:
-            scan = nn.scan(update, variable_broadcast="params", split_rngs={"params": False}, length=iters)
-            carry, flows = scan(self, carry, None)
-        return flows if every else carry[1]
+                carry = update(self, carry, None)[0]
+                each.append(carry[1])
+            return jnp.stack(each) if every else carry[1]
+        scan = nn.scan(update, variable_broadcast="params", split_rngs={"params": False}, length=iters)
+        carry, flows = scan(self, carry, None)
+        return carry[1] if flows is None else flows
 
     def __call__(
         self, image1: Float[Array, "P H W 3"], image2: Float[Array, "P H W 3"], iters: int = 12

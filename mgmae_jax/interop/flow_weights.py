@@ -59,7 +59,7 @@ def save_flow_weights(path: str | Path, params: Mapping[str, Any], dtype: type =
       FileError: a value does not fit `dtype`, or the file cannot be written.
     """
     path = Path(path)
-    tensors = {}
+    tensors: dict[str, np.ndarray] = {}
     for name, value in traverse_util.flatten_dict(params, sep=".").items():
         with np.errstate(over="ignore"):
             tensors[name] = np.asarray(value, dtype, order="C")

@@ -44,7 +44,7 @@ def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
     return tensor
 
 
-def _ordered_dict() -> dict:
+def _ordered_dict() -> dict[Any, Any]:
     return {}
 
 
@@ -167,7 +167,7 @@ def _only_state_dict(contents: Any) -> dict[str, _Tensor]:
     inside = {str(name): tensors for name, value in contents.items() if (tensors := _tensors(value))}
     if len(inside) > 1:
         raise pickle.UnpicklingError(f"holds several state dicts ({', '.join(inside):.200}): save one of them alone")
-    tensors = next(iter(inside.values()), None) or _tensors(contents)
+    tensors = next(iter(inside.values()), {}) or _tensors(contents)
     if not tensors:
         raise pickle.UnpicklingError("holds no tensors")
     return tensors

@@ -1,7 +1,7 @@
 """RAFT-small weights under the two PyTorch layouts in use, as this project's parameter tree."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ _TORCHVISION = [
 ]
 
 # princeton-vl's names and the path in the parameter tree.
-_PATHS = [
+_PATHS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"^(fnet|cnet)\.conv1\.", lambda m: f"{_ENCODERS[m[1]]}.stem."),
     (r"^(fnet|cnet)\.conv2\.", lambda m: f"{_ENCODERS[m[1]]}.out."),
     (r"^(fnet|cnet)\.layer(\d)\.(\d)\.downsample\.0\.", lambda m: _block(m) + "downsample."),
@@ -40,7 +40,7 @@ _PATHS = [
 ]
 
 
-def _block(match: re.Match) -> str:
+def _block(match: re.Match[str]) -> str:
     return f"{_ENCODERS[match[1]]}.stage{int(match[2]) - 1}_block{match[3]}."
 
 
@@ -49,8 +49,8 @@ def tree_path(torch_name: str) -> tuple[str, ...]:
     name = torch_name.removeprefix("module.")
     for pattern, replacement in _TORCHVISION:
         name = re.sub(pattern, replacement, name)
-    for pattern, replacement in _PATHS:
-        name, found = re.subn(pattern, replacement, name)
+    for pattern, path in _PATHS:
+        name, found = re.subn(pattern, path, name)
         if found:
             break
     return tuple(re.sub(r"\.weight$", ".kernel", name).split("."))

@@ -83,7 +83,8 @@ class Classifier(nn.Module):
 
     def features(self, clips: Clips, keys: Key[Array, "B"] | None = None) -> Float[Array, "B D"]:
         """What the head sees, float32: the mean of the tokens, normalised; `keys` as for the call."""
-        return self.fc_norm(self.tokens(clips, keys).astype(jnp.float32).mean(axis=1))
+        features: Array = self.fc_norm(self.tokens(clips, keys).astype(jnp.float32).mean(axis=1))
+        return features
 
     def __call__(
         self,
@@ -152,7 +153,7 @@ def build_classifier(config: ConfigDict) -> Classifier:
     clip, model = config.clip, config.model
     check_positive(config, "model.classes", "model.init_scale")
     check_shares(config, "model.drop_path", "model.head_dropout")
-    trained = (model.trained_frames or clip.frames, *[model.trained_size or clip.size] * 2)
+    trained_frames, trained_size = model.trained_frames or clip.frames, model.trained_size or clip.size
     return Classifier(
         variant=find_variant(model.name),
         grid=TokenGrid(clip.frames, clip.size, clip.size, model.tubelet, model.patch),
@@ -163,7 +164,7 @@ def build_classifier(config: ConfigDict) -> Classifier:
         dtype=parse_dtype("model.dtype", model.dtype),
         implementation=find_implementation(model.attention),
         remat=model.remat,
-        trained_grid=TokenGrid(*trained, model.tubelet, model.patch),
+        trained_grid=TokenGrid(trained_frames, trained_size, trained_size, model.tubelet, model.patch),
         positions=find_positions(config),
     )
 

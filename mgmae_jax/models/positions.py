@@ -64,7 +64,7 @@ def find_positions(config: ConfigDict) -> Positions:
     Raises:
       ConfigError: there is none of that name.
     """
-    positions = config.model.get("positions", "flat")
+    positions: Positions = config.model.get("positions", "flat")
     if positions not in get_args(Positions):
         raise ConfigError("model.positions", positions, "one of " + ", ".join(get_args(Positions)))
     return positions

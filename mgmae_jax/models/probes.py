@@ -1,5 +1,7 @@
 """Small models on frozen features: a linear one, and one that attends to the tokens."""
 
+import functools
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -39,14 +41,14 @@ class AttentiveProbe(nn.Module):
     def __call__(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B classes"]:
         """Returns logits."""
         batch, count, width = tokens.shape
-        dense = {"kernel_init": _KERNEL_INIT}
+        dense = functools.partial(nn.Dense, kernel_init=_KERNEL_INIT)
         query = self.param("query", _KERNEL_INIT, (width,)).reshape(1, 1, width)
         x = LayerNorm(name="norm1")(tokens)
-        key = nn.Dense(width, name="key", **dense)(x).reshape(batch, count, self.heads, -1)
-        value = nn.Dense(width, name="value", **dense)(x).reshape(batch, count, self.heads, -1)
-        asked = nn.Dense(width, name="query_proj", **dense)(query)
+        key = dense(width, name="key")(x).reshape(batch, count, self.heads, -1)
+        value = dense(width, name="value")(x).reshape(batch, count, self.heads, -1)
+        asked = dense(width, name="query_proj")(query)
         asked = jnp.broadcast_to(asked, (batch, 1, width)).reshape(batch, 1, self.heads, -1)
         found = attention(asked, key, value).reshape(batch, 1, width)
-        y = query + nn.Dense(width, name="proj", **dense)(found)
+        y = query + dense(width, name="proj")(found)
         y = y + Mlp(4 * width, jnp.float32, _KERNEL_INIT, name="mlp")(LayerNorm(name="norm2")(y))
-        return nn.Dense(self.classes, name="head", **dense)(y[:, 0])
+        return dense(self.classes, name="head")(y[:, 0])

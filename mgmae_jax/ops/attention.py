@@ -28,7 +28,8 @@ def attention(
     with jax.numpy_dtype_promotion("standard"):
         if implementation == "cudnn":
             return attend(query, key, value)
-        return jax.lax.platform_dependent(query, key, value, cpu=attend_by_products, default=attend)
+        found: Array = jax.lax.platform_dependent(query, key, value, cpu=attend_by_products, default=attend)
+        return found
 
 
 def attend_by_products(
@@ -52,7 +53,8 @@ def find_implementation(name: str) -> Implementation:
     Raises:
       ConfigError: there is none.
     """
-    for implementation in get_args(Implementation):
+    implementations: tuple[Implementation, ...] = get_args(Implementation)
+    for implementation in implementations:
         if implementation == name:
             return implementation
-    raise ConfigError("model.attention", name, "one of " + ", ".join(get_args(Implementation)))
+    raise ConfigError("model.attention", name, "one of " + ", ".join(implementations))

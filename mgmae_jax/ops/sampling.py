@@ -19,7 +19,9 @@ def pixel_grid(height: int, width: int) -> Float[Array, "H W xy=2"]:
 
 def sample_bilinear(image: Float[Array, "H W"], positions: Float[Array, "*N xy=2"]) -> Float[Array, "*N"]:
     """Values of `image` at `positions` (x, y) in pixels; pixels outside the image count as zero."""
-    return map_coordinates(image, [positions[..., 1], positions[..., 0]], order=1, mode="constant", cval=0.0)
+    rows_and_columns = [positions[..., 1], positions[..., 0]]
+    values: Array = map_coordinates(image, rows_and_columns, order=1, mode="constant", cval=0.0)
+    return values
 
 
 def inside(positions: Float[Array, "*N xy=2"], height: int, width: int) -> Bool[Array, "*N"]:

@@ -144,4 +144,8 @@ def restore_cubes(target: Float[Array, "*B N D"], cubes: Float[Array, "*B N D"])
 
 def take_tokens(tokens: Shaped[Array, "B N D"], indices: Shaped[Array, "B K"]) -> Shaped[Array, "B K D"]:
     """The rows `indices` of each example's tokens."""
-    return jax.vmap(lambda rows, index: rows[index])(tokens, indices)
+
+    def take(rows: Array, index: Array) -> Array:
+        return rows[index]
+
+    return jax.vmap(take)(tokens, indices)

@@ -15,6 +15,7 @@ from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.evaluate.evaluator import checksum
 from mgmae_jax.evaluate.run import abstract_params, which_weights
 from mgmae_jax.models.classifier import Classifier, PretrainedEncoder, build_classifier, build_pretrained_encoder
+from mgmae_jax.ops.apply import apply_module
 from mgmae_jax.runtime.checkpoint import find_checkpoint, restore_params
 from mgmae_jax.runtime.config_checks import kind_of
 from mgmae_jax.runtime.mesh import make_on
@@ -50,7 +51,7 @@ class FrozenEncoder:
         method = "features" if what == "pooled" else "tokens"
 
         def features(params: Any, clips: Array) -> Float[Array, "B ..."]:
-            found = self.model.apply({"params": params}, clips, method=method).astype(jnp.float32)
+            found = apply_module(self.model, params, clips, method=method).astype(jnp.float32)
             if what == "tubelets":
                 apart = found.reshape(len(found), self.model.grid.tubelets, self.model.grid.per_tubelet, -1)
                 found = apart.mean(axis=2).reshape(len(found), -1)

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,11 +27,17 @@ from mgmae_jax.runtime.distributed import barrier, is_primary
 from mgmae_jax.runtime.files import whole_file, write_json
 from mgmae_jax.runtime.progress import Progress
 
-_STORED = {"pooled": np.dtype(np.float32), "tubelets": np.dtype(np.float32), "tokens": np.dtype(np.float16)}
+_STORED: Mapping[What, np.dtype] = {
+    "pooled": np.dtype(np.float32),
+    "tubelets": np.dtype(np.float32),
+    "tokens": np.dtype(np.float16),
+}
+
+Videos = TypeVar("Videos", bound=VideoList)
 
 
 @dataclasses.dataclass(frozen=True)
-class VideoFeatures:
+class VideoFeatures(Generic[Videos]):
     """Features of all views of videos.
 
     Attributes:
@@ -43,14 +49,14 @@ class VideoFeatures:
     """
 
     features: np.ndarray
-    videos: VideoList
+    videos: Videos
     places: np.ndarray
     missing: tuple[Missing, ...]
 
 
 def extract(
     encoder: FrozenEncoder,
-    videos: VideoList,
+    videos: Videos,
     views: ViewSpec,
     what: What,
     mesh: Mesh,
@@ -59,7 +65,7 @@ def extract(
     workers: int,
     clips_per_device: int,
     allow_missing: bool,
-) -> VideoFeatures:
+) -> VideoFeatures[Videos]:
     """The features of videos; to be called by every process.
 
     They are kept in the cache, known by the encoder's parameters, the videos, the views and `what`: a second call takes
@@ -130,15 +136,16 @@ class _Kept:
                 index = json.loads(self._index.read_text(encoding="utf-8"))
                 self.done, self.missing = index["done"], {int(row): why for row, why in index["missing"].items()}
             barrier(f"{path.stem} read")
-            self._array = None
+            self._array: np.memmap | None = None
             if is_primary() and self.done < shape[0]:
                 self._array = self._open(shape, dtype)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FileError(self._index, f"cannot be used ({error}): remove it, or give another --features") from error
 
-    def _open(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    def _open(self, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap:
         if self.done:
-            return np.load(self._path, mmap_mode="r+", allow_pickle=False)
+            begun: np.memmap = np.load(self._path, mmap_mode="r+", allow_pickle=False)
+            return begun
         self._path.parent.mkdir(parents=True, exist_ok=True)
         size, free = int(np.prod(shape)) * dtype.itemsize, shutil.disk_usage(self._path.parent).free
         if size > free:
@@ -170,7 +177,7 @@ class _Kept:
             raise FileError(self._path, f"cannot be read ({error}): remove it and {self._index}") from error
 
 
-def _readable(kept: _Kept, videos: VideoList, allow_missing: bool) -> VideoFeatures:
+def _readable(kept: _Kept, videos: Videos, allow_missing: bool) -> VideoFeatures[Videos]:
     told = tuple(Missing(videos.paths[row], reason) for row, reason in sorted(kept.missing.items()))
     if not told:
         return VideoFeatures(kept.read(), videos, np.arange(len(videos)), ())
@@ -196,7 +203,7 @@ def check_ending(path: Path) -> None:
 
 
 def write_features(
-    path: Path, found: VideoFeatures, grid: tuple[int, int, int], about: Mapping[str, Any]
+    path: Path, found: VideoFeatures[VideoList], grid: tuple[int, int, int], about: Mapping[str, Any]
 ) -> tuple[int, ...]:
     """Writes features, whole or not at all.
 
@@ -229,9 +236,9 @@ def write_features(
     with whole_file(path) as partial:
         if path.suffix.lower() == ".npz":
             about_text = np.array(json.dumps(texts.pop("about")))
-            lists = {name: np.array(values) for name, values in texts.items()}
+            members: dict[str, Any] = arrays | {name: np.array(values) for name, values in texts.items()}
             with partial.open("wb") as file:
-                np.savez(file, **arrays, **lists, about=about_text)
+                np.savez(file, **members, about=about_text)
         else:
             whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
             save_file(whole, partial, {name: json.dumps(value) for name, value in texts.items()})

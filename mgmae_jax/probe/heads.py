@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mgmae_jax.evaluate.predictions import kept
 from mgmae_jax.models.probes import AttentiveProbe, LinearProbe
+from mgmae_jax.ops.apply import apply_module
 from mgmae_jax.runtime.mesh import put_batch, replicated
 from mgmae_jax.train.optim import Schedule
 from mgmae_jax.train.state import TrainState, apply_update, create
@@ -39,7 +40,7 @@ class Probing:
 
     def logits(self, params: Any, scaling: "Scaling", features: Float[Array, "B ..."]) -> Float[Array, "B C"]:
         """Scores the features of views."""
-        return self.model.apply({"params": params}, scaling(features))
+        return apply_module(self.model, params, scaling(features))
 
     def step(
         self, state: TrainState, scaling: "Scaling", batch: Mapping[str, Array], key: Key[Array, ""]
@@ -66,8 +67,8 @@ class Probing:
 class Scaling:
     """Brings features to mean 0 and variance 1, channel by channel; pre-trained ones differ in scale a hundredfold."""
 
-    mean: Float[Array, "D"]
-    scale: Float[Array, "D"]
+    mean: Float[Array, "D"] | Float[np.ndarray, "D"]
+    scale: Float[Array, "D"] | Float[np.ndarray, "D"]
 
     def __call__(self, features: Float[Array, "B ... D"]) -> Float[Array, "B ... D"]:
         """The scaled features, float32."""
@@ -106,17 +107,17 @@ def feature_batches(
     videos, views = features.shape[:2]
     examples, local = videos * views, batch_size // process_count
 
+    def order_of(epoch: int) -> np.ndarray:
+        return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,))).permutation(examples)
+
     def batches(first: int) -> Iterator[dict[str, np.ndarray]]:
         orders: dict[int, np.ndarray] = {}
         step = first
         while True:
             positions = step * batch_size + process_index * local + np.arange(local)
             epochs, places = np.divmod(positions, examples)
-            orders = {epoch: orders.get(epoch) for epoch in np.unique(epochs).tolist()}
-            for epoch, order in orders.items():
-                if order is None:
-                    sequence = np.random.SeedSequence(seed, spawn_key=(epoch,))
-                    orders[epoch] = np.random.default_rng(sequence).permutation(examples)
+            needed = np.unique(epochs).tolist()
+            orders = {epoch: orders[epoch] if epoch in orders else order_of(epoch) for epoch in needed}
             chosen = np.array([orders[epoch][place] for epoch, place in zip(epochs.tolist(), places, strict=True)])
             video, view = np.divmod(chosen, views)
             yield {"features": features[video, view], "label": labels[video].astype(np.int32)}

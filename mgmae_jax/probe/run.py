@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
-from mgmae_jax.data.sources import VideoList
+from mgmae_jax.data.sources import LabelledVideos
 from mgmae_jax.data.views import ViewSpec
 from mgmae_jax.datasets.find import find_videos
 from mgmae_jax.evaluate.classes import class_names, match_classes
@@ -133,20 +133,22 @@ def check_probe(config: ConfigDict) -> None:
     check_positive(config, "probe.temperature", "optim.lr")
 
 
-def find_both(config: ConfigDict) -> tuple[VideoList, VideoList]:
+def find_both(config: ConfigDict) -> tuple[LabelledVideos, LabelledVideos]:
     """The videos to learn from and those to be measured on, with the classes of the former.
 
     Raises:
       MgmaeError: there are none, they are not labelled, or the test videos are of other classes.
     """
-    videos = find_videos(config)
-    count = len(videos.class_names or ()) or max(videos.labels or (0,)) + 1
-    names = class_names(videos, count)
-    videos = match_classes(videos, names, config.data.path or "the procedural videos")
+    found = find_videos(config)
+    count = len(found.class_names or ()) or max(found.labels or (0,)) + 1
+    names = class_names(found, count)
+    videos = match_classes(found, names, config.data.path or "the procedural videos")
     return videos, match_classes(find_videos(config, "test"), names, config.eval.path or "the procedural test videos")
 
 
-def vote(config: ConfigDict, known: VideoFeatures, asked: VideoFeatures, mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
+def vote(
+    config: ConfigDict, known: VideoFeatures[LabelledVideos], asked: VideoFeatures[LabelledVideos], mesh: Mesh
+) -> tuple[np.ndarray, np.ndarray]:
     """The most probable classes of the asked videos by the votes of the known ones; see `probe.best_classes`."""
     labels = np.asarray(known.videos.labels, np.int32)
     bank = put_replicated((unit_length(known.features), labels), mesh)
@@ -164,13 +166,18 @@ def vote(config: ConfigDict, known: VideoFeatures, asked: VideoFeatures, mesh: M
 
 
 def train_probe(
-    config: ConfigDict, encoder: FrozenEncoder, known: VideoFeatures, asked: VideoFeatures, mesh: Mesh, out: Path
+    config: ConfigDict,
+    encoder: FrozenEncoder,
+    known: VideoFeatures[LabelledVideos],
+    asked: VideoFeatures[LabelledVideos],
+    mesh: Mesh,
+    out: Path,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Trains a probe on the known videos; the most probable classes of the asked ones, see `probe.best_classes`."""
     classes, batch_size = len(known.videos.class_names), config.train.batch_size
     views, shape = known.features.shape[1], known.features.shape[2:]
     examples = len(known.videos) * views
-    model = LinearProbe(classes)
+    model: LinearProbe | AttentiveProbe = LinearProbe(classes)
     if config.probe.kind == "attentive":
         model = AttentiveProbe(classes, encoder.model.variant.heads)
     optim = config.optim
@@ -202,7 +209,7 @@ def train_probe(
             )
         params = opened.state.params
 
-    def shares(known: tuple, rows: Array) -> Array:
+    def shares(known: tuple[Any, Scaling], rows: Array) -> Array:
         params, scaling = known
         logits = probing.logits(params, scaling, rows.reshape(-1, *rows.shape[2:]))
         return jax.nn.softmax(logits).reshape(*rows.shape[:2], -1).mean(axis=1)

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypedDict
 
 import jax
 import numpy as np
@@ -18,6 +19,14 @@ from mgmae_jax.errors import MgmaeError
 
 _MESSAGE_BYTES = 4096  # of an error told to the other processes
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+
+
+class Processes(TypedDict, total=False):
+    """The arguments for `jax.distributed.initialize`; none at all where JAX is to detect the cluster."""
+
+    coordinator_address: str
+    num_processes: int
+    process_id: int
 
 
 def initialize(timeout_s: float = 300.0) -> None:
@@ -68,7 +77,7 @@ def initialize(timeout_s: float = 300.0) -> None:
         ) from failure[0]
 
 
-def processes_from_environment(environ: Mapping[str, str], on_tpu_vm: bool = False) -> dict[str, str | int] | None:
+def processes_from_environment(environ: Mapping[str, str], on_tpu_vm: bool = False) -> Processes | None:
     """Reads from the environment which processes make up the run.
 
     Args:

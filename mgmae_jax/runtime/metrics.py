@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tensorboardX import SummaryWriter
 
@@ -32,7 +32,7 @@ class MetricWriter:
         self.path = Path(workdir) / METRICS_FILE
         self._primary = primary
         self._purge_step: int | None = None
-        self._lines: Any = None
+        self._lines: TextIO | None = None
         self._board: SummaryWriter | None = None
 
     def truncate_from(self, step: int) -> None:
@@ -66,7 +66,7 @@ class MetricWriter:
         self._try(self._append, step, numbers)
 
     def _append(self, step: int, numbers: dict[str, float]) -> None:
-        if self._lines is None:
+        if self._lines is None or self._board is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.exists():
                 self._trim_torn_line()
@@ -95,8 +95,9 @@ class MetricWriter:
         """Closes the files."""
         if self._lines is not None:
             self._lines.close()
+        if self._board is not None:
             self._board.close()
-            self._lines = self._board = None
+        self._lines = self._board = None
 
     def __enter__(self) -> MetricWriter:
         return self

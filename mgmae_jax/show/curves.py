@@ -36,7 +36,7 @@ def draw_curves(metrics: Iterable[Mapping[str, Any]], path: Path) -> None:
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise FileError(path, "curves are written as .png, .svg or .pdf; give a name with one of these endings.")
     metrics = list(metrics)
-    series = {key: values for key in _PANELS if len((values := _series(metrics, key))[0])}
+    series = {key: points for key in _PANELS if len((points := _series(metrics, key))[0])}
     if not series:
         raise FileError(path, f"no curve to draw: none of the {len(metrics)} metrics has any of {', '.join(_PANELS)}.")
     columns = min(2, len(series))

@@ -75,4 +75,4 @@ def warped_back(pair: ShownPair) -> np.ndarray:
     height, width = pair.occluded.shape
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     image = cv2.remap(pair.image2, x + pair.flow[..., 0], y + pair.flow[..., 1], cv2.INTER_LINEAR)
-    return np.where(pair.occluded[..., None], np.uint8(_HIDDEN), image)
+    return np.where(pair.occluded[..., None], np.array(_HIDDEN, np.uint8), image)

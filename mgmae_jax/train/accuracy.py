@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import TracebackType
 
 from mgmae_jax.evaluate.evaluator import Evaluator
 from mgmae_jax.runtime.checkpoint import Checkpoints
@@ -61,6 +62,8 @@ class AccuracyHook:
     def __enter__(self) -> "AccuracyHook":
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self._writer.close()
-        self._checkpoints.__exit__(*error)
+        self._checkpoints.__exit__(kind, error, traceback)

@@ -15,6 +15,7 @@ from mgmae_jax.data.sources import VideoList
 from mgmae_jax.masking.select import frame_scores, token_scores
 from mgmae_jax.masking.strategies import MaskInput, MaskOptions, base_frame, draw_mask
 from mgmae_jax.masking.volume import visibility_volume
+from mgmae_jax.ops.apply import apply_module
 from mgmae_jax.ops.sampling import pixel_grid
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit, normalise_pixels, patchify, take_tokens, unit_range
 from mgmae_jax.runtime.distributed import is_primary
@@ -83,7 +84,7 @@ def guess_moments(
     if along_flow is not None:
         guesses["along_flow"] = take_tokens(known, along_flow)
     if params is not None:
-        guesses["network"] = pretraining.model.apply({"params": params}, normalise_pixels(shown), split)
+        guesses["network"] = apply_module(pretraining.model, params, normalise_pixels(shown), split)
     errors = {name: jnp.square(values - guess).mean() for name, guess in guesses.items()}
     return errors | {"values": values.mean(axis=(0, 1)), "square": jnp.square(values).mean()}
 

@@ -17,12 +17,13 @@ from ml_collections import ConfigDict
 from mgmae_jax.data.batches import BadVideos, TrainBatches
 from mgmae_jax.data.finetune_clips import Augmentation, labelled_batches
 from mgmae_jax.data.frames import ClipSpec
-from mgmae_jax.data.sources import VideoList
+from mgmae_jax.data.sources import LabelledVideos
 from mgmae_jax.datasets.find import find_videos
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError
 from mgmae_jax.evaluate.classes import CLASSES_FILE, class_names, match_classes, read_names, write_classes
 from mgmae_jax.evaluate.run import build_evaluator
 from mgmae_jax.models.classifier import Classifier, build_classifier
+from mgmae_jax.ops.apply import apply_module
 from mgmae_jax.ops.tokens import unit_range
 from mgmae_jax.runtime.checkpoint import FOLDER, file_above, restore_params
 from mgmae_jax.runtime.config_checks import (
@@ -102,7 +103,7 @@ class Finetuning:
 
     def step(
         self, state: TrainState, frozen: Any, batch: Mapping[str, Array], key: Key[Array, ""]
-    ) -> tuple[TrainState, dict]:
+    ) -> tuple[TrainState, dict[str, Array]]:
         """One step: mixing, loss, gradient, update. To be jitted, with `state` donated.
 
         Args:
@@ -136,11 +137,12 @@ class Finetuning:
 
     def loss(self, params: Any, examples: Examples, mixing: Mixing | None) -> Float[Array, ""]:
         """The cross-entropy of examples, mixed as `mixing` says, against their smoothed labels."""
-        clips, share = unit_range(examples.clip), 1.0
+        clips = unit_range(examples.clip)
+        share: Array | float = 1.0
         if mixing is not None:
             clips, share = mix_clips(clips, unit_range(examples.partner), mixing), mixing.share
         with jax.named_scope("model"):
-            logits = self.model.apply({"params": params}, clips, examples.drop_path, examples.dropout)
+            logits = apply_module(self.model, params, clips, examples.drop_path, examples.dropout)
         target = soft_labels(examples.label, examples.partner_label, share, self.model.classes, self.mix.smoothing)
         return -(target * jax.nn.log_softmax(logits)).sum(axis=-1).mean()
 
@@ -247,16 +249,15 @@ def load_init(config: ConfigDict, abstract: TrainState) -> Any:
     return load_encoder(config.init, abstract.params["encoder"])
 
 
-def find_labelled(config: ConfigDict) -> VideoList:
-    """The training videos, with labels from 0 to `model.classes` - 1 and the classes' names.
+def find_labelled(config: ConfigDict) -> LabelledVideos:
+    """The training videos, with labels from 0 to `model.classes` - 1.
 
     Raises:
       MgmaeError: there are none, they are not labelled, or their classes are not as many as the head's.
     """
-    videos = find_videos(config)
+    listed = find_videos(config)
     source = config.data.path or "the procedural videos"
-    classes = class_names(videos, config.model.classes)
-    videos = match_classes(videos, classes, source)
+    videos = match_classes(listed, class_names(listed, config.model.classes), source)
     found = len(set(videos.labels))
     if found < config.model.classes:
         want = f"{found}, the number of classes that {source} has videos of"
@@ -284,7 +285,7 @@ def check_same_classes(workdir: Path, names: tuple[str, ...]) -> None:
 
 
 def open_labelled(
-    config: ConfigDict, augmentation: Augmentation, videos: VideoList, first: int, on_bad: BadVideos
+    config: ConfigDict, augmentation: Augmentation, videos: LabelledVideos, first: int, on_bad: BadVideos
 ) -> TrainBatches:
     """This process's batches from step `first` on."""
     return labelled_batches(

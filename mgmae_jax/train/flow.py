@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from mgmae_jax.errors import ConfigError
 from mgmae_jax.flow.clip_flow import MIN_SIDE
 from mgmae_jax.flow.metrics import end_point_error
 from mgmae_jax.flow.raft import CELL, RaftSmall, init_params, upsample_flow
+from mgmae_jax.ops.apply import apply_module
 from mgmae_jax.runtime.config_checks import (
     TRAINER_MINIMA,
     check_kind,
@@ -118,14 +119,10 @@ def flow_after_each(
     raft = RaftSmall(dtype)
     one, two = (image.astype(jnp.float32) * jnp.float32(2 / 255) - 1 for image in (image1, image2))
     with jax.named_scope("encode"):
-        features = raft.apply({"params": params}, jnp.concatenate([one, two]), method="features")
-        context = raft.apply({"params": params}, one, method="context")
+        features = apply_module(raft, params, jnp.concatenate([one, two]), method="features")
+        context = apply_module(raft, params, one, method="context")
     features1, features2 = jnp.split(features, 2)
-
-    def refine(params: Any, features1: Array, features2: Array, context: Array, *, for_cpu: bool) -> Array:
-        options = {"iters": iters, "for_cpu": for_cpu, "every": True, "method": "refine"}
-        return raft.apply({"params": params}, features1, features2, context, **options)
-
+    refine = functools.partial(apply_module, raft, method="refine", iters=iters, every=True)
     with jax.named_scope("refine"):
         flows = jax.lax.platform_dependent(
             params,
@@ -141,7 +138,7 @@ def flow_after_each(
 def sequence_loss(flows: Float[Array, "I P H W xy=2"], truth: Float[Array, "P H W xy=2"]) -> Float[Array, ""]:
     """RAFT's loss (Eq. 7): the mean absolute error after each update, later ones counting more."""
     errors = jnp.abs(flows - truth[None]).mean(axis=(1, 2, 3, 4))
-    weights = jnp.float32(GAMMA) ** jnp.arange(flows.shape[0] - 1, -1, -1, dtype=jnp.float32)
+    weights: Array = jnp.float32(GAMMA) ** jnp.arange(flows.shape[0] - 1, -1, -1, dtype=jnp.float32)
     return (weights * errors).sum()
 
 
@@ -295,7 +292,9 @@ def _first_state(training: FlowTraining, params: Mapping[str, Any] | None, key: 
     return training.init(key) if params is None else training.start(jax.tree.map(jnp.asarray, params))
 
 
-def open_flow_batches(config: ConfigDict, stage: Stage, step: int) -> AbstractContextManager:
+def open_flow_batches(
+    config: ConfigDict, stage: Stage, step: int
+) -> AbstractContextManager[Iterator[dict[str, np.ndarray]]]:
     """This process's batches of a stage, from step `step` of the run on."""
     return synthetic_batches(
         config.seed,

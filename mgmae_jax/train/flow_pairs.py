@@ -44,7 +44,7 @@ def draw_pairs(banks: Mapping[str, Array], scenes: Scene, size: int, *, occlusio
 
 def _bilinear(bank: Array, index: Array, x: Array, y: Array, *, wrap: bool) -> Array:
     left, top = jnp.floor(x), jnp.floor(y)
-    total = 0.0
+    corners = []
     for dx in (0, 1):
         for dy in (0, 1):
             column, row = left.astype(jnp.int32) + dx, top.astype(jnp.int32) + dy
@@ -52,11 +52,11 @@ def _bilinear(bank: Array, index: Array, x: Array, y: Array, *, wrap: bool) -> A
             if not wrap:
                 weight = jnp.where((column >= 0) & (column < SIDE) & (row >= 0) & (row < SIDE), weight, 0)
             values = bank[index, row % SIDE, column % SIDE].astype(jnp.float32)
-            total = total + values * weight.reshape(weight.shape + (1,) * (values.ndim - 2))
-    return total
+            corners.append(values * weight.reshape(weight.shape + (1,) * (values.ndim - 2)))
+    return sum(corners[1:], corners[0])
 
 
-def _over_layers(function: Callable, carry: Any, count: Array) -> Any:
+def _over_layers(function: Callable[[Any, Any], Any], carry: Any, count: Array) -> Any:
     def body(layer: Array, carry: Any) -> Any:
         return jax.tree.map(lambda new, old: jnp.where(layer < count, new, old), function(carry, layer), carry)
 

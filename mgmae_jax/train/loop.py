@@ -150,8 +150,8 @@ class _Report:
             self._settle()
 
     def _settle(self) -> None:
-        done, metrics = self._pending.popleft()
-        metrics = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
+        done, on_device = self._pending.popleft()
+        metrics = {name: float(value) for name, value in jax.device_get(dict(on_device)).items()}
         if metrics["bad_in_row"] >= self._max_bad_steps:
             raise MgmaeError(
                 f"step {done}: {metrics['bad_in_row']:.0f} steps in a row had a loss or gradient that is not finite "

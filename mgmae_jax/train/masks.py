@@ -168,9 +168,17 @@ class MaskStep:
         base = base_frame(key, self.grid.frames, self.mask)
         with jax.named_scope("flow"):
             if self.flow.source == "raft":
-                options = {"iters": self.flow.iters, "size": self.flow.size, "dtype": jnp.dtype(self.flow.dtype)}
-                return clip_flow(flow_params, clip, base, direction=self.mask.direction, scan=scan, **options)
-            if self.mask.base_frame != "random":
+                return clip_flow(
+                    flow_params,
+                    clip,
+                    base,
+                    iters=self.flow.iters,
+                    size=self.flow.size,
+                    dtype=jnp.dtype(self.flow.dtype),
+                    direction=self.mask.direction,
+                    scan=scan,
+                )
+            if stored is None or self.mask.base_frame != "random":
                 return stored
             source, target = neighbour_pairs(self.grid.frames, base, self.mask.direction)
             return jnp.where((source < target).reshape(-1, 1, 1, 1), stored[0], stored[1])

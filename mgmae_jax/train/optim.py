@@ -103,7 +103,7 @@ def layer_scales(params: Any, depth: int, decay: float) -> Any:
       A tree of floats like `params`.
     """
 
-    def scale(path: tuple, parameter: Array) -> float:
+    def scale(path: tuple[Any, ...], parameter: Array) -> float:
         names = jax.tree_util.keystr(path, simple=True, separator="/")
         block = re.search(r"/block_(\d+)/", names)
         layer = 0 if "/patch_embed/" in names else int(block[1]) + 1 if block else depth + 1
@@ -161,7 +161,8 @@ def muon_direction(*, b1: float, b2: float, weight_decay: float) -> optax.Gradie
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         # Optax's raises a number to the power of a counter, which a strict session forbids.
         with jax.numpy_dtype_promotion("standard"):
-            return chain.update(updates, state, params)
+            updated: tuple[Any, Any] = chain.update(updates, state, params)
+            return updated
 
     return optax.GradientTransformation(chain.init, update)
 
@@ -194,4 +195,5 @@ def loss_and_grad(loss: Callable[[Any, Any], Array], params: Any, examples: Any,
 
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
     total, _ = jax.lax.scan(add, zero, jax.tree.map(strided, examples))
-    return jax.tree.map(lambda leaf: leaf / parts, total)
+    mean: tuple[Array, Any] = jax.tree.map(lambda leaf: leaf / parts, total)
+    return mean

@@ -16,6 +16,7 @@ from mgmae_jax.data.batches import BadVideos
 from mgmae_jax.flow.weights_hash import weights_hash
 from mgmae_jax.masking.select import visible_per_tubelet
 from mgmae_jax.models.mae import MaskedAutoencoder, build_autoencoder
+from mgmae_jax.ops.apply import apply_module
 from mgmae_jax.ops.tokens import (
     TokenGrid,
     TokenSplit,
@@ -75,7 +76,9 @@ class Pretraining:
         params = self.model.init(key, jnp.zeros((1, visible, self.grid.cube_values)), split)["params"]
         return create({**params, **self.masks.init(named_key(key, "mask", STREAMS))}, self.optimiser)
 
-    def step(self, state: TrainState, frozen: Any, batch: Batch, key: Key[Array, ""]) -> tuple[TrainState, dict]:
+    def step(
+        self, state: TrainState, frozen: Any, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[TrainState, dict[str, Array]]:
         """One step: flow, masks, loss, gradient, update; see `loop.Trainer`.
 
         Args:
@@ -107,7 +110,7 @@ class Pretraining:
             visible = normalise_pixels(unit_range(take_tokens(cubes, split.visible)))
             target = self.target.values(unit_range(take_tokens(cubes, split.target)))
         with jax.named_scope("model"):
-            prediction = self.model.apply({"params": params}, visible, split)
+            prediction = apply_module(self.model, params, visible, split)
         errors = jnp.square(prediction - target).mean(axis=-1)
         return errors.mean() + self.masks.auxiliary_loss(*masked, split, errors)
 
@@ -124,7 +127,7 @@ class Pretraining:
         split = jax.tree.map(lambda index: index[None], details.split)
         cubes = unit_range(patchify(clip, self.grid))[None]
         visible = normalise_pixels(take_tokens(cubes, split.visible))
-        prediction = self.model.apply({"params": params}, visible, split)
+        prediction = apply_module(self.model, params, visible, split)
         restored = self.target.draw(prediction, take_tokens(cubes, split.target))
         whole = unpatchify(cubes[0].at[details.split.target].set(restored[0]), self.grid)
         return details, jnp.round(whole * 255).astype(jnp.uint8)

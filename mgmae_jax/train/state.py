@@ -76,8 +76,8 @@ def apply_update(
 
 def _average(average: Any, params: Any, step: Int[Array, ""], decay: float) -> Any:
     step = step.astype(jnp.float32)
-    decay = jnp.minimum(decay, (1 + step) / (10 + step))
-    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, average, params)
+    kept = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, average, params)
 
 
 def _where(condition: Bool[Array, ""], new: Any, old: Any) -> Any:

@@ -97,7 +97,8 @@ def raft_method(params: Mapping[str, Any], options: FlowOptions, size: int) -> M
     def method(frames: np.ndarray) -> Array:
         steps = len(frames) - 1
         padded = np.concatenate([frames, np.repeat(frames[-1:], STEPS - steps, 0)])
-        return both_ways(params, padded)[:, :steps]
+        flow: Array = both_ways(params, padded)
+        return flow[:, :steps]
 
     return method
 

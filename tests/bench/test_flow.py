@@ -19,7 +19,6 @@ from mgmae_jax.interop.flow_weights import save_flow_weights
 from mgmae_jax.masking.strategies import MaskOptions
 from mgmae_jax.ops.tokens import TokenGrid
 
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 SHIFT = 3
 GRID = TokenGrid(4, 64, 64, 2, 8)
 SMALL = ["--config.clip.frames=4", "--config.clip.size=64", "--config.model.patch=8", "--config.flow.iters=1"]

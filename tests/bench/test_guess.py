@@ -6,14 +6,12 @@ import pytest
 from mgmae_jax import cli
 from mgmae_jax.train.baselines import BASELINES
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.mark.slow
 def test_the_demos_videos_leave_something_to_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.setenv("MGMAE_CACHE", str(tmp_path))
     fields = ["data.motion_shapes.videos=64", "data.workers=0", "train.batch_size=8"]
-    config = ["--config", str(ROOT / "configs/demo.py"), *(f"--config.{field}" for field in fields)]
+    config = ["--config", "demo", *(f"--config.{field}" for field in fields)]
     assert cli.main(["bench", "guess", *config, f"--json={tmp_path / 'guess.json'}"]) == 0
     errors = json.loads((tmp_path / "guess.json").read_text())["errors"]
     assert list(errors) == list(BASELINES)

@@ -6,14 +6,12 @@ import pytest
 
 from mgmae_jax import cli
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.mark.slow
 def test_under_masks_held_fixed_the_loss_falls_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.setenv("MGMAE_CACHE", str(tmp_path))
     fields = ["data.motion_shapes.videos=4", "train.batch_size=4", "data.views=1", "clip.size=32", "optim.lr=0.25"]
-    config = ["--config", str(ROOT / "configs/demo.py"), *(f"--config.{field}" for field in fields)]
+    config = ["--config", "demo", *(f"--config.{field}" for field in fields)]
     losses = {}
     for name, options in {"new": [], "same": ["--same-masks"]}.items():
         file = tmp_path / f"{name}.json"

@@ -16,11 +16,9 @@ from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.train import store_flow
 
-CONFIG = str(Path(__file__).parents[2] / "configs" / "pretrain" / "folder.py")
+CONFIG = "pretrain/folder"
 SIZE = (48, 64)
 LENGTHS = (11, 9, 1)  # frames of the videos; parts of 8 steps end within one and with the other
-
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -139,9 +137,8 @@ def test_wrong_values_name_their_field(videos: list[Path], more: list[str], word
 
 
 def test_a_config_without_flow_is_refused(videos: list[Path], capsys: pytest.CaptureFixture):
-    config = str(Path(CONFIG).parents[1] / "finetune" / "common.py")
-    assert main(["flow", "--config", config, f"--config.data.path={videos[0].parent}"]) == 1
-    assert "common.py: has no flow: give one of the configs for pre-training" in capsys.readouterr().err
+    assert main(["flow", "--config=finetune/common", f"--config.data.path={videos[0].parent}"]) == 1
+    assert "finetune/common: has no flow: give one of the configs for pre-training" in capsys.readouterr().err
 
 
 @pytest.mark.slow

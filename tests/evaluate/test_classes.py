@@ -1,6 +1,6 @@
 import pytest
 
-from mgmae_jax.data.sources import VideoList
+from mgmae_jax.data.sources import LabelledVideos, VideoList
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError
 from mgmae_jax.evaluate.classes import class_names, match_classes, read_classes, write_classes
 
@@ -9,7 +9,7 @@ CLASSES = ("catch", "jump", "run", "throw")
 
 def test_names_are_matched_whatever_their_order_in_the_list():
     videos = VideoList(("a", "b", "c"), (0, 1, 1), ("jump", "throw"))  # a list without the other classes
-    assert match_classes(videos, CLASSES, "list.csv") == VideoList(("a", "b", "c"), (1, 3, 3), CLASSES)
+    assert match_classes(videos, CLASSES, "list.csv") == LabelledVideos(("a", "b", "c"), (1, 3, 3), CLASSES)
 
 
 def test_numbers_are_taken_as_they_are():

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgmae_jax.data.sources import VideoList
+from mgmae_jax.data.sources import LabelledVideos
 from mgmae_jax.errors import FileError
 from mgmae_jax.evaluate.predictions import COLUMNS, PredictionFile, Predictions
 
 NAMES = tuple(f"class {i}" for i in range(7))
-VIDEOS = VideoList(("a.mp4", 'b "x", y.mp4', "c\nd.mp4", "e.mp4"), (3, 0, 6, 1), NAMES)
+VIDEOS = LabelledVideos(("a.mp4", 'b "x", y.mp4', "c\nd.mp4", "e.mp4"), (3, 0, 6, 1), NAMES)
 
 
 def filled(places=range(4), seed=0):
@@ -77,7 +77,7 @@ def test_a_file_cut_anywhere_gives_whole_rows_and_takes_the_others(tmp_path_fact
 
 def test_rows_of_another_list_are_refused(tmp_path):
     PredictionFile(tmp_path / "p.csv", filled())
-    other = VideoList(VIDEOS.paths, (3, 0, 6, 2), NAMES)
+    other = LabelledVideos(VIDEOS.paths, (3, 0, 6, 2), NAMES)
     with pytest.raises(FileError, match=r"line \d+: e\.mp4 is no video of this list"):
         PredictionFile(tmp_path / "p.csv", Predictions.none(other))
 
@@ -95,4 +95,4 @@ def test_a_folder_in_its_place_is_told(tmp_path):
 
 
 def test_with_few_classes_all_are_kept():
-    assert Predictions.none(VideoList(VIDEOS.paths, (0,) * 4, NAMES[:3])).best.shape == (4, 3)
+    assert Predictions.none(LabelledVideos(VIDEOS.paths, (0,) * 4, NAMES[:3])).best.shape == (4, 3)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgmae_jax.data.sources import VideoList
+from mgmae_jax.data.sources import LabelledVideos
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.evaluate.predictions import Predictions
 from mgmae_jax.evaluate.report import (
@@ -21,7 +21,7 @@ from mgmae_jax.evaluate.report import (
 def predictions_of(labels, best, classes):
     names = tuple(f"class {i}" for i in range(classes))
     predictions = Predictions.none(
-        VideoList(tuple(f"videos/{i}.mp4" for i in range(len(labels))), tuple(labels), names)
+        LabelledVideos(tuple(f"videos/{i}.mp4" for i in range(len(labels))), tuple(labels), names)
     )
     best = np.asarray(best, np.int32)
     predictions.fill(range(len(labels)), best, np.zeros(best.shape, np.float32))
@@ -110,8 +110,8 @@ def test_a_file_that_is_no_report_is_named(tmp_path, content):
 
 
 def test_a_split_is_known_wherever_its_folder_lies():
-    videos = VideoList(("/a/x/1.mp4", "/a/y/2.mp4"), (0, 1))
-    moved = VideoList(("/b/c/y/2.mp4", "/b/c/x/1.mp4"), (1, 0))
+    videos = LabelledVideos(("/a/x/1.mp4", "/a/y/2.mp4"), (0, 1), ("x", "y"))
+    moved = LabelledVideos(("/b/c/y/2.mp4", "/b/c/x/1.mp4"), (1, 0), ("x", "y"))
     assert split_hash(videos) == split_hash(moved)
     assert split_hash(videos) != split_hash(dataclasses.replace(videos, labels=(0, 0)))
-    assert split_hash(videos) != split_hash(VideoList(videos.paths[:1], (0,)))
+    assert split_hash(videos) != split_hash(videos.take([0]))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from mgmae_jax.bench.flow import agreement, mask_flow, score_pair, token_map, visible_tokens
+from mgmae_jax.bench.flow import agreement, mask_flow, score_pair, visible_mask, visible_tokens
 from mgmae_jax.bench.flow_methods import raft_method
 from mgmae_jax.commands.flow_params import BUNDLED, load_flow_params
 from mgmae_jax.data.flow_files import find_pairs
@@ -88,7 +88,7 @@ def test_masks_agree_with_those_of_the_published_weights(bundled):
     """On the two clips whose camera moves most; tube masking stays far behind."""
     mask, grid = MaskOptions(), TokenGrid(16, 224, 224)
     keys = per_example(stream(jax.random.key(0), 0, "mask"), 0, 8)  # as `mgmae bench agreement` draws them
-    tokens = jax.jit(lambda flow: token_map(visible_tokens(flow, keys, grid, mask), grid))
+    tokens = jax.jit(lambda flow: visible_mask(visible_tokens(flow, keys, grid, mask), grid))
     methods = [raft_method(params, 6) for params in (load_flow_weights(shared("raft/raft-small.pth")), bundled)]
     for name, bound in AGREEMENT.items():
         clip, _ = video_clip(shared(f"clips/{name}"), ClipSpec(16, 4, 224), None)

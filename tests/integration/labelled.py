@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from tests.data.conftest import write_video
-from tests.integration.runs import ROOT
 
 CLASSES = ("jump", "run", "walk")
 STEPS = 9
@@ -42,8 +41,8 @@ def write_labelled(root: Path, videos: int) -> Path:
     return root
 
 
-def command(workdir: Path, config: str = "configs/finetune/motion_shapes.py", **changes: object) -> list[str]:
+def command(workdir: Path, config: str = "finetune/motion_shapes", **changes: object) -> list[str]:
     """`mgmae finetune` with SMALL and `changes`, whose names have "__" for the dot."""
     fields = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
     overrides = [f"--config.{name}={value}" for name, value in fields.items()]
-    return ["finetune", "--config", str(ROOT / config), "--workdir", str(workdir), *overrides]
+    return ["finetune", "--config", config, "--workdir", str(workdir), *overrides]

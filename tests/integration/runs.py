@@ -35,11 +35,11 @@ SMALL = {
 }
 
 
-def command(workdir: Path, config: str = "configs/demo.py", **changes: object) -> list[str]:
+def command(workdir: Path, config: str = "demo", **changes: object) -> list[str]:
     """`mgmae pretrain` with SMALL and `changes`, whose names have "__" for the dot."""
     fields = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
     overrides = [f"--config.{name}={value}" for name, value in fields.items()]
-    return ["pretrain", "--config", str(ROOT / config), "--workdir", str(workdir), *overrides]
+    return ["pretrain", "--config", config, "--workdir", str(workdir), *overrides]
 
 
 class Launcher:

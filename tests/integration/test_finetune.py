@@ -42,7 +42,7 @@ def reference(launcher: Launcher, arguments: dict, tmp_path_factory: pytest.Temp
     """The workdir of an uninterrupted run on one device."""
     workdir = tmp_path_factory.mktemp("reference")
     errors = launcher.run(command(workdir, **arguments))
-    assert f"3 classes; encoder from {arguments['init']}" in errors
+    assert f"9 steps, encoder from {arguments['init']}" in errors
     return workdir
 
 
@@ -81,8 +81,8 @@ def test_told_to_stop_it_saves_and_the_same_command_goes_on(
     errors = stop_when(process, lambda: lines_reach(2)(tmp_path), signal.SIGTERM)
     assert process.returncode == 1, errors
     (step,) = (int(path.name) for path in (tmp_path / "checkpoints").iterdir())
-    assert f"told to stop at step {step}, which is saved" in errors
-    assert f"going on from step {step}" in launcher.run(again)
+    assert f"stopped by SIGTERM; step {step} is saved" in errors
+    assert f"resuming from step {step}" in launcher.run(again)
     assert losses(tmp_path, STEPS) == losses(reference, STEPS)
     assert tensors(tmp_path, STEPS) == tensors(reference, STEPS)
     assert accuracies(tmp_path) == accuracies(reference)
@@ -95,7 +95,7 @@ def test_killed_while_it_evaluates_it_is_the_same_run(
     process = launcher.start(again)
     # Its last checkpoint is of step 2 or 4 then: step 3 is measured again, or stands there already.
     stop_when(process, (tmp_path / "best" / "3").exists, signal.SIGKILL)
-    assert "going on from step" in launcher.run(again)
+    assert "resuming from step" in launcher.run(again)
     assert losses(tmp_path, STEPS) == losses(reference, STEPS)
     assert tensors(tmp_path, STEPS) == tensors(reference, STEPS)
     assert accuracies(tmp_path) == accuracies(reference)
@@ -115,5 +115,5 @@ def test_eight_devices(launcher: Launcher, arguments: dict, reference: Path, tmp
 def test_the_encoder_is_the_pretrained_one(launcher: Launcher, arguments: dict, reference: Path, tmp_path: Path):
     """Without it all else, the head and the data among it, is the same: the first loss tells."""
     errors = launcher.run(command(tmp_path, **(arguments | {"init": ""})))
-    assert "from random parameters" in errors
+    assert "from scratch" in errors
     assert losses(tmp_path, STEPS)[0] != losses(reference, STEPS)[0]

@@ -17,8 +17,6 @@ from mgmae_jax.ops.tokens import TokenGrid
 from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
 from tests.integration.labelled import CLASSES, command, write_labelled
 
-# ml_collections loads config files so.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 Told = Callable[..., str]
 
 

@@ -81,7 +81,7 @@ def test_killed_at_any_moment_it_is_the_same_run(
         stop_when(process, lambda moment=moment: moment(tmp_path), signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL
     errors = launcher.run(arguments)
-    assert "going on from step" in errors
+    assert "resuming from step" in errors
     assert losses(tmp_path) == losses(reference)
     assert tensors(tmp_path) == tensors(reference)
     assert all(path.name.isdigit() for path in (tmp_path / "checkpoints").iterdir())
@@ -96,8 +96,8 @@ def test_told_to_stop_it_saves_and_the_same_command_goes_on(
     assert process.returncode == 1, errors
     assert "Traceback" not in errors
     (step,) = (int(path.name) for path in (tmp_path / "checkpoints").iterdir())
-    assert f"told to stop at step {step}, which is saved: run the same command to go on" in errors
-    assert f"going on from step {step}" in launcher.run(arguments)
+    assert f"stopped by SIGTERM; step {step} is saved. Run the same command to resume" in errors
+    assert f"resuming from step {step}" in launcher.run(arguments)
     assert losses(tmp_path) == losses(reference)
     assert tensors(tmp_path) == tensors(reference)
 
@@ -105,7 +105,7 @@ def test_told_to_stop_it_saves_and_the_same_command_goes_on(
 def test_a_shipped_config_goes_through_save_and_resume(launcher: Launcher, twelve_videos: Path, tmp_path: Path):
     changes = {"flow__source": "tvl1", "flow__tvl1_fast": True, "model__name": "tiny", "clip__size": 64}
     changes |= {"data__path": twelve_videos, "train__log_every": 2, "optim__warmup_epochs": 1}
-    arguments = command(tmp_path, "configs/pretrain/folder.py", **changes)
+    arguments = command(tmp_path, "pretrain/folder", **changes)
     process = launcher.start(arguments)
     stop_when(process, lambda: (tmp_path / "checkpoints" / "6").exists(), signal.SIGTERM)
     launcher.run(arguments)

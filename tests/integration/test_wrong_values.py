@@ -13,10 +13,8 @@ from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.flow.raft import init_params
 from mgmae_jax.interop.flow_weights import save_flow_weights
 from mgmae_jax.runtime.run_info import write_run_info
-from tests.integration.runs import ROOT, command
+from tests.integration.runs import command
 
-# ml_collections loads config files so.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 Told = Callable[..., str]
 
 
@@ -85,7 +83,8 @@ def test_a_wrong_field_is_named_before_anything_starts(
 
 
 def test_a_missing_config_file(told: Told):
-    assert "configs/dmo.py: no such config file" in told(config="configs/dmo.py")
+    message = told(config="configs/dmo.py")
+    assert "configs/dmo.py: no such config or Python file; did you mean demo?" in message
 
 
 def test_an_argument_that_is_no_field(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -113,7 +112,7 @@ def test_a_file_where_the_workdir_should_be(told: Told, tmp_path: Path):
 
 
 def test_a_workdir_of_another_config(told: Told, tmp_path: Path):
-    config = load_config(str(ROOT / "configs/demo.py"), command(tmp_path)[5:])
+    config = load_config("demo", command(tmp_path)[5:])
     write_run_info(tmp_path / "run", config, ["mgmae"])
     message = told(tmp_path / "run", mask__ratio=0.5)
     assert f"{tmp_path / 'run'} holds a run of another config" in message

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mgmae_jax.commands import config_file, visualize
-from mgmae_jax.commands.config_file import file_config, load_run_config
+from mgmae_jax.commands import visualize
+from mgmae_jax.commands.config_file import load_config, load_run_config
 from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.data.encode import encode_mp4
 from mgmae_jax.data.frames import ClipSpec
@@ -18,8 +18,6 @@ from mgmae_jax.runtime.run_info import write_run_info
 from mgmae_jax.show.clip import motion_shapes_clip
 from mgmae_jax.train.masks import flow_spec
 from mgmae_jax.train.pretrain import build_pretraining
-
-# ml_collections loads config files by a function that Python 3.12 drops, and then by another.
 
 SMALL = [
     "--config.clip.frames=4", "--config.clip.size=32", "--config.clip.stride=2", "--config.model.name=tiny",
@@ -44,7 +42,7 @@ def video(tmp_path_factory):
 def workdir(tmp_path_factory):
     """Of a run that has made no step."""
     folder = tmp_path_factory.mktemp("run")
-    config = file_config(None, "common.py", SMALL)
+    config = load_config("pretrain/common", SMALL)
     state = jax.jit(build_pretraining(config, videos=1).init)(jax.random.key(0))
     write_run_info(folder, config, ["mgmae", "pretrain"])
     with Checkpoints(folder / FOLDER, every=1, keep=1) as checkpoints:
@@ -148,12 +146,6 @@ def test_a_damaged_config_is_an_error(workdir, tmp_path):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(FileError, match=r"config\.json: cannot be read"):
             load_run_config(tmp_path, [])
-
-
-def test_a_missing_config_names_the_flag(monkeypatch, tmp_path):
-    monkeypatch.setattr(config_file, "CONFIGS", tmp_path / "configs")
-    with pytest.raises(FileError, match=r"common\.py.*--config"):
-        file_config(None, "common.py")
 
 
 def test_other_endings_are_refused_before_any_work(tmp_path):

@@ -15,7 +15,7 @@ from mgmae_jax.train.masks import FlowOptions, MaskStep, build_mask_step, find_c
 from tests.train.tiny import random_batch
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-CONFIG = str(Path(__file__).parents[2] / "configs" / "common.py")
+CONFIG = "pretrain/common"
 GRID = TokenGrid(4, 32, 32, patch=8)
 SMALL = [
     "--config.clip.frames=4", "--config.clip.size=32", "--config.clip.stride=2", "--config.model.patch=8",

@@ -67,17 +67,17 @@ def draw(canvas: Canvas, scene: Scene, size: int, *, occlusion: bool) -> Pair:
     xp = canvas.xp
     axis = xp.arange(size, dtype=np.float32)
     x, y = xp.broadcast_to(axis[None], (size, size)), xp.broadcast_to(axis[:, None], (size, size))
-    images = [
+    image1, image2 = (
         develop(xp, scene, _exposed(canvas, scene, x, y, frame), canvas.noise, frame).astype(np.uint8)
         for frame in range(2)
-    ]
+    )
     flow_x, flow_y, front = _flow(canvas, scene, x, y)
     occluded = None
     if occlusion:
         landing_x, landing_y = x + flow_x, y + flow_y
         outside = (landing_x < 0) | (landing_x > size - 1) | (landing_y < 0) | (landing_y > size - 1)
         occluded = outside | _hidden(canvas, scene, landing_x, landing_y, front)
-    return Pair(*images, xp.stack([flow_x, flow_y], axis=-1), occluded)
+    return Pair(image1, image2, xp.stack([flow_x, flow_y], axis=-1), occluded)
 
 
 def _exposed(canvas: Canvas, scene: Scene, x: Any, y: Any, frame: int) -> Any:
@@ -101,7 +101,7 @@ def _exposed(canvas: Canvas, scene: Scene, x: Any, y: Any, frame: int) -> Any:
 
             return canvas.paint(picture, _coverage(canvas, scene, layer, px, py), px, py, colour)
 
-        pictures.append(canvas.over_layers(cover, xp.zeros((*x.shape, 3), np.float32), scene.count))
+        pictures.append(canvas.over_layers(cover, xp.zeros((*x.shape, 3), np.float32), scene.layers))
     return sum(pictures[1:], pictures[0]) * np.float32(1 / len(pictures))
 
 
@@ -109,7 +109,7 @@ def _flow(canvas: Canvas, scene: Scene, x: Any, y: Any) -> tuple[Any, Any, Any]:
     """Flow x and y of the layer in front at each pixel of frame 1, and that layer's number."""
     xp = canvas.xp
 
-    def cover(carry: tuple, layer: Any) -> tuple:
+    def cover(carry: tuple[Any, Any, Any], layer: Any) -> tuple[Any, ...]:
         px, py = _displaced(xp, scene.waves[layer], x, y)
         covers = _coverage(canvas, scene, layer, px, py) > 0.5
         qx, qy = _project(scene.motion[layer], px, py)
@@ -117,7 +117,7 @@ def _flow(canvas: Canvas, scene: Scene, x: Any, y: Any) -> tuple[Any, Any, Any]:
         return tuple(xp.where(covers, a, b) for a, b in zip(new, carry, strict=True))
 
     zero = xp.zeros(x.shape, np.float32)
-    return canvas.over_layers(cover, (zero, zero, xp.zeros(x.shape, np.int32)), scene.count)
+    return canvas.over_layers(cover, (zero, zero, xp.zeros(x.shape, np.int32)), scene.layers)
 
 
 def _hidden(canvas: Canvas, scene: Scene, x: Any, y: Any, front: Any) -> Any:
@@ -127,7 +127,7 @@ def _hidden(canvas: Canvas, scene: Scene, x: Any, y: Any, front: Any) -> Any:
     def cover(hidden: Any, layer: Any) -> Any:
         return hidden | ((_coverage(canvas, scene, layer, *_project(inverse[layer], x, y)) > 0.5) & (layer > front))
 
-    return canvas.over_layers(cover, canvas.xp.zeros(x.shape, bool), scene.count)
+    return canvas.over_layers(cover, canvas.xp.zeros(x.shape, bool), scene.layers)
 
 
 def _coverage(canvas: Canvas, scene: Scene, layer: Any, x: Any, y: Any) -> Any:
@@ -185,7 +185,7 @@ def draw_pair(banks: Banks, scene: Scene, size: int, *, occlusion: bool = True) 
         sampled = cv2.remap(banks.shapes[index], x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         return sampled * np.float32(1 / 255)
 
-    def over_layers(function: Callable, carry: Any, count: np.ndarray) -> Any:
+    def over_layers(function: Callable[[Any, Any], Any], carry: Any, count: np.ndarray) -> Any:
         for layer in range(int(count)):
             carry = function(carry, layer)
         return carry
@@ -193,7 +193,9 @@ def draw_pair(banks: Banks, scene: Scene, size: int, *, occlusion: bool = True) 
     def moments(shutter: np.ndarray) -> Sequence[float]:
         return EXPOSURES if shutter > 0 else (0.0,)
 
-    def paint(picture: np.ndarray, alpha: np.ndarray, x: np.ndarray, y: np.ndarray, colour: Callable) -> np.ndarray:
+    def paint(
+        picture: np.ndarray, alpha: np.ndarray, x: np.ndarray, y: np.ndarray, colour: Callable[[Any, Any], Any]
+    ) -> np.ndarray:
         # In place, and only where the layer is: most shapes are small.
         rows, columns = (np.flatnonzero(alpha.any(axis=axis)) for axis in (1, 0))
         if len(rows):

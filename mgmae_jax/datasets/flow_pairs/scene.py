@@ -26,7 +26,7 @@ class Scene(NamedTuple):
     """A pair before it is drawn; arrays of float32 or int32, of a fixed shape. Layers go from back to front.
 
     Args:
-      count: layers that there are; the others are not drawn.
+      layers: how many there are; the others are not drawn.
       texture: index of each layer's texture, `[LAYERS]`.
       shape: index of each layer's outline, `[LAYERS]`.
       texture_map: affine maps from frame 1 to texture pixels, `[LAYERS, 3, 3]`.
@@ -42,7 +42,7 @@ class Scene(NamedTuple):
       quantisation: of block-wise cosine coefficients, a factor on JPEG's table; 0 is none.
     """
 
-    count: np.ndarray
+    layers: np.ndarray
     texture: np.ndarray
     shape: np.ndarray
     texture_map: np.ndarray
@@ -89,21 +89,21 @@ def sample_scene(seed: int, index: int, size: int, *, photometric: bool = True) 
             waves[layer] = _waves(rng, size)
     light = np.zeros((2, 3, 3))
     light[:, 0] = light[:, 2] = 1
-    dull = dict.fromkeys(("shutter", "noise", "quantisation"), 0.0)
+    shutter = noise = quantisation = 0.0
     blur = np.zeros(2)
     if photometric:
         light[:, 0] = np.exp(0.15 * rng.standard_normal(3) + 0.05 * rng.standard_normal((2, 1)))
         light[:, 1] = 8 * rng.standard_normal(3) + 4 * rng.standard_normal((2, 1))
         light[:, 2] = np.exp(0.15 * rng.standard_normal() + 0.04 * rng.standard_normal((2, 1)))
         blur[:] = np.clip(rng.uniform(-0.6, 1) + 0.15 * rng.standard_normal(2), 0, 1)
-        dull["shutter"] = rng.uniform(0.1, 0.7) if rng.random() < 0.2 else 0.0
-        dull["noise"] = float(np.exp(rng.normal(0.7, 0.8))) if rng.random() < 0.6 else 0.0
-        dull["quantisation"] = math.exp(rng.uniform(math.log(0.1), math.log(1.5))) if rng.random() < 0.5 else 0.0
+        shutter = rng.uniform(0.1, 0.7) if rng.random() < 0.2 else 0.0
+        noise = float(np.exp(rng.normal(0.7, 0.8))) if rng.random() < 0.6 else 0.0
+        quantisation = math.exp(rng.uniform(math.log(0.1), math.log(1.5))) if rng.random() < 0.5 else 0.0
     colour = np.stack([np.exp(0.2 * rng.standard_normal((LAYERS, 3))), 20 * rng.standard_normal((LAYERS, 3))], axis=1)
     shape = rng.integers(1, SHAPES, LAYERS)
     shape[0] = 0
     scene = Scene(
-        count=np.int32(count),
+        layers=np.array(count),
         texture=rng.integers(0, TEXTURES, LAYERS),
         shape=shape,
         texture_map=texture_map,
@@ -111,12 +111,14 @@ def sample_scene(seed: int, index: int, size: int, *, photometric: bool = True) 
         colour=colour,
         motion=motion,
         waves=waves,
+        shutter=np.array(shutter),
         light=light,
         blur=blur,
+        noise=np.array(noise),
         noise_offset=rng.integers(0, SIDE, (2, 2)),
-        **{name: np.float64(value) for name, value in dull.items()},
+        quantisation=np.array(quantisation),
     )
-    return Scene(*(np.asarray(x, np.int32 if np.asarray(x).dtype.kind == "i" else np.float32) for x in scene))
+    return Scene(*(x.astype(np.int32 if x.dtype.kind == "i" else np.float32) for x in scene))
 
 
 def _camera(rng: np.random.Generator, size: int, centre: np.ndarray) -> np.ndarray:

@@ -164,7 +164,7 @@ def prepare(
         missing = [i for i, path in enumerate(paths) if not _is_kept(folder / path, flow)]
         if on_progress:
             on_progress(videos - len(missing), videos)
-        keep = functools.partial(_keep_video, folder, 2 * seed + (split == "test"), tuple(size), frames, flow)
+        keep = functools.partial(_keep_video, folder, 2 * seed + (split == "test"), (size[0], size[1]), frames, flow)
         with mapper(processes if len(missing) > _FEW else 1) as apply:
             for done, _ in enumerate(apply(keep, missing), start=videos - len(missing) + 1):
                 if on_progress:

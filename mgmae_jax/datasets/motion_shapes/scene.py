@@ -101,7 +101,7 @@ def sample_scene(seed: int, index: int, *, size: tuple[int, int], frames: int, l
     worlds = [camera, camera @ moves.get("partner", np.eye(3)), camera @ moves.get("actor", np.eye(3)), camera]
     poses = [translate(centre - (background_side - 1) / 2), *poses]
     return Scene(
-        size=tuple(size),
+        size=(size[0], size[1]),
         background=np.round(background).astype(np.uint8),
         sprites=sprites,
         transforms=np.stack([world @ pose for world, pose in zip(worlds, poses, strict=True)]),

@@ -104,7 +104,7 @@ def test_motion_is_mostly_small_with_a_heavy_tail(banks):
 
 def test_scenes_have_what_they_promise():
     scenes = [sample_scene(0, index, SIZE) for index in range(300)]
-    counts = [int(scene.count) for scene in scenes]
+    counts = [int(scene.layers) for scene in scenes]
     assert min(counts) == 2
     assert max(counts) == LAYERS
     assert 0.1 < np.mean([scene.shutter > 0 for scene in scenes]) < 0.3

@@ -1,7 +1,7 @@
-"""The fields of every config, with the defaults of the paper's ViT-B recipe (appendix; RECIPES in docs/).
+"""The fields of every pre-training config, with the defaults of the paper's ViT-B recipe (appendix).
 
-Other configs call `get_config` and change what differs. Any field is changed on the command line as
-`--config.FIELD=VALUE`, for example `--config.mask.ratio=0.85`.
+Other configs call `get_config` and change what differs; a field that is not in this file is an error. Any field is
+changed on the command line as `--config.FIELD=VALUE`, for example `--config.mask.ratio=0.85`.
 """
 
 from ml_collections import ConfigDict, config_dict
@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     config.data.path = ""  # a folder of videos, or a .csv or .jsonl list; empty: procedural videos (motion_shapes)
     config.data.views = 1  # crops, each with a mask of its own, of each decoded clip
     config.data.workers = 4  # processes that decode
-    config.data.max_bad_fraction = 0.1  # unreadable videos that a run bears
+    config.data.max_bad_fraction = 0.1  # unreadable videos that a run tolerates
     config.data.motion_shapes = ConfigDict()  # the procedural videos, made once
     config.data.motion_shapes.videos = 256
     config.data.motion_shapes.size = 128
@@ -75,7 +75,7 @@ def get_config() -> ConfigDict:
     config.train.epochs = 200.0
     config.train.accumulate = 1  # parts that a batch is worked on in, for less memory
     config.train.log_every = 10  # steps
-    config.train.max_bad_steps = 10  # steps in a row without a finite loss that a run bears
+    config.train.max_bad_steps = 10  # steps in a row without a finite loss that a run tolerates
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 1000  # steps; the last is always saved
@@ -86,7 +86,7 @@ def get_config() -> ConfigDict:
     config.mesh.fsdp = 1  # devices that share one copy of the parameters
 
     config.preview = ConfigDict()
-    config.preview.every = 1000  # steps between pictures of masks and reconstructions; 0: at the start alone
+    config.preview.every = 1000  # steps between pictures of masks and reconstructions; 0: only at the start
 
     config.compile_cache = ""  # folder of compiled programs; empty: ~/.cache/mgmae_jax/xla
     return config

@@ -1,0 +1,1 @@
+"""Configs for fine-tuning."""

@@ -1,0 +1,1 @@
+"""Configs for training the flow network."""

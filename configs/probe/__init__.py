@@ -1,0 +1,1 @@
+"""Configs for probes of a frozen encoder."""

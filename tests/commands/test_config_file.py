@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+
+from mgmae_jax.commands.config_file import COMMON, load_config
+from mgmae_jax.commands.config_names import config_names
+from mgmae_jax.errors import FileError, MgmaeError
+
+
+def mine(folder: Path, base: str, *lines: str) -> str:
+    """A config of the user's, with lines that change `base`."""
+    room, _, module = base.rpartition("/")
+    package = ".".join(["mgmae_jax.configs", *filter(None, [room])])
+    body = "".join(f"    {line}\n" for line in lines)
+    path = folder / "mine.py"
+    path.write_text(
+        f"from {package} import {module}\nfrom ml_collections import ConfigDict\n\n\n"
+        f"def get_config():\n    config = {module}.get_config()\n{body}    return config\n"
+    )
+    return str(path)
+
+
+def test_a_file_may_change_every_field_that_there_is(tmp_path: Path):
+    config = load_config(mine(tmp_path, "demo", "config.mask.ratio = 0.5", "config.flow.size = 96"))
+    assert (config.mask.ratio, config.flow.size) == (0.5, 96)
+    assert load_config(mine(tmp_path, "demo"), ["--config.mask.ratio=0.9"]).mask.ratio == 0.9
+
+
+@pytest.mark.parametrize(
+    ("base", "line", "words"),
+    [
+        ("demo", "config.train.epocs = 3", r"sets config\.train\.epocs.* kind 'pretrain' .*did you mean \"epochs\"\?"),
+        ("pretrain/folder", "config.maks = ConfigDict()", r"config\.maks.*did you mean \"mask\"\?"),
+        ("pretrain/folder", "config.mask.iters = 3", r"config\.mask\.iters.*did you mean \"flow\.iters\"\?"),
+        ("finetune/common", "config.mask = ConfigDict({'ratio': 0.9})", r"config\.mask.* kind 'finetune' has no field"),
+        ("finetune/common", "config.mix.mixpu = 0.8", r"config\.mix\.mixpu.*did you mean \"mixup\"\?"),
+        ("probe/common", "config.probe.neighbors = 5", r"config\.probe\.neighbors.*did you mean \"neighbours\"\?"),
+        ("flow/raft_small", "config.validate.pair = 5", r"config\.validate\.pair.*did you mean \"pairs\"\?"),
+        ("demo", "config.mesh.xyzzy = 1", r"has no field \"xyzzy\"; the fields of config\.mesh are fsdp\."),
+        ("demo", "config.kind = 'pretian'", r"config\.kind='pretian': give one of pretrain, finetune, probe, flow"),
+    ],
+)  # fmt: skip
+def test_a_field_that_no_common_config_has_is_told(tmp_path: Path, base: str, line: str, words: str):
+    path = mine(tmp_path, base, line)
+    with pytest.raises(FileError, match=words) as told:
+        load_config(path)
+    assert str(told.value).startswith(f"{path}: ")
+
+
+def test_a_config_from_before_kinds_is_of_the_kind_that_it_looks_like(tmp_path: Path):
+    path = mine(tmp_path, "finetune/common", "del config.kind")
+    assert load_config(path).model.classes == 174
+    with pytest.raises(FileError, match="a config of kind 'finetune' has no field"):
+        load_config(mine(tmp_path, "finetune/common", "del config.kind", "config.mix.ratio = 1"))
+
+
+def test_what_is_not_a_config_dict_is_told(tmp_path: Path):
+    (tmp_path / "mine.py").write_text("def get_config():\n    return {}\n")
+    with pytest.raises(FileError, match=r"its get_config\(\) gives a dict, not an ml_collections\.ConfigDict"):
+        load_config(str(tmp_path / "mine.py"))
+
+
+def test_every_kind_has_its_common_config():
+    assert set(COMMON.values()) <= set(config_names())
+    assert {load_config(name).kind: name for name in COMMON.values()} == COMMON
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--config.train.epocs=1", '--config.train.epocs: the config has no field "epocs"; did you mean "epochs"?'),
+        ("--config.trian.epochs=1", '--config.trian.epochs: the config has no field "trian"; did you mean "train"?'),
+        ("--config.ratio=1", '--config.ratio: the config has no field "ratio"; did you mean "mask.ratio"?'),
+        ("--config.mask.ratio.x=1", 'the config has no field "x"; config.mask.ratio is a value.'),
+        ("--config.train.epochs=many", "flag --config.train.epochs=many: could not convert string to float: 'many'."),
+        ("--bogus=1", "unknown argument '--bogus=1': a field of the config is changed by --config.FIELD=VALUE."),
+    ],
+)  # fmt: skip
+def test_a_wrong_override_is_told(override: str, message: str):
+    with pytest.raises(MgmaeError) as told:
+        load_config("demo", [override])
+    assert message in str(told.value)
+
+
+def test_a_tuple_and_an_unset_field_are_changed():
+    config = load_config("flow/raft_small", ["--config.train.steps=(1, 2, 3)"])
+    assert config.train.steps == (1, 2, 3)
+    assert load_config("pretrain/common", ["--config.flow.size=64"]).flow.size == 64
