@@ -12,9 +12,9 @@ from mgmae_jax.bench.flow import score_pair
 from mgmae_jax.bench.flow_methods import CLASSICAL, Method, classical_method, raft_method
 from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line, markdown_table
-from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.data.flow_files import find_pairs
 from mgmae_jax.flow.metrics import THRESHOLDS
+from mgmae_jax.interop.flow_weights import load_flow_params
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.files import write_json
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.data.sources import read_source
 from mgmae_jax.data.stored_flow import flow_path
 from mgmae_jax.datasets.find import flow_folders
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError
+from mgmae_jax.interop.flow_weights import load_flow_params
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.config_checks import parse_dtype
 from mgmae_jax.runtime.progress import Progress

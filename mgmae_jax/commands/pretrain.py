@@ -9,8 +9,8 @@ import numpy as np
 
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.commands.pictures import masked_clip
+from mgmae_jax.interop.flow_weights import load_flow_params
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.distributed import initialize
 from mgmae_jax.runtime.metrics import METRICS_FILE, read_metrics

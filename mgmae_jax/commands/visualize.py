@@ -9,7 +9,6 @@ import jax
 
 from mgmae_jax.commands.config_file import load_config, load_run_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.flow_params import load_flow_params
 from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.pretrain_clips import tvl1_clip_flow
@@ -18,6 +17,7 @@ from mgmae_jax.datasets.flow_pairs.pair import draw_pair
 from mgmae_jax.datasets.flow_pairs.scene import sample_scene
 from mgmae_jax.datasets.motion_shapes import CLASSES
 from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.interop.flow_weights import load_flow_params
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.rng import stream
 from mgmae_jax.show.clip import motion_shapes_clip, motion_shapes_flow, video_clip, video_flow

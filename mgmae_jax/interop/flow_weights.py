@@ -1,6 +1,7 @@
 """RAFT-small weights from and to files: safetensors, or what PyTorch's `torch.save` writes."""
 
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,33 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
-from mgmae_jax.errors import WeightsError
+from mgmae_jax.errors import ConfigError, WeightsError
 from mgmae_jax.flow.raft import init_params
 from mgmae_jax.interop.torch_pickle import read_torch_tensors
 from mgmae_jax.interop.torch_raft import params_from_torch
 from mgmae_jax.runtime.files import whole_file
 
+BUNDLED = "bundled"
+"""The name of the weights that come with the package."""
 # The zip format, and the pickled number that starts the older one; safetensors starts with the length of its header.
 _TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")
 _SHOWN = 3
+
+
+def load_flow_params(weights: str) -> Mapping[str, Any]:
+    """RAFT-small's parameters from the file `weights`, or with "bundled" those that come with the package.
+
+    Raises:
+      ConfigError: no file is given.
+      WeightsError: the file is not RAFT-small's weights.
+    """
+    if not weights:
+        want = f"{BUNDLED}, or a file of RAFT-small's weights (.safetensors or PyTorch's .pth)"
+        raise ConfigError("flow.weights", weights, want)
+    if weights != BUNDLED:
+        return load_flow_weights(weights)
+    with resources.as_file(resources.files("mgmae_jax") / "flow" / "weights" / "raft_small.safetensors") as path:
+        return load_flow_weights(path)
 
 
 def load_flow_weights(path: str | Path) -> dict[str, Any]:

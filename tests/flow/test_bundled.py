@@ -9,14 +9,13 @@ import safetensors.numpy
 
 from mgmae_jax.bench.flow import agreement, mask_flow, score_pair, visible_mask, visible_tokens
 from mgmae_jax.bench.flow_methods import raft_method
-from mgmae_jax.commands.flow_params import BUNDLED, load_flow_params
 from mgmae_jax.data.flow_files import find_pairs
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.datasets.flow_pairs.banks import make_banks
 from mgmae_jax.datasets.flow_pairs.batches import synthetic_batches
 from mgmae_jax.datasets.flow_pairs.pair import draw_pair
 from mgmae_jax.datasets.flow_pairs.scene import sample_scene
-from mgmae_jax.interop.flow_weights import load_flow_weights
+from mgmae_jax.interop.flow_weights import BUNDLED, load_flow_params, load_flow_weights
 from mgmae_jax.masking.strategies import MaskOptions
 from mgmae_jax.ops.tokens import TokenGrid
 from mgmae_jax.runtime.rng import per_example, stream
