@@ -7,8 +7,14 @@ import ast
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
+
+from mgmae_jax.masking.strategies import STRATEGIES, MaskInput, MaskOptions, draw_mask
+from mgmae_jax.ops.tokens import TokenGrid
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mgmae_jax"
@@ -87,6 +93,40 @@ def test_links_lead_somewhere():
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def python_blocks(page: str) -> list[str]:
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if not block.startswith("# ")]  # one that is a file of the reader's own
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_the_python_of_the_readme_runs():
+    (block,) = python_blocks("README.md")
+    names: dict[str, Any] = {}
+    small = block.replace("224", "64").replace("(16, 64, 64", "(4, 64, 64").replace("clip, 8)", "clip, 2)")
+    exec(compile(small, "README", "exec"), names)
+    assert names["flow"].shape == (3, 64, 64, 2)
+    assert names["split"].visible.shape == (2,)
+
+
+@pytest.mark.slow
+def test_the_python_of_the_architecture_runs():
+    new_strategy, notebook = python_blocks("docs/ARCHITECTURE.md")
+    before = dict(STRATEGIES)
+    try:
+        exec(compile(new_strategy, "ARCHITECTURE", "exec"), {})
+        grid, clip = TokenGrid(4, 64, 64), jnp.zeros((4, 64, 64, 3), jnp.uint8)
+        ask = MaskInput(jax.random.key(0), grid, MaskOptions(strategy="brightest", ratio=0.5), clip)
+        assert draw_mask(ask).visible.shape == (16,)
+    finally:
+        STRATEGIES.clear()
+        STRATEGIES.update(before)
+    names: dict[str, Any] = {"flow": jnp.zeros((15, 224, 224, 2))}
+    exec(compile(notebook, "ARCHITECTURE", "exec"), names)
+    assert names["volume"].shape == (16, 224, 224)
+    assert (names["split"].visible.shape, names["split"].target.shape) == ((152,), (1416,))
 
 
 if __name__ == "__main__":
