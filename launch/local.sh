@@ -5,8 +5,8 @@
 #   launch/local.sh -n 4 -- mgmae pretrain ...                            one process for each of 4 GPUs
 #   launch/local.sh -n 2 --devices-per-process 4 -- mgmae pretrain ...    8 virtual devices on the CPU
 #
-# Process 0 writes to the terminal; the lines of process I come with "[I] " before them. When one process fails the
-# others are ended, and its status is that of the script. Ctrl-C and SIGTERM let the run save and leave; a second one,
+# Process 0 writes to the terminal; the lines of process I are prefixed with "[I] ". When one process fails the
+# others are ended, and its status is that of the script. Ctrl-C and SIGTERM let the run save and exit; a second one,
 # or $MGMAE_GRACE seconds (60), ends it.
 set -euo pipefail
 

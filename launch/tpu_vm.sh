@@ -6,7 +6,8 @@
 #
 # The arguments are those of `mgmae`. On every host the project is installed in $PROJECT (with `pip install -e '.[tpu]'`
 # in its .venv), and the workdir and the data are mounted at the same place (Filestore, or a bucket through gcsfuse).
-# The hosts find each other through the TPU's metadata. After a preemption the same command goes on from the last save.
+# The hosts find each other through the TPU's metadata. After a preemption the same command resumes from the last
+# checkpoint.
 set -euo pipefail
 
 : "${TPU:?name of the TPU, as in: gcloud compute tpus tpu-vm list}"

@@ -15,9 +15,9 @@ COMMANDS = {
     "finetune": "train a classifier on labelled videos, from a pre-trained encoder",
     "evaluate": "measure the accuracy of a fine-tuned model, class by class",
     "report": "compare two evaluations",
-    "probe": "measure how well frozen features tell classes apart",
+    "probe": "measure how well frozen features separate the classes",
     "features": "write the features of videos to a file",
-    "flow": "compute the flow of videos once, and keep it beside them",
+    "flow": "compute the flow of videos once, and store it beside them",
     "train-flow": "train the flow network on procedural motion",
     "visualize": "draw the motion guided masks of a video, or pairs of synthetic motion",
     "bench": "measure masking, pre-training and flow: speed, memory, error",
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-      argv: without the program's name; the process's own by default.
+      argv: the arguments without the program's name; by default the process's own.
 
     Returns:
       The exit status: 0, 1 for an error that the message explains, 2 for a wrong command line, 130 for Ctrl-C.
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     flags.FLAGS.mark_as_parsed()  # Grain reads absl flags in its worker processes.
     try:
-        # Imported here, so that help and mistakes are answered without waiting for JAX.
+        # Imported here, so that help and error messages appear without waiting for JAX.
         return importlib.import_module(f"mgmae_jax.commands.{argv[0].replace('-', '_')}").main(argv[1:]) or 0
     except MgmaeError as error:
         print(f"\nmgmae {argv[0]}: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Errors that a person can mend; the command line prints their message without a traceback."""
+"""Errors that the user can fix; the command line prints their message without a traceback."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 class MgmaeError(Exception):
-    """Something outside the program is at fault: a file, a field of the config, a flag.
+    """Something outside the program is wrong: a file, a field of the config, a flag.
 
-    The message names it, the value seen, and what would do instead.
+    The message names it, the value seen, and what would work instead.
     """
 
 
@@ -18,7 +18,7 @@ class ConfigError(MgmaeError):
     Args:
       field: the dotted name, as after `--config.`: "mask.ratio".
       value: what was given.
-      want: what would do instead, as a phrase: "a number above 0 and below 1".
+      want: what would work instead, as a phrase: "a number above 0 and below 1".
     """
 
     def __init__(self, field: str, value: object, want: str) -> None:
@@ -42,13 +42,13 @@ class FileError(MgmaeError):
         self.path, self.reason = str(path), reason
 
     def __reduce__(self) -> tuple[type[FileError], tuple[str, str]]:
-        # The default calls the class with the joined message alone, which fails when a data worker sends it back.
+        # The default calls the class with only the joined message, which fails when a data worker sends it back.
         return type(self), (self.path, self.reason)
 
 
 class VideoError(FileError):
-    """A video file cannot give the frames asked of it."""
+    """A video file cannot provide the requested frames."""
 
 
 class WeightsError(FileError):
-    """A weights file is damaged, foreign, or of another shape; the reason names the tensors that differ."""
+    """A weights file is damaged, of another format or of another shape; the reason names the tensors that differ."""

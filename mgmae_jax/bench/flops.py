@@ -11,10 +11,11 @@ def count_flops(jaxpr: core.Jaxpr) -> int:
 
     XLA's own count (`compiled.cost_analysis()`) takes the body of a loop once, which leaves out most of RAFT where its
     updates are a loop, as on accelerators. This one is the same on every machine. It cannot see into the cuDNN
-    attention kernel, and of branches, like those of `jax.lax.platform_dependent`, it takes the dearest.
+    attention kernel, and it takes the most expensive of several branches, such as those of
+    `jax.lax.platform_dependent`.
 
     Args:
-      jaxpr: of the program: `jax.jit(f).trace(*args).jaxpr.jaxpr`.
+      jaxpr: the program: `jax.jit(f).trace(*args).jaxpr.jaxpr`.
 
     Returns:
       Operations of one call over the whole batch, on all devices together.

@@ -20,7 +20,7 @@ def score_pair(method: Method, pair: Mapping[str, np.ndarray], repeats: int) -> 
     """Scores a method on one pair from `data.flow_files`.
 
     Args:
-      method: from `bench.flow_methods`.
+      method: one of those in `bench.flow_methods`.
       pair: see `FlowPair.read`.
       repeats: calls that are timed, after one that is not.
 
@@ -54,10 +54,10 @@ def visible_tokens(
 
 
 def visible_mask(visible: Int[Array, "K V"], grid: TokenGrid) -> Bool[Array, "K N"]:
-    """Whether each of a clip's tokens is visible."""
+    """Whether each token of a clip is visible."""
     return jax.vmap(lambda index: jnp.zeros(grid.tokens, bool).at[index].set(True))(visible)
 
 
 def agreement(one: Bool[Array, "K N"], two: Bool[Array, "K N"]) -> Float[Array, ""]:
-    """Share of the visible tokens of `one` that are visible in `two`, over all masks; both show as many."""
+    """Share of the visible tokens of `one` that are visible in `two`, over all masks; both have equally many."""
     return (one & two).sum() / one.sum()

@@ -49,6 +49,6 @@ def dis_flow(frames: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.n
     method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     return np.stack([
-        method.calc(grey[int(a)], grey[int(b)], None)  # type: ignore[call-overload]  # the stubs want a flow to fill
+        method.calc(grey[int(a)], grey[int(b)], None)  # type: ignore[call-overload]  # the stubs require a flow
         for a, b in zip(source, target, strict=True)
     ])  # fmt: skip

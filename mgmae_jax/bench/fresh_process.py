@@ -14,9 +14,9 @@ Result = TypeVar("Result")
 
 
 def in_fresh_process(function: Callable[..., Result], *args: Any) -> Result:
-    """Calls a function in a new Python process, where nothing is compiled yet, nor read from the compilation cache.
+    """Calls a function in a new Python process, where nothing is compiled yet and the compilation cache is off.
 
-    The caller must not have used an accelerator, whose memory the new process would then lack.
+    The caller must not have used an accelerator: the new process would lack the memory that it holds.
 
     Args:
       function: picklable, by its module and name.
@@ -26,7 +26,7 @@ def in_fresh_process(function: Callable[..., Result], *args: Any) -> Result:
       What the function returns.
 
     Raises:
-      MgmaeError: the process was killed. Errors of the function are raised as they are.
+      MgmaeError: the process was killed. Errors of the function are raised unchanged.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, initializer=_without_compilation_cache) as pool:
@@ -34,7 +34,7 @@ def in_fresh_process(function: Callable[..., Result], *args: Any) -> Result:
             return pool.submit(function, *args).result()
         except BrokenProcessPool as error:
             raise MgmaeError(
-                "the process that measures was killed, most likely for want of memory: give a smaller --batch-size"
+                "the measuring process was killed, most likely because memory ran out: give a smaller --batch-size"
             ) from error
 
 

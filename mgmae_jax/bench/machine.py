@@ -1,4 +1,4 @@
-"""What a measurement was made on and with."""
+"""The machine and the versions that a measurement was made with."""
 
 import os
 import platform
@@ -13,20 +13,20 @@ from mgmae_jax.runtime.run_info import git_revision
 
 
 class Machine(TypedDict):
-    """What `describe_machine` tells; JSON values."""
+    """What `describe_machine` returns; JSON values."""
 
     platform: str
     device_kind: str
     devices: int
     processor: str
     cores: int | None
-    """That this process may use."""
+    """Those that this process may use."""
     mgmae_jax: str
     jax: str
     jaxlib: str
     python: str
     git_revision: str | None
-    """None where there is no repository."""
+    """None if there is no repository."""
 
 
 def describe_machine() -> Machine:

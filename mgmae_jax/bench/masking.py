@@ -1,4 +1,4 @@
-"""The masking step alone: motion guided masks and their parts, beside masks that ignore the motion."""
+"""The masking step without the model: motion guided masks and their parts, next to masks that ignore motion."""
 
 import functools
 from collections.abc import Callable
@@ -18,14 +18,14 @@ from mgmae_jax.train.masks import MaskStep, build_mask_step
 from mgmae_jax.train.pretrain import Batch
 
 Case = Callable[[int], Measurement]
-"""Measures one program with so many repeats; picklable."""
+"""Measures one program with the given number of repeats; picklable."""
 
 
 def masking_cases(config: ConfigDict) -> list[Case]:
     """The rows of `mgmae bench masking`.
 
     Args:
-      config: see configs/pretrain/common.py; `train.batch_size` clips make a call.
+      config: see configs/pretrain/common.py; a call works on `train.batch_size` clips.
 
     Raises:
       ConfigError: a field has a value that cannot work.
@@ -39,14 +39,14 @@ def masking_cases(config: ConfigDict) -> list[Case]:
 
 
 def part_cases(config: ConfigDict) -> list[Case]:
-    """The parts of motion guided masking: the flow, where RAFT computes it in the step, and the masks of given flow."""
+    """The parts of motion guided masking: the flow, if RAFT computes it in the step, and the masks from given flow."""
     motion = with_masks(config, "motion")
     masks = functools.partial(measure_masks, "masks of given flow", with_masks(config, "motion", "tvl1"))
     return [functools.partial(measure_flow, motion), masks] if build_mask_step(motion).runs_raft else [masks]
 
 
 def with_masks(config: ConfigDict, strategy: str, flow_source: str | None = None) -> ConfigDict:
-    """The config with another masking strategy, and another source of the flow where one is given."""
+    """The config with another masking strategy, and another flow source if one is given."""
     config = config.copy_and_resolve_references()
     config.mask.strategy = strategy
     config.flow.source = flow_source or config.flow.source
@@ -75,7 +75,7 @@ def measure_flow(config: ConfigDict, repeats: int) -> Measurement:
 
 
 def place_inputs(masks: MaskStep, config: ConfigDict) -> tuple[Any, dict[str, Array], Key[Array, ""]]:
-    """Puts what a step takes beside its state on the devices: RAFT's parameters (random ones), a batch, a key."""
+    """Puts the step's inputs other than its state on the devices: RAFT's parameters (random ones), a batch, a key."""
     mesh = make_mesh(config.mesh.fsdp)
     key = jax.random.key(config.seed)
     flow_params = jax.jit(init_params)(key) if masks.runs_raft else {}

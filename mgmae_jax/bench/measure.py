@@ -12,23 +12,23 @@ from mgmae_jax.bench.flops import count_flops
 from mgmae_jax.runtime.device_info import device_memory
 
 WARM_UP = 2
-"""Calls before the first that counts."""
+"""Calls before the first one that is timed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """What was measured of one program.
+    """The measurements of one program.
 
     Args:
-      name: of the row.
-      clips: that one call works on.
-      seconds: of each call, from its start until its last output is there.
+      name: the row's name.
+      clips: how many one call works on.
+      seconds: the time of each call, from its start until its last output is there.
       compile_seconds: tracing, lowering and compiling, with nothing cached.
-      flops: of one call; see `count_flops`.
-      program_gib: memory of one device that the compiled program needs at once: arguments, outputs not in the place of
+      flops: floating-point operations of one call; see `count_flops`.
+      program_gib: memory that the compiled program needs at once on one device: arguments, outputs that do not reuse
         donated arguments, and temporaries (XLA's plan).
-      peak_gib: the most that the process (on an accelerator: its fullest device) has held, making the
-        parameters and compiling included.
+      peak_gib: the most that the process (on an accelerator: its fullest device) has held, including initialisation and
+        compilation.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Measurement:
 
     @property
     def median(self) -> float:
-        """Seconds of the median call."""
+        """The median time of a call, in seconds."""
         return float(np.median(self.seconds))
 
     def quantiles_ms_per_clip(self) -> dict[str, float]:
-        """Milliseconds for each clip of a call: least, quartiles, most."""
+        """Milliseconds per clip of a call: minimum, quartiles, maximum."""
         values = np.quantile(self.seconds, [0, 0.25, 0.5, 0.75, 1]) * 1000 / self.clips
         return dict(zip(("min", "q1", "median", "q3", "max"), values.tolist(), strict=True))
 
@@ -53,15 +53,15 @@ class Measurement:
 def measure(
     name: str, function: Callable[..., tuple[Any, Any]], carry: Any, args: tuple[Any, ...], *, clips: int, repeats: int
 ) -> Measurement:
-    """Compiles `function` and calls it again and again, waiting for each call to end.
+    """Compiles `function` and calls it repeatedly, waiting for each call to end.
 
     Args:
-      name: of the row.
-      function: (carry, *args) -> (carry, result); the carry is donated, and handed to the next call.
-      carry: arrays placed on devices, like a training state; an empty tuple where there is none.
+      name: the row's name.
+      function: (carry, *args) -> (carry, result); the carry is donated and passed on to the next call.
+      carry: arrays placed on devices, such as a training state; an empty tuple if there is none.
       args: the same in every call.
-      clips: that one call works on.
-      repeats: calls that count, after `WARM_UP` that do not.
+      clips: how many one call works on.
+      repeats: timed calls, after `WARM_UP` untimed ones.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, carry)
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Batches to measure with: textures that move evenly, and their flow."""
+"""Batches for measurements: textures that move at constant velocity, and their flow."""
 
 import jax
 import numpy as np
@@ -15,9 +15,9 @@ def moving_batch(masks: MaskStep, clips: int, seed: int = 0) -> dict[str, np.nda
     """Makes a batch as the data pipeline would give it to this masking step.
 
     Args:
-      masks: whose clip size, and need of stored flow, the batch has.
+      masks: the masking step, which determines the size of the clips and whether the batch holds flow.
       clips: how many.
-      seed: of textures and velocities.
+      seed: the seed of textures and velocities.
 
     Returns:
       "clip" uint8 [clips, T, H, W, 3], and "flow" float32 where the step takes it from the batch: see
@@ -41,7 +41,7 @@ def moving_batch(masks: MaskStep, clips: int, seed: int = 0) -> dict[str, np.nda
 
 
 def _frame_steps(masks: MaskStep) -> np.ndarray:
-    """Where each stored flow leads, 1 to the next frame, -1 to the one before: [P], or [2, P] for a random base."""
+    """The direction of each stored flow, 1 forwards, -1 backwards in time: [P], or [2, P] for a random base."""
     frames, options = masks.grid.frames, masks.mask
     if options.base_frame == "random":
         source, target = adjacent_pairs(frames)

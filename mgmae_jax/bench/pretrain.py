@@ -1,4 +1,5 @@
-"""The whole pre-training step, with motion guided masks and with tube masks, and the parts that make the difference."""
+"""The whole pre-training step, with motion guided masks and with tube masks, and the parts that account for the
+difference."""
 
 import functools
 
@@ -11,14 +12,14 @@ from mgmae_jax.runtime.mesh import abstract_on, make_mesh, make_on
 from mgmae_jax.runtime.rng import stream
 from mgmae_jax.train.pretrain import build_pretraining
 
-_VIDEOS = 168_913  # of Something-Something V2's training set; the learning rate depends on it, the time does not
+_VIDEOS = 168_913  # in Something-Something V2's training set; the learning rate depends on it, the time does not
 
 
 def pretrain_cases(config: ConfigDict) -> list[Case]:
     """The rows of `mgmae bench pretrain`.
 
     Args:
-      config: see configs/pretrain/common.py; `train.batch_size` clips make a step.
+      config: see configs/pretrain/common.py; a step works on `train.batch_size` clips.
 
     Raises:
       ConfigError: a field has a value that cannot work.

@@ -9,17 +9,17 @@ from mgmae_jax.bench.machine import Machine
 from mgmae_jax.bench.measure import WARM_UP, Measurement
 
 NOTES = """\
-ms/clip: median of the calls, each waited for; "step, tube masks" is as good as the model alone. x tube: ratio to the
-row of tube masking. GFLOP: matrix products and convolutions. GiB planned: what the compiled program holds at once on a
-device, by XLA's plan. GiB peak: the most that the row's own process (on an accelerator: its fullest device) has held,
-compiling included. RAFT's parameters are random, which is the same program."""
+ms/clip: median of the calls, each waited for; "step, tube masks" is close to the model's time on its own. x tube: ratio
+to the row of tube masking. GFLOP: matrix products and convolutions. GiB planned: what the compiled program holds at
+once on a device, by XLA's plan. GiB peak: the most that the row's own process (on an accelerator: its fullest device)
+has held, compiling included. RAFT's parameters are random, which is the same program."""
 
 
 def rows(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
     """The numbers of each measurement, as JSON values.
 
     Args:
-      measurements: one of them with "tube" in its name, which the others are set against.
+      measurements: one of them has "tube" in its name; the others are compared with it.
     """
     tube = next(one for one in measurements if "tube" in one.name)
     return [
@@ -78,7 +78,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _three_digits(value: float) -> str:
-    """Three digits that count, never in powers of ten."""
+    """Three significant digits, never in scientific notation."""
     for places, limit in ((0, 100), (1, 10), (2, 1)):
         if value >= limit:
             return f"{value:.{places}f}"
@@ -86,7 +86,7 @@ def _three_digits(value: float) -> str:
 
 
 def heading(machine: Machine, config: ConfigDict, repeats: int) -> str:
-    """What the table was measured with, in two lines."""
+    """The settings that the table was measured with, in two lines."""
     clip, model, flow, mask = config.clip, config.model, config.flow, config.mask
     by = flow.source
     if flow.source == "raft":
@@ -101,7 +101,7 @@ def heading(machine: Machine, config: ConfigDict, repeats: int) -> str:
 
 
 def machine_line(machine: Machine) -> str:
-    """What a measurement was made on and with."""
+    """The machine and the versions that a measurement was made with."""
     commit, _, dirty = (machine["git_revision"] or "").partition("-")
     revision = f" ({commit[:12]}{dirty and ', changed'})" if commit else ""
     return (

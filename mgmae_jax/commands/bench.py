@@ -27,13 +27,13 @@ EXAMPLE = f"""example:
   mgmae bench masking
   mgmae bench pretrain --batch-size 4 --repeats 50 --json bench.json --config.model.name=vit_s
 
-Without --config it is the paper's setting, {PAPER}, in float32 on a CPU. Fields are changed by
---config.FIELD=VALUE. Clips are synthetic, parameters random, and every row of the table is measured in a process of its
-own.
+Without --config, the paper's setting is measured: {PAPER}, in float32 on a CPU. Change fields with
+--config.FIELD=VALUE. Clips are synthetic, parameters are random, and each row of the table is measured in a process of
+its own.
 
-`mgmae bench flow --help`: end-point error and time of flow on pairs whose true flow is known.
+`mgmae bench flow --help`: end-point error and time of flow on pairs with known true flow.
 `mgmae bench agreement --help`: how far the masks of two flows agree on your videos.
-`mgmae bench guess --help`: what can be guessed of the hidden cubes without a network.
+`mgmae bench guess --help`: how well the hidden cubes can be guessed without a network.
 `mgmae bench overfit --help`: how far the loss falls on one batch."""
 
 
@@ -44,9 +44,9 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("what", choices=[*CASES, *OTHER_BENCHES], help="what to measure")
     command.add_argument("--config", metavar="NAME", help=f"{CONFIG_HELP}; default: {PAPER}")
-    command.add_argument("--batch-size", type=int, default=2, help="clips of a call, over all devices (default 2)")
-    command.add_argument("--repeats", type=int, default=20, help="calls that count (default 20)")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    command.add_argument("--batch-size", type=int, default=2, help="clips per call, over all devices (default 2)")
+    command.add_argument("--repeats", type=int, default=20, help="timed calls (default 20)")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file")
     return command
 
 
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
         command.error(f"--repeats {args.repeats}, --batch-size {args.batch_size}: give 1 or more")
     if args.json and not args.json.parent.is_dir():
         raise FileError(args.json, "cannot be written: its folder does not exist")
-    load_bench_config(args.config, overrides, args.batch_size, "cpu")  # a mistake is told before anything is started
+    load_bench_config(args.config, overrides, args.batch_size, "cpu")  # report a mistake before anything starts
 
     machine = in_fresh_process(describe_machine)
     config = load_bench_config(args.config, overrides, args.batch_size, machine["platform"])
@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def load_bench_config(name: str | None, overrides: Sequence[str], batch_size: int, platform: str) -> ConfigDict:
-    """The config to measure with; the paper's where none is named, in float32 on a CPU.
+    """The config to measure with; by default the paper's, in float32 on a CPU.
 
     Raises:
       MgmaeError: there is no such config or field, or a value has the wrong type.

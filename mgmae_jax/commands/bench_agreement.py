@@ -30,10 +30,10 @@ EXAMPLE = f"""example:
   mgmae bench agreement VIDEOS --reference raft-small.pth --methods bundled tvl1_fast none
   mgmae bench agreement VIDEOS --reference raft-small.pth --pictures strips
 
-VIDEOS is a folder of videos, or a .csv or .jsonl list; of each the clip in the middle is used. The masks of both flows
-are drawn from the same random centres. A method is a file of RAFT-small's weights, `bundled` (those of the package), or
-one of {", ".join(CLASSICAL)}; `none` is tube masking. Fields are changed by --config.FIELD=VALUE; the defaults are
-the paper's (pretrain/common; 4 frames apart, as for Kinetics)."""
+VIDEOS is a folder of videos, or a .csv or .jsonl list; the clip in the middle of each video is used. The masks of both
+flows are drawn from the same random centres. A method is a file of RAFT-small's weights, `bundled` (those of the
+package), or one of {", ".join(CLASSICAL)}; `none` is tube masking. Change fields with --config.FIELD=VALUE; the
+defaults are the paper's (pretrain/common; 4 frames apart, as for Kinetics)."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,13 +45,13 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("videos", metavar="VIDEOS", help="a folder of videos, or a list")
-    command.add_argument("--reference", required=True, metavar="METHOD", help="what the others are measured against")
+    command.add_argument("--reference", required=True, metavar="METHOD", help="what the others are compared with")
     command.add_argument("--methods", nargs="+", default=["bundled"], metavar="METHOD", help="default: bundled")
-    command.add_argument("--masks", type=int, default=8, help="random masks of each clip (default 8)")
+    command.add_argument("--masks", type=int, default=8, help="random masks per clip (default 8)")
     command.add_argument(
-        "--pictures", type=Path, metavar="FOLDER", help="write a strip for each video and method there"
+        "--pictures", type=Path, metavar="FOLDER", help="write a strip for each video and method to this folder"
     )
-    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file")
     return command
 
 
@@ -122,7 +122,7 @@ def make_folder(folder: Path) -> None:
     """Makes the folder for pictures.
 
     Raises:
-      FileError: that cannot be done.
+      FileError: the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

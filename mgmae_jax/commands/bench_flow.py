@@ -1,4 +1,4 @@
-"""`mgmae bench flow`: end-point error, outliers and time of optical flow on pairs whose true flow is known."""
+"""`mgmae bench flow`: end-point error, outliers and time of optical flow on pairs with known true flow."""
 
 import argparse
 import re
@@ -36,8 +36,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("pairs", metavar="PAIRS", help="a folder of frame pairs with true flow")
     command.add_argument("--methods", nargs="+", default=["bundled"], metavar="METHOD", help="default: bundled")
     command.add_argument("--iters", type=int, default=12, help="RAFT's updates (default 12)")
-    command.add_argument("--repeats", type=int, default=5, help="timed calls a pair (default 5)")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    command.add_argument("--repeats", type=int, default=5, help="timed calls per pair (default 5)")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file")
     return command
 
 
@@ -67,11 +67,11 @@ def main(argv: Sequence[str]) -> None:
 
 
 def find_method(name: str, iters: int) -> Method:
-    """The flow method that a word of the command line means.
+    """The flow method that a word of the command line names.
 
     Raises:
-      WeightsError: it is a file that holds no weights of RAFT-small.
-      MgmaeError: it is nothing known.
+      WeightsError: it is a file without RAFT-small's weights.
+      MgmaeError: the method is unknown.
     """
     if name == "bundled" or "." in name or "/" in name:
         return raft_method(load_flow_params(name), iters)
@@ -79,7 +79,7 @@ def find_method(name: str, iters: int) -> Method:
 
 
 def short_name(method: str) -> str:
-    """A method's name for tables and file names: of a file its stem."""
+    """A method's name for tables and file names; for a file, its stem."""
     return re.sub(r"\W+", "-", Path(method).stem)
 
 

@@ -1,4 +1,4 @@
-"""`mgmae bench guess`: how much of the hidden cubes can be guessed from the visible ones without a network."""
+"""`mgmae bench guess`: how well hidden cubes can be guessed from the visible ones without a network."""
 
 import argparse
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ EXAMPLE = """example:
   mgmae bench guess --config pretrain/folder --config.data.path=VIDEOS --config.mask.ratio=0.75
 
 What a pre-training loss has to beat on your videos, with your grid, masks and target: at least 256 clips are masked as
-the first steps of the run would. Where no copy or mean is below the mean cube, layout has to be learned from shape and
-motion; where the cube's own mean colour leaves nearly all, there is only texture to learn."""
+in the first steps of the run. If no copy or mean beats the mean cube, layout has to be learned from shape and
+motion; if the cube's own mean colour leaves nearly all of the error, there is only texture to learn."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
         "mgmae bench guess", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
-    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file")
     return command
 
 

@@ -1,4 +1,4 @@
-"""`mgmae bench overfit`: how far a config's loss falls on one batch, which says whether it can learn at all."""
+"""`mgmae bench overfit`: how far a config's loss falls on one batch, which shows whether it can learn at all."""
 
 import argparse
 import dataclasses
@@ -28,8 +28,8 @@ EXAMPLE = """example:
   mgmae bench overfit --config demo --same-masks --config.optim.name=adamw --config.optim.lr=0.064
 
 The batch is the first of the run, config.train.batch_size x config.data.views clips, at the peak of the learning rate
-after 20 steps of warm-up. A loss that does not fall far here, with masks held fixed, has a fault in model, optimiser or
-data; one that falls here and not in a run lacks data, time, or something to guess (`mgmae bench guess`)."""
+after 20 steps of warm-up. If the loss does not fall far here with fixed masks, there is a fault in model, optimiser or
+data; if it falls here but not in a run, the run lacks data, time, or something to guess (`mgmae bench guess`)."""
 _WARMUP, _ROWS = 20, 8
 
 
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
     command.add_argument("--steps", type=int, default=400, help="updates on the batch (default 400)")
     command.add_argument("--same-masks", action="store_true", help="hold the masks fixed instead of drawing new ones")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file")
     return command
 
 

@@ -21,19 +21,19 @@ COMMON = {
     "probe": "probe/common",
     "flow": "flow/raft_small",
 }
-"""Of each kind of config the one that has every field."""
+"""For each kind of config, the one that has every field."""
 
 
 def load_config(value: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Runs a config's `get_config` and changes fields.
 
     Args:
-      value: of `--config`, see `run_config`.
+      value: the value of `--config`, see `run_config`.
       overrides: "--config.FIELD=VALUE".
 
     Raises:
-      MgmaeError: there is no such config, it has a field that its kind has not, an override names no field, or a value
-        has the wrong type.
+      MgmaeError: there is no such config, it has a field that its kind does not have, an override names no field, or a
+        value has the wrong type.
     """
     check_flags(overrides)
     config = run_config(value)
@@ -44,14 +44,14 @@ def load_config(value: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def check_fields(config: ConfigDict, value: str) -> None:
-    """Checks that a config has no other fields than the common config of its kind.
+    """Checks that a config has no fields beyond those of its kind's common config.
 
     Args:
       config: what `get_config` returned.
       value: what the user calls it.
 
     Raises:
-      FileError: it is of an unknown kind, or has a field that is not known.
+      FileError: its kind is unknown, or it has an unknown field.
     """
     kind = kind_of(config)
     if kind not in COMMON:
@@ -78,10 +78,10 @@ def load_run_config(checkpoint: Path, overrides: Sequence[str] = ()) -> ConfigDi
 
 
 def check_flags(overrides: Sequence[str]) -> None:
-    """Checks that what a command's parser did not know changes a field of the config.
+    """Checks that each argument that a command's parser did not know overrides a field of the config.
 
     Raises:
-      MgmaeError: an argument is something else.
+      MgmaeError: an argument is not an override.
     """
     for override in overrides:
         if not override.startswith("--config."):
@@ -101,7 +101,7 @@ def run_folder(checkpoint: Path) -> Path:
 
 
 def _open_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """Makes fields without a value, whose type JSON does not keep, take any."""
+    """Lets fields without a value take any type, since JSON does not keep theirs."""
 
     def opened(value: Any) -> Any:
         if value is None:
@@ -120,7 +120,7 @@ def _fields(config: ConfigDict, section: str = "") -> Iterator[str]:
 
 
 def _no_field(field: str, known: Collection[str]) -> str:
-    """Says which part of a dotted name is not known, and what it may have been meant for."""
+    """Says which part of a dotted name is unknown, and suggests a field."""
     parts = field.split(".")
     depth = next(depth for depth in range(len(parts)) if ".".join(parts[: depth + 1]) not in known)
     section, last = ".".join(parts[:depth]), parts[depth]

@@ -24,11 +24,11 @@ _SHOWN = 3  # nearest names
 def run_config(value: str) -> ConfigDict:
     """Runs the `get_config` that a value of `--config` names.
 
-    A family of configs has a table ROWS, and `get_config(row)`. Each row has a name of its own, and is also what
-    stands behind a colon: pretrain/ssv2_vit_b, pretrain/mgmae:ssv2_vit_b and FILE.py:ssv2_vit_b.
+    A family of configs has a table ROWS, and `get_config(row)`. Each row has a name of its own, and can also be
+    given after a colon: pretrain/ssv2_vit_b, pretrain/mgmae:ssv2_vit_b and FILE.py:ssv2_vit_b.
 
     Args:
-      value: a name, or a Python file that exists. Of a name, "configs/" before it and ".py" behind it are dropped.
+      value: a name, or a Python file that exists. A leading "configs/" and a trailing ".py" of a name are dropped.
 
     Returns:
       What `get_config` returns.
@@ -69,7 +69,7 @@ def config_names() -> Mapping[str, tuple[str, str]]:
 
 @functools.cache
 def _modules() -> Mapping[str, ModuleType]:
-    """The modules of the package that have a `get_config`, by path: "demo", "pretrain/mgmae"."""
+    """The package's modules with a `get_config`, by path: "demo", "pretrain/mgmae"."""
     prefix = f"{configs.__name__}."
     found = [info.name for info in pkgutil.walk_packages(configs.__path__, prefix) if not info.ispkg]
     modules = {name.removeprefix(prefix).replace(".", "/"): importlib.import_module(name) for name in found}
@@ -77,7 +77,7 @@ def _modules() -> Mapping[str, ModuleType]:
 
 
 def _unknown(value: str, name: str) -> str:
-    """Says that there is nothing of this name, and what there is."""
+    """Says that there is no config of this name, and lists those that exist."""
     meant = name.rpartition("configs/")[2]
     near = [known for known in config_names() if known.rpartition("/")[2] == meant]
     near = near or difflib.get_close_matches(meant, config_names(), _SHOWN)
@@ -91,7 +91,7 @@ def _unknown(value: str, name: str) -> str:
 
 
 def _run_file(path: Path) -> ModuleType:
-    """Runs a config file; it leaves no bytecode beside it."""
+    """Runs a config file; leaves no bytecode beside it."""
     file = path.resolve()
     module = ModuleType("mgmae_config_file")
     module.__file__ = str(file)

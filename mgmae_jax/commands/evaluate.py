@@ -18,9 +18,9 @@ EXAMPLE = """examples:
   mgmae evaluate --checkpoint runs/finetuned --config.eval.path=test.csv --out test \\
       --config.eval.sampling=dense --config.eval.clips=5 --config.eval.crops=3
 
-The config is that of the run; its fields are changed by --config.FIELD=VALUE. Where the run keeps an average of its
-weights (train.ema_decay), that is evaluated, unless --config.eval.weights=raw. Run the same command again to resume an
-interrupted evaluation."""
+The run's own config is used; change fields with --config.FIELD=VALUE. If the run keeps an average of its
+weights (train.ema_decay), the average is evaluated, unless --config.eval.weights=raw. Run the same command again to
+resume an interrupted evaluation."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae evaluate"."""
     args, overrides = parser().parse_known_args(argv)
     check_flags(overrides)
-    read_classes(args.checkpoint)  # of a pre-trained checkpoint the config would say nothing of evaluation
+    read_classes(args.checkpoint)  # the config of a pre-trained checkpoint says nothing about evaluation
     config = load_config(args.config, overrides) if args.config else load_run_config(args.checkpoint, overrides)
     out = args.out or run_folder(args.checkpoint) / "evaluation" / find_checkpoint(args.checkpoint).name
     initialize()

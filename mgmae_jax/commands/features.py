@@ -1,4 +1,4 @@
-"""`mgmae features`: write the features of videos by a frozen encoder to a file."""
+"""`mgmae features`: write a frozen encoder's features of videos to a file."""
 
 import argparse
 import shutil
@@ -19,10 +19,10 @@ EXAMPLE = """examples:
   mgmae features VIDEO.mp4 --checkpoint runs/demo --out features.npz
   mgmae features videos.csv --checkpoint runs/demo --out tokens.safetensors --tokens --clips 2 --crops 3
 
-The file holds "features": float32 [videos, views, D], the mean of the tokens of each view; with --tokens float16
-[videos, views, t, h, w, D]. Views are in order of time, and within a clip from left to right or top to bottom. With
-them are the videos' paths, and their labels if the list has any. Of a fine-tuned model it is what its head sees. Run
-the same command again to resume after an interruption."""
+The file holds "features": float32 [videos, views, D], the mean of the tokens of each view; with --tokens, float16
+[videos, views, t, h, w, D]. Views are in temporal order, and within a clip from left to right or top to bottom. The
+file also holds the videos' paths, and their labels if the list has any. For a fine-tuned model, the features are the
+input of its head. Run the same command again to resume after an interruption."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,11 +35,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz or .safetensors")
     command.add_argument("--tokens", action="store_true", help="all tokens instead of their mean")
     command.add_argument("--sampling", choices=["dense", "uniform"], default="dense", help="of clips; default: dense")
-    command.add_argument("--clips", type=int, default=1, help="of each video (default 1, its middle)")
-    command.add_argument("--crops", type=int, default=1, help="of each clip (default 1, its centre)")
+    command.add_argument("--clips", type=int, default=1, help="clips per video (default 1, in the middle)")
+    command.add_argument("--crops", type=int, default=1, help="crops per clip (default 1, in the centre)")
     command.add_argument("--workers", type=int, default=2, help="processes that decode (default 2)")
-    command.add_argument("--clips-per-device", type=int, default=16, help="views worked on at once (default 16)")
-    command.add_argument("--allow-missing", action="store_true", help="leave out unreadable videos, and say which")
+    command.add_argument("--clips-per-device", type=int, default=16, help="views processed at once (default 16)")
+    command.add_argument("--allow-missing", action="store_true", help="leave out unreadable videos, and list them")
     return command
 
 
@@ -76,10 +76,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def listed(path: str) -> VideoList:
-    """The videos of a list or a folder, or the one video that the path is.
+    """The videos of a list or a folder, or the single video at the path.
 
     Raises:
-      MgmaeError: there is nothing of the kind.
+      MgmaeError: there is no such video, folder or list.
     """
     if Path(path).suffix.lower() in EXTENSIONS and not Path(path).is_dir():
         return VideoList((path,))

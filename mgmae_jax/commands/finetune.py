@@ -15,7 +15,7 @@ EXAMPLE = """examples:
   mgmae finetune --config finetune/ssv2_vit_b --workdir runs/mine --init runs/pretrained \\
       --config.data.path=train.csv --config.eval.path=validation.csv
 
-Every field of the config is changed by --config.FIELD=VALUE; configs/finetune/common.py lists them. Run the same
+Change any field of the config with --config.FIELD=VALUE; configs/finetune/common.py lists them. Run the same
 command again to resume an interrupted run. Without --init the encoder is trained from scratch."""
 
 

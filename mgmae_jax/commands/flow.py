@@ -1,4 +1,4 @@
-"""`mgmae flow`: compute the flow of videos once, and keep it beside them for pre-training."""
+"""`mgmae flow`: compute the flow of videos once, and store it beside them for pre-training."""
 
 import argparse
 import re
@@ -19,7 +19,7 @@ from mgmae_jax.train.masks import FlowOptions
 from mgmae_jax.train.store_flow import Method, raft_method, store_flows, tvl1_method
 
 SIZE = 224
-"""Side in pixels of the frames that flow is computed on, where config.flow.size is unset."""
+"""Side in pixels of the frames that flow is computed on, if config.flow.size is unset."""
 _LEAST_SIZE = 16
 _SHOWN = 20  # unreadable videos named at the end
 EXAMPLE = """example:
@@ -27,9 +27,9 @@ EXAMPLE = """example:
   mgmae pretrain --config pretrain/folder --workdir runs/mine \\
       --config.data.path=VIDEOS --config.flow.source=stored
 
-VIDEOS is a folder of videos, or a .csv or .jsonl list. The flow of a.mp4 is kept in a.mp4.flow.npz beside it, or in the
-folder --config.flow.path. Frames are resized to squares of 224 pixels, or --config.flow.size, for the computation; the
-flow is kept in the pixels of the video, for any stride and crop. Videos that have their flow are passed over, so run
+VIDEOS is a folder of videos, or a .csv or .jsonl list. The flow of a.mp4 is stored in a.mp4.flow.npz beside it, or in
+the folder --config.flow.path. Frames are resized to squares of 224 pixels, or --config.flow.size, for the computation;
+the flow is stored in the pixels of the video, for any stride and crop. Videos that have their flow are skipped, so run
 the same command again to resume after an interruption. Several machines: --shard 0/4 to --shard 3/4."""
 
 
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
     command.add_argument("--method", choices=["raft", "tvl1"], default="raft", help="default: raft, see config.flow")
-    command.add_argument("--shard", default="0/1", metavar="I/N", help="every N-th video, from the I-th (from 0) on")
+    command.add_argument("--shard", default="0/1", metavar="I/N", help="every N-th video from the I-th, counted from 0")
     return command
 
 
@@ -79,17 +79,17 @@ def main(argv: Sequence[str]) -> None:
         lines = [f"  {error}" for error in failed[:_SHOWN]] + more
         raise MgmaeError(
             "\n".join([f"{len(failed)} of {len(videos)} videos cannot be read and have no flow:", *lines])
-            + "\nFix them and run the same command again, or take them out of config.data.path."
+            + "\nFix them and run the same command again, or remove them from config.data.path."
         )
 
 
 def shard(videos: Sequence[str], part: str) -> Sequence[str]:
-    """Every N-th video from the I-th on, of a `part` "I/N".
+    """Every N-th video, starting with the I-th, for a `part` "I/N".
 
     Raises:
-      MgmaeError: it says something else.
+      MgmaeError: the part is not of that form.
     """
     numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", part)
     if not numbers or int(numbers[1]) >= int(numbers[2]):
-        raise MgmaeError(f"--shard {part}: give I/N, the number of a part and how many there are: 0/4, 1/4, 2/4 or 3/4")
+        raise MgmaeError(f"--shard {part}: give I/N, a part and the number of parts: 0/4, 1/4, 2/4 or 3/4")
     return videos[int(numbers[1]) :: int(numbers[2])]

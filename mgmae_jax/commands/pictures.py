@@ -1,4 +1,4 @@
-"""From a clip to what pictures show of its mask."""
+"""From a clip to what the pictures of its mask show."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,14 +30,14 @@ def masked_clip(
     title: str,
     untrained: np.ndarray | None = None,
 ) -> MaskedClip:
-    """What pictures show of a clip whose mask, and perhaps reconstruction, `pretraining` has made.
+    """What pictures show of a clip: its mask and, if there is one, its reconstruction, both by `pretraining`.
 
     Args:
       pretraining: the masking step and the target.
       clip: uint8 [T, H, W, 3].
-      details: of its mask, as host arrays.
+      details: what its mask was made of, as host arrays.
       reconstruction: uint8 [T, H, W, 3], or None.
-      title: starts the caption, which continues with how to read flow and reconstruction.
+      title: the beginning of the caption, which continues with how to read flow and reconstruction.
       untrained: the reconstruction before training, or None.
     """
     masks = pretraining.masks
@@ -77,15 +77,15 @@ def mask_and_reconstruct(
 
     Args:
       pretraining: the masking step and the model.
-      checkpoint: of the model's parameters, as for `find_checkpoint`, or None.
-      flow_params: RAFT's parameters, or an empty dict where it does not run.
+      checkpoint: the model's parameters, as for `find_checkpoint`, or None.
+      flow_params: RAFT's parameters, or an empty dict if it does not run.
       clip: uint8 [T, H, W, 3].
-      flow: of the clip, as a batch has it; None where the step computes it or needs none.
-      key: of the mask.
-      title: begins the caption.
+      flow: the clip's flow, as in a batch; None if the step computes it or needs none.
+      key: the mask's key.
+      title: the beginning of the caption.
 
     Raises:
-      FileError: there is no such checkpoint, or it is of another model.
+      FileError: there is no such checkpoint, or it belongs to another model.
     """
     masks = pretraining.masks
     if checkpoint is None:

@@ -26,7 +26,7 @@ EXAMPLE = """example:
   mgmae pretrain --config pretrain/folder --workdir runs/mine \\
       --config.data.path=VIDEOS --config.flow.source=tvl1
 
-Every field of the config is changed by --config.FIELD=VALUE; configs/pretrain/common.py lists them. Run the same
+Change any field of the config with --config.FIELD=VALUE; configs/pretrain/common.py lists them. Run the same
 command again to resume an interrupted run. With several processes, see launch/."""
 
 

@@ -1,4 +1,4 @@
-"""`mgmae probe`: how well the features of a frozen encoder tell classes apart."""
+"""`mgmae probe`: how well the features of a frozen encoder separate the classes."""
 
 import argparse
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ EXAMPLE = """examples:
 
 Kinds: linear, attentive, knn. --config.probe.encoder=random probes the same network before training. The checkpoint
 may be of a pre-training or a fine-tuning run. Features are extracted once, so another probe on the same videos starts
-at once. Every field of the config is changed by --config.FIELD=VALUE; configs/probe/common.py lists them."""
+at once. Change any field of the config with --config.FIELD=VALUE; configs/probe/common.py lists them."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,9 +31,9 @@ def parser() -> argparse.ArgumentParser:
         "--config", default="probe/common", metavar="NAME", help=f"{CONFIG_HELP}; default: probe/common"
     )
     command.add_argument(
-        "--out", type=Path, metavar="DIR", help="for the report; default: WORKDIR/probe/KIND (KIND_random)"
+        "--out", type=Path, metavar="DIR", help="folder for the report; default: WORKDIR/probe/KIND (KIND_random)"
     )
-    command.add_argument("--features", type=Path, metavar="DIR", help="keeps features; default: WORKDIR/features")
+    command.add_argument("--features", type=Path, metavar="DIR", help="folder for features; default: WORKDIR/features")
     return command
 
 

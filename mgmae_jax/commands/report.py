@@ -22,8 +22,8 @@ def parser() -> argparse.ArgumentParser:
         "mgmae report", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     command.add_argument("what", choices=["compare"], help="what to do with the reports")
-    command.add_argument("first", metavar="A", type=Path, help="what is compared with")
-    command.add_argument("second", metavar="B", type=Path, help="what is compared")
+    command.add_argument("first", metavar="A", type=Path, help="the report to compare with")
+    command.add_argument("second", metavar="B", type=Path, help="the report to compare")
     command.add_argument("--out", type=Path, metavar="FILE", help="draw the differences: .png, .svg or .pdf")
     command.add_argument(
         "--names", nargs=2, metavar=("A", "B"), help="what to call them; default: their folders' names"
@@ -52,6 +52,6 @@ def main(argv: Sequence[str]) -> None:
 
 
 def default_names(first: Path, second: Path) -> tuple[str, str]:
-    """The first parts from the end in which the paths of two reports differ."""
+    """The last components in which the paths of two reports differ."""
     parts = [[part for part in path.absolute().parts if part != REPORT_FILE][::-1] for path in (first, second)]
     return next(((a, b) for a, b in zip(*parts, strict=False) if a != b), (str(first), str(second)))

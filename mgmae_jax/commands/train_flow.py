@@ -22,8 +22,8 @@ EXAMPLE = """example:
   mgmae bench flow PAIRS --methods bundled runs/flow/best.safetensors
   mgmae pretrain --config demo --workdir runs/demo --config.flow.weights=runs/flow/best.safetensors
 
-WORKDIR/best.safetensors holds the averaged weights that were the best on held-out synthetic pairs, in half precision.
-Run the same command again to resume an interrupted run. flow/raft_small is the recipe for a GPU."""
+WORKDIR/best.safetensors holds the averaged weights with the lowest error on held-out synthetic pairs, in half
+precision. Run the same command again to resume an interrupted run. flow/raft_small is the recipe for a GPU."""
 
 
 def parser() -> argparse.ArgumentParser:

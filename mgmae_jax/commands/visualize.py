@@ -1,4 +1,4 @@
-"""`mgmae visualize`: draw how motion becomes a mask (the paper's Figure 5), or what flow is learned from."""
+"""`mgmae visualize`: draw how motion becomes a mask (the paper's Figure 5), or the pairs that flow is learned from."""
 
 import argparse
 import sys
@@ -34,7 +34,7 @@ EXAMPLE = """examples:
   mgmae visualize --motion-shapes pushed_right --seed 5 --config.clip.stride=2 --out shapes.png
   mgmae visualize --synthetic-flow 8 --out pairs.png
 
-Every field of the config is changed by --config.FIELD=VALUE, as for `mgmae pretrain`."""
+Change any field of the config with --config.FIELD=VALUE, as for `mgmae pretrain`."""
 _PAIR_SIDE, _MOST_PAIRS = 224, 64
 _FPS = 5  # slow enough to follow the cubes
 
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         help="instead of a VIDEO, a procedural one: " + ", ".join(CLASSES),
     )  # fmt: skip
     what.add_argument(
-        "--synthetic-flow", type=int, metavar="N", help="N of the pairs that `mgmae train-flow` learns from"
+        "--synthetic-flow", type=int, metavar="N", help="draw N of the pairs that `mgmae train-flow` learns from"
     )
     command.add_argument(
         "--out", type=Path, default=Path("masks.png"), metavar="FILE", help=".png, .gif or .mp4; default: masks.png"
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         "--config", default="pretrain/common", metavar="NAME", help=f"{CONFIG_HELP}; default: pretrain/common"
     )
     command.add_argument("--start", type=int, metavar="FRAME", help="first frame; default: the clip is in the middle")
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="of the mask and the procedural video")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the mask and the procedural video")
     command.add_argument("--weights", metavar="FILE", help="RAFT-small's weights, as config.flow.weights")
     return command
 
@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae visualize"."""
     args, overrides = parser().parse_known_args(argv)
     if args.out.suffix.lower() not in (".png", ".gif", ".mp4"):
-        raise FileError(args.out, "pictures are written as .png, .gif or .mp4; give --out one of these endings.")
+        raise FileError(args.out, "pictures are written as .png, .gif or .mp4; give --out one of these extensions.")
     if args.synthetic_flow is not None:
         if overrides:
             raise MgmaeError(f"unknown argument {overrides[0]!r}: --synthetic-flow reads no config.")
@@ -106,10 +106,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def draw_synthetic_pairs(count: int, seed: int, out: Path) -> None:
-    """Writes a picture of the first pairs of synthetic motion of a seed.
+    """Draws the first pairs of synthetic motion of a seed.
 
     Raises:
-      MgmaeError: the count or the seed is out of range, or the picture is not to be a .png.
+      MgmaeError: the count or the seed is out of range, or the picture's path does not end in .png.
     """
     if not 1 <= count <= _MOST_PAIRS or seed < 0:
         raise MgmaeError(f"--synthetic-flow {count} --seed {seed}: give 1 to {_MOST_PAIRS} pairs, a seed of 0 or more")
@@ -120,7 +120,7 @@ def draw_synthetic_pairs(count: int, seed: int, out: Path) -> None:
     caption = (
         f"Synthetic pairs 0 to {count - 1} of seed {seed}, {_PAIR_SIDE}x{_PAIR_SIDE} pixels. Flow by the Middlebury "
         "colours: right is red, down yellow, left cyan, up violet; white is still. Warped back, frame 2 looks like "
-        "frame 1 but for light, noise and blur; red is what frame 2 hides."
+        "frame 1 except for light, noise and blur; red is what frame 2 hides."
     )
     write_png(out, pairs_picture([ShownPair(*pair) for pair in pairs], caption))
     print(f"wrote {out}", file=sys.stderr)

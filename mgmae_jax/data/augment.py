@@ -1,4 +1,4 @@
-"""Crops of the pre-training and the fine-tuning recipe, and random erasing."""
+"""The crops of the pre-training and fine-tuning recipes, and random erasing."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class CropBox(NamedTuple):
 def crop_sizes(
     height: int, width: int, *, scales: Sequence[float] = (1, 0.875, 0.75, 0.66), max_distort: int = 1, size: int = 224
 ) -> list[tuple[int, int]]:
-    """Lists the sizes that the multi-scale crop chooses from.
+    """Lists the sizes that the multi-scale crop is drawn from.
 
     Args:
-      height: of the frame, in pixels.
-      width: likewise.
+      height: the frame's height, in pixels.
+      width: the frame's width, in pixels.
       scales: sides of the crop, relative to the shorter side of the frame.
       max_distort: how many places apart in `scales` the height and the width of a crop may be.
       size: the crop is resized to this; a side that is within 2 pixels of it is made equal to it.
@@ -38,7 +38,7 @@ def crop_sizes(
     """
     shorter = min(height, width)
     sides = [max(int(shorter * scale), 1) for scale in scales]
-    # The official program does this for a side a little too short too, and then crops beyond the frame.
+    # The official program also does this for a side that is slightly too short, and then crops beyond the frame.
     sides = [min(size, shorter) if abs(side - size) < 3 else side for side in sides]
     return [(h, w) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= max_distort]
 
@@ -47,10 +47,10 @@ def crop_offsets(height: int, width: int, crop_height: int, crop_width: int) -> 
     """Lists the 13 fixed places of a crop: corners, centre, middles of the edges and of the quarters.
 
     Args:
-      height: of the frame, in pixels.
-      width: likewise.
-      crop_height: of the crop, at most `height`.
-      crop_width: likewise.
+      height: the frame's height, in pixels.
+      width: the frame's width, in pixels.
+      crop_height: the crop's height, at most `height`.
+      crop_width: the crop's width, at most `width`.
 
     Returns:
       (y, x) of the top left corner of each; places may coincide.
@@ -72,8 +72,8 @@ def multi_scale_crop_box(
     """Draws a crop of the pre-training recipe: one of `crop_sizes` at one of `crop_offsets`, each uniformly.
 
     Args:
-      height: of the frame, in pixels.
-      width: likewise.
+      height: the frame's height, in pixels.
+      width: the frame's width, in pixels.
       rng: draws the size and the place.
       scales: see `crop_sizes`.
       max_distort: see `crop_sizes`.
@@ -99,8 +99,8 @@ def random_resized_crop_box(
     """Draws a crop of the fine-tuning recipe.
 
     Args:
-      height: of the frame, in pixels.
-      width: likewise.
+      height: the frame's height, in pixels.
+      width: the frame's width, in pixels.
       rng: draws size, shape and place.
       min_area: the least share of the frame; up to all of it, uniformly.
       aspects: bounds of width / height, drawn uniformly in the logarithm.
@@ -122,7 +122,8 @@ def random_resized_crop_box(
 def erase_box(frames: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
     """Random erasing (Zhong et al., 2020), "pixel" mode: fills one box, the same in every frame, with noise.
 
-    The noise is normal in the network's units, each frame's its own. Bytes cut it at black and white.
+    The noise is normal in the network's units, and different in every frame. Conversion to bytes clips it at black and
+    white.
 
     Args:
       frames: uint8 [T, H, W, 3].
@@ -148,14 +149,14 @@ def erase_box(frames: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
 def crop_resize(frames: np.ndarray, box: CropBox, size: int, *, average: bool = True) -> np.ndarray:
     """Cuts a box out of every frame and resizes it bilinearly.
 
-    The pre-training recipe's resize (Pillow's bilinear) averages over what it shrinks. OpenCV's bilinear does not; its
-    area average is nearer, so that is used for shrinking. The fine-tuning recipe's does not either.
+    The pre-training recipe's resize (Pillow's bilinear) averages when it shrinks. OpenCV's bilinear does not; its area
+    average is closer, so that is used for shrinking. The fine-tuning recipe's resize does not average either.
 
     Args:
       frames: uint8 [T, H, W, 3].
-      box: inside the frames.
-      size: of the result, in pixels.
-      average: whether to average over what is shrunk.
+      box: the box to cut out, inside the frames.
+      size: the result's side, in pixels.
+      average: whether to average when shrinking.
 
     Returns:
       uint8 [T, size, size, 3].

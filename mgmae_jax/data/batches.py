@@ -25,8 +25,8 @@ Read = Callable[[Readable, int | None, int], dict[str, np.ndarray]]
 """Makes the example of a video: (video, label or None, position) -> arrays [views, ...]. Raises VideoError if it cannot
 be read. Travels to the workers, so it can be pickled."""
 
-MAX_TRIES = 16  # Positions tried for one example before the data set is given up.
-# What a worker says of the bad videos that it met. Text of a fixed size, so that examples stack.
+MAX_TRIES = 16  # Positions tried for one example before giving up on the data set.
+# What a worker reports about the bad videos that it met. Text has a fixed size, so that examples stack.
 _BAD = np.dtype([("video", np.int64), ("reason", "S240")])
 # A stream's id is its place here, so names are only ever appended: moving one would change every run.
 _STREAMS = ("order", "time", "crop", "augment")
@@ -34,14 +34,14 @@ _STREAMS = ("order", "time", "crop", "augment")
 
 @dataclasses.dataclass(frozen=True)
 class BatchSpec:
-    """How the batches of a run are made up, and which share of them is this process's.
+    """How the batches of a run are composed, and which share of them belongs to this process.
 
     Args:
-      batch_size: videos in a step, over all processes.
+      batch_size: videos per step, over all processes.
       views: crops of each video's clip, so that a step has batch_size * views clips.
-      seed: of the order and all that is drawn, from 0 to 2**32 - 1.
-      workers: processes that read; 0 reads in threads of this one. Has no influence on the batches.
-      process_index: this process, from 0.
+      seed: the seed of the order and of everything that is drawn, from 0 to 2**32 - 1.
+      workers: processes that read; 0 reads in threads of this one. It does not affect the batches.
+      process_index: this process's index, from 0.
       process_count: how many processes share the batch.
     """
 
@@ -54,12 +54,12 @@ class BatchSpec:
 
 
 def random_stream(seed: int, name: str, *key: int) -> np.random.Generator:
-    """The generator of one use of randomness.
+    """The random generator for one purpose.
 
     Args:
-      seed: of the run.
+      seed: the run's seed.
       name: "order", "time", "crop" or "augment".
-      key: numbers that tell apart what is drawn under the name, such as position and view.
+      key: numbers that distinguish draws under the same name, such as position and view.
     """
     return np.random.default_rng(_seed_sequence(seed, name, *key))
 
@@ -77,7 +77,7 @@ def train_batches(
     start_step: int,
     on_bad: Callable[[str, str], None],
 ) -> TrainBatches:
-    """Reads the batches of this process, endlessly, from `start_step` on.
+    """Reads this process's batches from `start_step` on, endlessly.
 
     Position `step * batch_size + i` holds a video of an endless sequence of shuffled epochs. Process h of H gets the
     h-th of H equal runs of positions in every step, so that the processes' batches in order are the same for every H.
@@ -86,13 +86,13 @@ def train_batches(
     Args:
       videos: at least one.
       read: makes an example.
-      spec: how the batches are made up.
+      spec: how the batches are composed.
       start_step: the step of the first batch.
-      on_bad: called with path and reason when a bad video is first met. What it raises ends the iteration.
+      on_bad: called with path and reason when a bad video is first met. An exception that it raises ends the iteration.
 
     Returns:
       An iterator over dicts of what `read` gives, joined along the leading axis: video by video and view by view.
-      Close it, or use it as a context manager. Iterating raises MgmaeError where 16 positions in a row hold bad videos.
+      Close it, or use it as a context manager. Iterating raises MgmaeError if 16 positions in a row hold bad videos.
 
     Raises:
       ConfigError: the batch cannot be divided among the processes, or another number is out of range.
@@ -137,7 +137,7 @@ class _Examples:
     process_index: int
 
     def __call__(self, number: int) -> dict[str, np.ndarray]:
-        """Reads the example at this number's position, or at the next where the video can be read."""
+        """Reads the example at this number's position, or at the next one whose video can be read."""
         step, i = divmod(number, self.local)
         first = step * self.batch_size + self.process_index * self.local + i
         bad = np.zeros(MAX_TRIES, _BAD)
@@ -172,12 +172,12 @@ class BadVideos:
 
     Args:
       path: a JSON-lines file that each bad video is appended to; those listed there before a restart count as seen.
-        None keeps no list.
+        With None, no list is kept.
       total: number of videos in the data set.
-      max_fraction: the share of bad videos that a run bears, from 0 to 1.
+      max_fraction: the share of bad videos that a run tolerates, from 0 to 1.
 
     Raises:
-      FileError: a line of the list is not what this class wrote.
+      FileError: a line of the list was not written by this class.
     """
 
     def __init__(self, path: Path | None, total: int, max_fraction: float) -> None:
@@ -189,15 +189,15 @@ class BadVideos:
                     entry = json.loads(line)
                     self._reasons[entry["path"]] = entry["reason"]
                 except (ValueError, TypeError, KeyError) as error:
-                    raise FileError(path, f'line {number}: is not {{"path": ..., "reason": ...}}; mend it') from error
+                    raise FileError(path, f'line {number}: is not {{"path": ..., "reason": ...}}; fix it') from error
 
     @property
     def count(self) -> int:
-        """Number of bad videos, those of earlier starts of the run among them."""
+        """Number of bad videos, including those from earlier starts of the run."""
         return len(self._reasons)
 
     def __call__(self, path: str, reason: str) -> None:
-        """Adds a bad video, unless it is known.
+        """Adds a bad video, unless it is already known.
 
         Args:
           path: the file.
@@ -217,5 +217,5 @@ class BadVideos:
             where = f" (all of them: {self._path})" if self._path else ""
             raise MgmaeError(
                 f"{self.count} of {self._total} videos cannot be read, more than "
-                f"config.data.max_bad_fraction={self._max_fraction} bears{where}:\n" + "\n".join(shown)
+                f"config.data.max_bad_fraction={self._max_fraction} tolerates{where}:\n" + "\n".join(shown)
             )

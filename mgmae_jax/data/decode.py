@@ -1,7 +1,7 @@
-"""Frames of a video file by index: seek, decode a stretch, stand it upright. Uses PyAV.
+"""Frames of a video file by index: seek, decode a stretch, rotate it upright. Uses PyAV.
 
-Frame `i` is the i-th frame in the order of presentation, whatever the frame rate does and however the stream reorders
-its frames. The timestamps of all frames are read from the packets, which decodes nothing.
+Frame `i` is the i-th frame in presentation order, even if the frame rate varies or the stream reorders its frames. The
+timestamps of all frames are read from the packets, without decoding anything.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from mgmae_jax.errors import VideoError
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A video that is not a file of its own, such as one of an archive or of records.
+    """A video that is not a file of its own, such as one in an archive or in a file of records.
 
     Attributes:
-      name: stable, for messages and reports.
-      opener: from the name to the video's bytes, as a seekable binary file.
+      name: a stable name, for messages and reports.
+      opener: opens the video of that name, as a seekable binary file.
     """
 
     name: str
@@ -48,10 +48,10 @@ class VideoInfo:
 
     Attributes:
       frames: number of frames.
-      height: in pixels, of the frames as they are shown (after rotation).
-      width: likewise.
-      rotation: how far frames are turned for showing, in degrees counter-clockwise: 0, 90, 180 or 270.
-      fps: average frames per second; 0 where the file does not say.
+      height: the frames' height as shown (after rotation), in pixels.
+      width: the frames' width as shown, in pixels.
+      rotation: how far frames are rotated for display, in degrees counter-clockwise: 0, 90, 180 or 270.
+      fps: average frames per second; 0 if the file does not say.
     """
 
     frames: int
@@ -68,7 +68,7 @@ class _Timeline:
     Attributes:
       shown: timestamps of the frames, sorted.
       keys: timestamps of the keyframes, sorted.
-      seekable: False where timestamps are absent or guessed, so that only counting from the start is exact.
+      seekable: False if timestamps are absent or guessed, so that only counting from the start is exact.
     """
 
     shown: list[int]
@@ -93,17 +93,17 @@ class Video:
 
     @property
     def fps(self) -> float:
-        """Average frames per second; 0 where the file does not say."""
+        """Average frames per second; 0 if the file does not say."""
         return float(self._stream.average_rate or self._stream.guessed_rate or 0)
 
     def decode(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Decodes the frames of these indices; see `decode_frames`."""
+        """Decodes the frames with these indices; see `decode_frames`."""
         frames = self._decode(indices)
         images = np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
         return np.ascontiguousarray(np.rot90(images, _quarter_turns(frames[0]), axes=(1, 2)))
 
     def stream(self) -> Iterator[np.ndarray]:
-        """Decodes all frames in their order, one at a time: uint8 [H, W, 3], RGB.
+        """Decodes all frames in order, one at a time: uint8 [H, W, 3], RGB.
 
         Raises:
           VideoError: the file is damaged, so that not all of them decode, or their size changes.
@@ -124,7 +124,7 @@ class Video:
         if not wanted or wanted[0] < 0 or sorted(wanted) != wanted:
             raise ValueError(f"indices={wanted}: give at least one, none negative, none smaller than the one before it")
         if wanted[-1] >= self.frames:
-            raise VideoError(self.path, f"frame {wanted[-1]} was asked for, and it has {self.frames} frames")
+            raise VideoError(self.path, f"frame {wanted[-1]} was requested, but it has {self.frames} frames")
         with _reported(self.path):
             found = self._decode_from_key(set(wanted)) or self._decode_from_start(set(wanted))
         sizes = {(frame.height, frame.width) for frame in found.values()}
@@ -133,11 +133,11 @@ class Video:
         return [found[index] for index in wanted]
 
     def _decode_from_key(self, wanted: set[int]) -> dict[int, VideoFrame] | None:
-        """Seeks, then decodes; None where what comes out does not agree with the timeline."""
+        """Seeks, then decodes; returns None if the result does not agree with the timeline."""
         shown = self._timeline.shown
         keys = [key for key in self._timeline.keys if key <= shown[min(wanted)]]
         if not self._timeline.seekable or len(keys) < 2:
-            return None  # Nothing is saved by seeking to the first keyframe.
+            return None  # Seeking to the first keyframe saves nothing.
         try:
             self._container.seek(keys[-1], stream=self._stream)
         except av.FFmpegError:
@@ -157,7 +157,7 @@ class Video:
         return None
 
     def _decode_from_start(self, wanted: set[int]) -> dict[int, VideoFrame]:
-        """Decodes and counts from the first frame: right for every file, and slower."""
+        """Decodes and counts from the first frame: correct for every file, but slower."""
         found: dict[int, VideoFrame] = {}
         count = 0
         for frame in self._from_start():
@@ -177,7 +177,7 @@ class Video:
         return VideoError(self.path, reason)
 
 
-# A playlist that calls itself a video must not make us open addresses.
+# A playlist that poses as a video must not make us open URLs.
 _OPEN_OPTIONS = {"protocol_whitelist": "file"}
 
 
@@ -189,10 +189,10 @@ def open_video(item: Readable) -> Iterator[Video]:
       item: a file in any format that FFmpeg reads, or an `Item` with the bytes of one.
 
     Yields:
-      The video.
+      The open video.
 
     Raises:
-      VideoError: the file is missing, empty, no video, or without frames.
+      VideoError: the file is missing, empty, not a video, or without frames.
     """
     name = _name(item)
     if not isinstance(item, Item):
@@ -232,7 +232,7 @@ def video_info(path: Readable) -> VideoInfo:
       Number of frames, size, rotation, frame rate.
 
     Raises:
-      VideoError: the file is missing, empty, damaged, or no video.
+      VideoError: the file is missing, empty, damaged, or not a video.
     """
     with open_video(path) as video:
         (first,) = video._decode([0])
@@ -246,13 +246,13 @@ def decode_frames(path: Readable, indices: Sequence[int] | np.ndarray) -> np.nda
 
     Args:
       path: a video file.
-      indices: which frames, in the order of presentation, from 0; each at least as large as the one before it.
+      indices: which frames, in presentation order, from 0; each at least as large as the one before it.
 
     Returns:
       uint8 [len(indices), H, W, 3], RGB.
 
     Raises:
-      VideoError: the file is missing, empty, damaged, no video, or too short for the frames asked for.
+      VideoError: the file is missing, empty, damaged, not a video, or too short for the requested frames.
       ValueError: the indices are empty, negative or decreasing.
     """
     with open_video(path) as video:
@@ -273,7 +273,7 @@ def _video_stream(path: str, container: InputContainer) -> VideoStream:
     streams = [
         stream
         for stream in container.streams.video
-        # The cover picture of a sound file is no video.
+        # The cover picture of an audio file is not a video.
         if not stream.disposition & av.stream.Disposition.attached_pic
     ]
     if not streams:
@@ -281,8 +281,8 @@ def _video_stream(path: str, container: InputContainer) -> VideoStream:
         raise VideoError(path, f"has no video stream (only {', '.join(others) or 'nothing at all'})")
     stream = streams[0]
     if stream.codec_context is None:
-        raise VideoError(path, "is coded in a way that this FFmpeg cannot decode")
-    # AUTO has deadlocked under load; and videos are decoded in parallel already, one for each worker process.
+        raise VideoError(path, "uses a codec that this FFmpeg cannot decode")
+    # AUTO has deadlocked under load, and videos are already decoded in parallel, one in each worker process.
     stream.thread_type = "SLICE"
     stream.codec_context.thread_count = 1
     return stream
@@ -290,9 +290,9 @@ def _video_stream(path: str, container: InputContainer) -> VideoStream:
 
 def _read_timeline(path: str, container: InputContainer, stream: VideoStream) -> _Timeline:
     packets = []
-    with contextlib.suppress(av.FFmpegError):  # A truncated file has the frames up to there.
+    with contextlib.suppress(av.FFmpegError):  # A truncated file still has the frames before the damage.
         for packet in container.demux(stream):
-            # VP8 codes pictures that are never shown; the fifth bit of a packet tells.
+            # VP8 codes pictures that are never shown; the fifth bit of a packet marks them.
             hidden = stream.codec_context.name == "vp8" and packet.size and not bytes(packet)[0] & 0x10
             if packet.size and not hidden:
                 packets.append((packet.pts, packet.is_keyframe, packet.is_discard, packet.is_corrupt))
@@ -306,7 +306,7 @@ def _read_timeline(path: str, container: InputContainer, stream: VideoStream) ->
         return _Timeline(list(range(frames)), [], seekable=False)
     shown = [pts for pts, _, discard in timed if not discard]
     ordered = sorted(shown)
-    # AVI stores no time of presentation: where frames are reordered, FFmpeg guesses it, at times wrongly.
+    # AVI stores no presentation times: if frames are reordered, FFmpeg guesses them, sometimes wrongly.
     guessed = container.format.name == "avi" and shown != ordered
     keys = sorted(pts for pts, key, _ in timed if key)
     return _Timeline(ordered, keys, seekable=not guessed and len(set(ordered)) == len(ordered))

@@ -1,4 +1,4 @@
-"""Batches of whole videos, each with all its test views, every video once. Uses Grain's workers."""
+"""Batches of whole videos with all their test views, each video once. Uses Grain's workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mgmae_jax.data.views import ViewSpec, read_views
 from mgmae_jax.data.workers import WorkerBatches, with_workers
 from mgmae_jax.errors import VideoError
 
-REASON_BYTES = 240  # what a batch tells of an unreadable video, of a fixed size so that it can travel with it
+REASON_BYTES = 240  # the reason why a video cannot be read, of a fixed size so that it can travel with the batch
 
 
 def view_batches(
@@ -25,13 +25,13 @@ def view_batches(
     process_index: int,
     process_count: int,
 ) -> WorkerBatches:
-    """Reads every video once, in their order, in as many batches as it takes.
+    """Reads every video once, in order, in as many batches as it takes.
 
-    Batch b holds the videos from b * batch_size on; process h of H reads the h-th of H equal runs of them. The last
-    batch is filled up with nothing. A video is decoded once for all its views.
+    Batch b starts at video b * batch_size; process h of H reads the h-th of H equal runs of them. The last batch is
+    padded with empty places. A video is decoded once for all its views.
 
     Args:
-      videos: in the order wanted.
+      videos: the videos, in the order wanted.
       views: which views.
       batch_size: videos in a batch over all processes, a multiple of `process_count`.
       workers: processes that read; 0 reads in threads of this one. Has no influence on the batches.
@@ -40,9 +40,9 @@ def view_batches(
 
     Returns:
       An iterator over dicts; close it, or use it as a context manager. With n = batch_size / process_count:
-      "views" uint8 [n, V, T, S, S, 3], see `views.read_views`; "video" int32 [n], its place in `videos`, or -1 where
-      the place in the batch holds none; "reason" uint8 [n, 240], why it cannot be read, as UTF-8 ended by zeros: all
-      zero where it can. The views of what cannot be read are black.
+      "views" uint8 [n, V, T, S, S, 3], see `views.read_views`; "video" int32 [n], its place in `videos`, or -1 if the
+      place in the batch is empty; "reason" uint8 [n, 240], why it cannot be read, as zero-terminated UTF-8: all zero
+      if it can. The views of an unreadable video are black.
     """
     local = batch_size // process_count
     batches = -(-len(videos) // batch_size)
@@ -52,13 +52,13 @@ def view_batches(
 
 
 def reason_text(reason: np.ndarray) -> str:
-    """The reason of a batch as text; "" where the video could be read."""
+    """The reason of a batch as text; "" if the video could be read."""
     return reason.tobytes().rstrip(b"\0").decode(errors="ignore")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Views:
-    """Place number n of this process in all batches one after another; travels to the workers."""
+    """Place number n of this process, counted through all batches; travels to the workers."""
 
     videos: tuple[Readable, ...]
     views: ViewSpec

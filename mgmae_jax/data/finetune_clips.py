@@ -21,13 +21,13 @@ Sampling = Literal["uniform", "dense"]
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What is done to a clip before the network sees it, in this order; the same to all its frames.
+    """What is done to a clip before the network sees it, in this order and in the same way to all its frames.
 
     Attributes:
       rand: RandAugment, as timm writes it; "" for none.
-      min_area: least share of the frame that the random resized crop keeps, above 0; 1 leaves the crop's shape alone
+      min_area: least share of the frame that the random resized crop keeps, above 0; at 1 only the crop's shape is
         random.
-      flip: whether half of the clips are turned left to right.
+      flip: whether half of the clips are mirrored left to right.
       erase: probability that a box is filled with noise.
 
     Raises:
@@ -52,7 +52,7 @@ class Augmentation:
         if self.rand:
             frames = RandAugment.parse(self.rand)(frames, rng)
         box = random_resized_crop_box(*frames.shape[1:3], rng=rng, min_area=self.min_area)
-        # Without averaging, as the clips of an evaluation are resized.
+        # Without averaging, like the clips of an evaluation.
         clip = crop_resize(frames, box, size, average=False)
         if self.flip and rng.random() < 0.5:
             clip = clip[:, :, ::-1]
@@ -69,17 +69,17 @@ def labelled_batches(
     start_step: int,
     on_bad: Callable[[str, str], None],
 ) -> TrainBatches:
-    """Reads the fine-tuning batches of this process, endlessly, from `start_step` on; see `train_batches`.
+    """Reads this process's fine-tuning batches from `start_step` on, endlessly; see `train_batches`.
 
     Args:
       videos: at least one.
-      clip: the shape of the clips; its stride has no meaning for uniform sampling.
+      clip: the shape of the clips; uniform sampling ignores its stride.
       sampling: "uniform" over the whole video, or "dense".
-      augmentation: of every view.
-      spec: how the batches are made up; its views are of the same frames, each with its own augmentation (Hoffer et
+      augmentation: how every view is augmented.
+      spec: how the batches are composed; its views show the same frames, each with its own augmentation (Hoffer et
         al., 2020).
       start_step: the step of the first batch.
-      on_bad: called with path and reason when a bad video is first met. What it raises ends the iteration.
+      on_bad: called with path and reason when a bad video is first met. An exception that it raises ends the iteration.
 
     Returns:
       An iterator over dicts; close it, or use it as a context manager. With n = batch_size / process_count * views,

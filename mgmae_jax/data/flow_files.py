@@ -21,10 +21,10 @@ class FlowPair:
     """The files of a pair of frames with true flow.
 
     Args:
-      name: for tables.
+      name: the pair's name in tables.
       image1: the frame that the flow starts in.
       image2: the frame that it ends in.
-      flow: .flo or KITTI's .png.
+      flow: the flow file, .flo or KITTI's .png.
     """
 
     name: str
@@ -43,21 +43,21 @@ class FlowPair:
         for path, image in zip((self.image1, self.image2), images, strict=True):
             if image.shape[:2] != flow.shape[:2]:
                 want = "x".join(map(str, flow.shape[1::-1]))
-                raise FileError(path, f"is {image.shape[1]}x{image.shape[0]} and its flow {self.flow} is {want}")
+                raise FileError(path, f"is {image.shape[1]}x{image.shape[0]}, but its flow {self.flow} is {want}")
         if not valid.any():
-            raise FileError(self.flow, "knows the flow of no pixel")
+            raise FileError(self.flow, "has no pixel with known flow")
         return {"image1": images[0], "image2": images[1], "flow": flow, "valid": valid}
 
 
 def find_pairs(folder: str | Path) -> list[FlowPair]:
-    """Finds the frame pairs with true flow in a folder and those below it.
+    """Finds the frame pairs with true flow in a folder and its sub-folders.
 
-    The layouts known: a folder with two images and one .flo; FlyingChairs (00001_flow.flo beside 00001_img1.ppm and
+    Known layouts: a folder with two images and one .flo; FlyingChairs (00001_flow.flo beside 00001_img1.ppm and
     00001_img2.ppm); Sintel (flow/SCENE/frame_0001.flo with clean/SCENE/frame_0001.png and the next frame); KITTI
     (flow_occ/000000_10.png with image_2/000000_10.png and image_2/000000_11.png).
 
     Returns:
-      The pairs by name, at least one.
+      The pairs, sorted by name; at least one.
 
     Raises:
       FileError: there is no such folder, it has no flow, or a flow file has no frames.
@@ -106,7 +106,7 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     image = cv2.imdecode(np.frombuffer(_bytes(path), np.uint8), cv2.IMREAD_COLOR)
     if image is None:
-        raise FileError(path, "is no image that can be read")
+        raise FileError(path, "is not an image that can be read")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -114,7 +114,7 @@ def read_flow(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Reads optical flow.
 
     Args:
-      path: Middlebury's .flo, or KITTI's .png (16 bits: 64 x flow + 32768, and a channel that says where it is known).
+      path: Middlebury's .flo, or KITTI's .png (16 bits: 64 x flow + 32768, and a channel that marks where it is known).
 
     Returns:
       Flow, float32 [H, W, 2], x then y in pixels, zero where unknown; and where it is known, bool [H, W].
@@ -129,10 +129,10 @@ def read_flow(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 def _read_flo(path: Path) -> tuple[np.ndarray, np.ndarray]:
     data = _bytes(path)
     if data[:4] != b"PIEH" or len(data) < 12:
-        raise FileError(path, "is no .flo file: it does not start with PIEH")
+        raise FileError(path, "is not a .flo file: it does not start with PIEH")
     width, height = (int(side) for side in np.frombuffer(data, "<i4", 2, offset=4))
     if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE) or len(data) != 12 + 8 * width * height:
-        raise FileError(path, f"is damaged: its header says {width}x{height} and it has {len(data)} bytes")
+        raise FileError(path, f"is damaged: its header says {width}x{height}, but it has {len(data)} bytes")
     flow = np.frombuffer(data, "<f4", offset=12).reshape(height, width, 2).astype(np.float32)
     valid = np.all(np.abs(flow) <= UNKNOWN, axis=-1)  # false for NaN too
     return np.where(valid[..., None], flow, np.float32(0)), valid
@@ -141,7 +141,7 @@ def _read_flo(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def _read_kitti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     image = cv2.imdecode(np.frombuffer(_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None or image.dtype != np.uint16 or image.ndim != 3 or image.shape[2] != 3:
-        raise FileError(path, "is no KITTI flow: a .png of three channels of 16 bits")
+        raise FileError(path, "is not KITTI flow: a .png with three channels of 16 bits")
     valid = image[..., 0] > 0  # OpenCV's order is blue, green, red
     flow = (image[..., :0:-1].astype(np.float32) - 2**15) / 64
     return np.where(valid[..., None], flow, np.float32(0)), valid

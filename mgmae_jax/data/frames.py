@@ -1,4 +1,4 @@
-"""Which frames of a video make a training clip."""
+"""Which frames of a video form a training clip."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ClipSpec:
 
     Attributes:
       frames: number of frames, T.
-      stride: frames of the video from one frame of the clip to the next.
+      stride: distance of successive frames of the clip, in frames of the video.
       size: height and width in pixels, S.
     """
 
@@ -25,13 +25,13 @@ class ClipSpec:
 def pretrain_indices(num_frames: int, *, clip_frames: int, stride: int, rng: np.random.Generator) -> np.ndarray:
     """Samples the frames of a pre-training clip, as the official VideoMAE and MGMAE programs do.
 
-    The start is uniform over all places where `clip_frames * stride` frames fit; a shorter video starts at 0. The step
-    stops before the last frame of the video (index `num_frames - 1`), and the frame reached by then is repeated.
+    The start is uniform over all places where `clip_frames * stride` frames fit; a shorter video starts at 0. Stepping
+    stops before the last frame of the video (index `num_frames - 1`), and the last frame reached is repeated.
 
     Args:
       num_frames: length of the video, at least 1.
       clip_frames: length of the clip.
-      stride: frames from one frame of the clip to the next.
+      stride: distance of successive frames of the clip, in frames of the video.
       rng: draws the start.
 
     Returns:
@@ -46,7 +46,7 @@ def uniform_train_indices(num_frames: int, *, clip_frames: int, rng: np.random.G
     """Samples a fine-tuning clip that spans the whole video: a random frame of each of `clip_frames` equal parts.
 
     Parts are whole numbers of frames, as in the official programs, so the last few frames of a video may belong to
-    none. A video shorter than the clip gives sorted random frames (the official programs: its first frame alone).
+    none. A video shorter than the clip gives sorted random frames (in the official programs, only its first frame).
 
     Args:
       num_frames: length of the video, at least 1.
@@ -65,13 +65,13 @@ def uniform_train_indices(num_frames: int, *, clip_frames: int, rng: np.random.G
 def dense_train_indices(num_frames: int, *, clip_frames: int, stride: int, rng: np.random.Generator) -> np.ndarray:
     """Samples a fine-tuning clip of neighbouring frames, as the official programs do.
 
-    `clip_frames * stride` frames are taken from a random place, and `clip_frames` spread evenly over them, first and
-    last among them. A shorter video is taken whole, at about the stride, and its last frame repeated.
+    `clip_frames * stride` frames are taken from a random place, and `clip_frames` of them are spread evenly, from the
+    first to the last. A shorter video is used whole, at about the stride, and its last frame is repeated.
 
     Args:
       num_frames: length of the video, at least 1.
       clip_frames: length of the clip.
-      stride: frames from one frame of the clip to the next, about.
+      stride: approximate distance of successive frames of the clip, in frames of the video.
       rng: draws the place.
 
     Returns:

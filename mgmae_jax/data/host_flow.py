@@ -19,19 +19,19 @@ def tvl1_flow(
 
     Args:
       frames: uint8 [T, H, W, 3], RGB; H and W at least 8.
-      source: [P], for each pair the frame where the flow starts.
-      target: [P], for each pair the frame where it ends.
+      source: [P], the frame in which the flow of each pair starts.
+      target: [P], the frame in which it ends.
       fast: instead of OpenCV's defaults, fewer iterations and wider steps between scales: about eighty times
         faster, better on large motion, slightly worse on small.
 
     Returns:
       float32 [P, H, W, 2]: x, y in pixels of the source frame, so that target(p + flow(p)) looks like source(p).
     """
-    cv2.setNumThreads(0)  # Clips are worked on in parallel already, one for each worker process.
+    cv2.setNumThreads(0)  # Clips are already processed in parallel, one in each worker process.
     method = _fast() if fast else cv2.optflow.DualTVL1OpticalFlow.create()
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     return np.stack([
-        method.calc(grey[int(a)], grey[int(b)], None)  # type: ignore[call-overload]  # the stubs want a flow to fill
+        method.calc(grey[int(a)], grey[int(b)], None)  # type: ignore[call-overload]  # the stubs require a flow
         for a, b in zip(source, target, strict=True)
     ])  # fmt: skip
 
@@ -39,7 +39,7 @@ def tvl1_flow(
 def _fast() -> cv2.optflow.DualTVL1OpticalFlow:
     # End-point error in pixels of OpenCV's defaults and of these: RubberWhale 0.156, 0.215; FlyingChairs 3 1.62, 1.86;
     # FlyingChairs 5 (large motion) 14.99, 9.97; Sintel alley_2 24 0.470, 0.491. Halving the image from scale to scale
-    # reaches further motion than the default 0.8 does, with as many scales.
+    # reaches larger motion than the default 0.8 with the same number of scales.
     return cv2.optflow.DualTVL1OpticalFlow.create(
         scaleStep=0.5, warps=2, outerIterations=1, innnerIterations=10, medianFiltering=3
     )

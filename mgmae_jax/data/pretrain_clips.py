@@ -21,15 +21,15 @@ from mgmae_jax.ops.pairs import Direction, adjacent_pairs, neighbour_pairs
 
 @dataclasses.dataclass(frozen=True)
 class FlowSpec:
-    """Flow that comes with the clips.
+    """The flow that comes with the clips.
 
     Attributes:
-      base: the base frame; None asks for both directions of every pair, for a base frame that is chosen later.
-      direction: which way the flow goes; see `ops.pairs.neighbour_pairs`. Has no meaning without a base frame.
-      fast: see `flow.tvl1.tvl1_flow`.
+      base: the base frame; None requests both directions of every pair, for a base frame that is chosen later.
+      direction: which way the flow goes; see `ops.pairs.neighbour_pairs`. Ignored without a base frame.
+      fast: see `data.host_flow.tvl1_flow`.
       source: "tvl1", Dual TV-L1, computed from the crops; "stored", read from the video's file of flow.
       root: the folder of the videos; see `stored_flow.flow_path`.
-      folder: that of their stored flow; "" is beside each video.
+      folder: the folder of their stored flow; "" means beside each video.
     """
 
     base: int | None
@@ -40,7 +40,7 @@ class FlowSpec:
     folder: str = ""
 
     def pairs(self, frames: int) -> tuple[np.ndarray, np.ndarray]:
-        """Frames of a clip of so many that flow starts in, and those it ends in: int32 [T-1], or [2, T-1]."""
+        """The frames of a clip in which flow starts and those in which it ends: int32 [T-1], or [2, T-1]."""
         if self.base is None:
             return adjacent_pairs(frames)
         return neighbour_pairs(frames, self.base, self.direction)
@@ -55,21 +55,21 @@ def pretrain_batches(
     flow: FlowSpec | None,
     on_bad: Callable[[str, str], None],
 ) -> TrainBatches:
-    """Reads the pre-training batches of this process, endlessly, from `start_step` on; see `train_batches`.
+    """Reads this process's pre-training batches from `start_step` on, endlessly; see `train_batches`.
 
     Args:
       videos: at least one.
       clip: the shape of the clips.
-      spec: how the batches are made up.
+      spec: how the batches are composed.
       start_step: the step of the first batch.
       flow: the flow that comes with the clips, or None.
-      on_bad: called with path and reason when a bad video is first met. What it raises ends the iteration.
+      on_bad: called with path and reason when a bad video is first met. An exception that it raises ends the iteration.
 
     Returns:
       An iterator over dicts; close it, or use it as a context manager. With n = batch_size / process_count * views,
-      video by video and view by view: "clip", uint8 [n, T, S, S, 3], RGB; and with `flow` "flow", float32
+      video by video and view by view: "clip", uint8 [n, T, S, S, 3], RGB; and with `flow`, "flow", float32
       [n, T-1, S, S, 2] in the order of `ops.pairs.neighbour_pairs`, or with `base=None` [n, 2, T-1, S, S, 2] in that
-      of `ops.pairs.adjacent_pairs`. Iterating raises MgmaeError where 16 positions in a row hold bad videos, or the
+      of `ops.pairs.adjacent_pairs`. Iterating raises MgmaeError if 16 positions in a row hold bad videos, or if the
       stored flow of a good one is missing, damaged or of another video.
 
     Raises:
@@ -96,7 +96,7 @@ class _PretrainClips:
     flow: FlowSpec | None
 
     def __call__(self, item: Readable, label: int | None, position: int) -> dict[str, np.ndarray]:
-        """Returns "clip" [views, T, S, S, 3] and perhaps "flow" [views, ...]."""
+        """Returns "clip" [views, T, S, S, 3] and, if requested, "flow" [views, ...]."""
         clip, rng = self.clip, random_stream(self.seed, "time", position)
         with open_video(item) as video:
             indices = pretrain_indices(video.frames, clip_frames=clip.frames, stride=clip.stride, rng=rng)
@@ -142,14 +142,14 @@ def stored_clip_flow(stored: StoredFlow, indices: np.ndarray, flow: FlowSpec, bo
     """Stored flow of one crop of a clip.
 
     Args:
-      stored: of the clip's frames.
+      stored: the flow between the clip's frames.
       indices: int [T], their numbers in the video.
-      flow: what is wanted.
+      flow: what to read.
       box: the crop, in pixels of the video.
-      size: that it is resized to.
+      size: the side that it is resized to.
 
     Returns:
-      As `tvl1_clip_flow`, in pixels of the resized crop.
+      As for `tvl1_clip_flow`, in pixels of the resized crop.
     """
     source, target = flow.pairs(len(indices))
     result = clip_flow(stored, indices, source.ravel(), target.ravel(), box, size)

@@ -14,15 +14,15 @@ from PIL import Image, ImageEnhance, ImageOps
 from mgmae_jax.errors import ConfigError
 
 Operation = Callable[[Image.Image, float, int], Image.Image]
-"""Changes an image by a strength from 0 to 1; where it has a direction, the sign, 1 or -1, says which."""
+"""Changes an image by a strength from 0 to 1; if it has a direction, the sign, 1 or -1, gives it."""
 
 _SPEC = re.compile(r"rand-m(\d+(?:\.\d+)?)-n(\d+)(?:-mstd(\d+(?:\.\d+)?))?-inc1")
 _MAX_MAGNITUDE = 10
-_SHARE = 0.5  # of the chosen operations that are carried out
+_SHARE = 0.5  # the share of the chosen operations that are applied
 
 
 class _Enhancer(Protocol):
-    """Pillow's: every kind has a class of its own, and their common one is private."""
+    """Pillow's: every kind has a class of its own, and their base class is private."""
 
     def enhance(self, factor: float) -> Image.Image: ...
 
@@ -40,8 +40,8 @@ def _solarize_add(image: Image.Image, strength: float, sign: int) -> Image.Image
     return image.point([min(255, value + amount) if value < 128 else value for value in range(256)] * 3)
 
 
-_GREY = (128, 128, 128)  # what comes in from outside the frame
-# The fifteen of the "increasing" set, which do more the higher the magnitude.
+_GREY = (128, 128, 128)  # fills in from outside the frame
+# The fifteen operations of the "increasing" set, whose effect grows with the magnitude.
 OPERATIONS: dict[str, Operation] = {
     "auto_contrast": lambda image, strength, sign: ImageOps.autocontrast(image),
     "equalize": lambda image, strength, sign: ImageOps.equalize(image),
@@ -69,7 +69,7 @@ class RandAugment:
 
     Attributes:
       magnitude: mean of the magnitudes, from 0 to 10.
-      layers: operations chosen for a clip; half of them, at random, are carried out.
+      layers: operations chosen for a clip; a random half of them is applied.
       std: standard deviation of the magnitudes.
     """
 
@@ -79,7 +79,7 @@ class RandAugment:
 
     @classmethod
     def parse(cls, text: str) -> RandAugment:
-        """Reads timm's way of writing it, "rand-m7-n4-mstd0.5-inc1".
+        """Reads timm's notation, "rand-m7-n4-mstd0.5-inc1".
 
         Raises:
           ConfigError: the text is not of that form.
@@ -91,7 +91,7 @@ class RandAugment:
         return cls(float(found[1]), int(found[2]), float(found[3] or 0))
 
     def draw(self, rng: np.random.Generator) -> list[tuple[str, float, int]]:
-        """Draws what is done to one clip: names of `OPERATIONS`, each with strength and sign."""
+        """Draws the operations for one clip: names of `OPERATIONS`, each with strength and sign."""
         drawn = []
         for name in rng.choice(list(OPERATIONS), self.layers):
             carried_out = rng.random() < _SHARE
@@ -107,7 +107,7 @@ class RandAugment:
 
 
 def apply_operations(frames: np.ndarray, drawn: list[tuple[str, float, int]]) -> np.ndarray:
-    """Does the same operations to every frame, one after another.
+    """Applies the same operations to every frame, one after another.
 
     Args:
       frames: uint8 [T, H, W, 3].

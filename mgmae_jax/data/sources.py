@@ -29,14 +29,14 @@ _SPACED = re.compile(rf"(.*(?:{'|'.join(map(re.escape, EXTENSIONS))}))(?:(?:\s+\
 
 @dataclasses.dataclass(frozen=True)
 class VideoList:
-    """Videos, perhaps with labels.
+    """Videos, with or without labels.
 
     Attributes:
-      paths: the files, in the order of the list; or stable names of the videos, where they have an `opener`.
+      paths: the files, in the order of the list; or stable names of the videos, if they have an `opener`.
       labels: one for each video, or None.
-      class_names: what the labels are called, where the source has names; then labels are indices into it.
-      opener: from a name to the video's bytes, as a seekable binary file; None where the names are paths. It travels
-        to worker processes, so it can be pickled.
+      class_names: names of the classes, if the source has them; labels are then indices into it.
+      opener: opens the video of a name, as a seekable binary file; None if the names are paths. It travels to worker
+        processes, so it must be picklable.
     """
 
     paths: tuple[str, ...]
@@ -53,12 +53,12 @@ class VideoList:
         return path if self.opener is None else Item(path, self.opener)
 
     def take(self, rows: Sequence[int]) -> Self:
-        """The videos of these numbers, in this order."""
+        """The videos with these numbers, in this order."""
         labels = None if self.labels is None else tuple(self.labels[row] for row in rows)
         return dataclasses.replace(self, paths=tuple(self.paths[row] for row in rows), labels=labels)
 
     def digest(self) -> str:
-        """A name for these videos and labels in this order, wherever their folder lies: count and 16 hex digits."""
+        """A name for these videos and labels in this order, independent of their folder: count and 16 hex digits."""
         root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in self.paths])
         labels = self.labels or ("",) * len(self)
         lines = [
@@ -79,13 +79,13 @@ class LabelledVideos(VideoList):
 
 
 def read_source(path: str | Path) -> VideoList:
-    """Lists the videos of a folder or of a list file. Does not look whether listed files exist.
+    """Lists the videos of a folder or of a list file. Does not check whether listed files exist.
 
-    - A folder is searched with its sub-folders; the order is that of the names. Where every video lies in a sub-folder,
-      the name of the folder that it lies in is its class.
+    - A folder is searched with its sub-folders, in the order of the names. If every video is in a sub-folder, the name
+    of its folder is its class.
     - A `.csv` file has a line `path`, `path,label` or `path,frames,label` for each video, separated by commas or by
       spaces (as VideoMAE's lists are), with or without a first line `path,label`. Labels are whole numbers or names.
-    - A `.jsonl` file has a line `{"path": "a.mp4", "label": "jump"}` for each; the label may be left out of all.
+    - A `.jsonl` file has a line `{"path": "a.mp4", "label": "jump"}` for each; labels may be left out of all lines.
 
     Relative paths in a list are relative to the list's folder.
 
@@ -96,7 +96,7 @@ def read_source(path: str | Path) -> VideoList:
       The videos.
 
     Raises:
-      ConfigError: there is nothing at the path, or it is no folder, .csv or .jsonl file.
+      ConfigError: there is nothing at the path, or it is not a folder, .csv or .jsonl file.
       FileError: the folder or list holds no video, or a line of the list is wrong.
     """
     path = Path(path)
@@ -119,15 +119,15 @@ def _read_folder(root: Path) -> VideoList:
 
     for folder, subfolders, files in os.walk(root, followlinks=True, onerror=fail):
         real = os.path.realpath(folder)
-        # Sorted, so that of two links to one folder the same one is followed on every machine.
+        # Sorted, so that the same one of two links to a folder is followed on every machine.
         subfolders[:] = [] if real in seen else sorted(name for name in subfolders if not name.startswith("."))
         if real not in seen:
             inside = Path(folder).relative_to(root)
-            # A name that starts with a dot is hidden; macOS leaves "._a.mp4" beside "a.mp4", which is no video.
+            # A name that starts with a dot is hidden; macOS leaves "._a.mp4" beside "a.mp4", and it is not a video.
             found += [inside / name for name in files if name.lower().endswith(EXTENSIONS) and name[0] != "."]
         seen.add(real)
     if not found:
-        raise FileError(root, f"holds no video (looked in all its folders for {' '.join(EXTENSIONS)})")
+        raise FileError(root, f"holds no video (searched all its folders for {' '.join(EXTENSIONS)})")
     found.sort(key=lambda video: video.parts)
     paths = tuple(str(root / video) for video in found)
     if any(len(video.parts) == 1 for video in found):
@@ -166,7 +166,7 @@ def _read_list(path: Path, entry: Callable[[str, int], tuple[str, int | str | No
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields the lines that are not blank with their numbers; never holds more than one."""
+    """Yields the lines that are not blank with their numbers; never holds more than one line in memory."""
     try:
         file = path.open("rb")
     except OSError as error:
@@ -225,4 +225,4 @@ SOURCES: dict[str, Callable[[Path], VideoList]] = {
     ".csv": functools.partial(_read_list, entry=_csv_entry),
     ".jsonl": functools.partial(_read_list, entry=_json_entry),
 }
-"""By the ending of a file, what lists its videos."""
+"""The function that lists the videos of a file, by the file's extension."""

@@ -1,10 +1,10 @@
-"""Optical flow kept in a file beside each video, and read with the frames, the stride and the crop of a clip.
+"""Optical flow stored in a file beside each video, and read with the frames, the stride and the crop of a clip.
 
-The file of `a.mp4` is `a.mp4.flow.npz`, with uncompressed members, so that the frames of a clip are read alone:
+The file of `a.mp4` is `a.mp4.flow.npz`, with uncompressed members, so that only the frames of a clip are read:
 
 - flow: float16 [2, F - 1, h, w, 2] of F frames: row 0 from frame j to j + 1, on frame j's pixels; row 1 from j + 1 back
-  to j, on frame j + 1's. x then y, in pixels of the decoded frames. h x w cells share the frame out evenly; a value is
-  that of its cell's centre.
+  to j, on frame j + 1's. x then y, in pixels of the decoded frames. h x w cells divide the frame evenly; a value
+  belongs to its cell's centre.
 - frame_size: int32 [2], height and width of the frames in pixels.
 - frames: int32 [], F.
 """
@@ -30,9 +30,9 @@ from mgmae_jax.errors import FileError
 from mgmae_jax.runtime.files import whole_file
 
 CELL = 4
-"""Side of a cell in pixels, about: a frame whose side is no multiple has cells a little smaller."""
+"""Approximate side of a cell in pixels: if it does not divide a frame's side, cells are a little smaller."""
 SUFFIX = ".flow.npz"
-_AGAIN = "`mgmae flow --config CONFIG --config.data.path=VIDEOS` makes it again"
+_AGAIN = "`mgmae flow --config CONFIG --config.data.path=VIDEOS` computes it again"
 _MEMBERS = {"flow.npy": "<f2", "frame_size.npy": "<i4", "frames.npy": "<i4"}
 # What comes before an array's values in NumPy's format 1.0.
 _HEADER = re.compile(
@@ -46,7 +46,7 @@ class StoredFlow:
     """The flow of a stretch of a video.
 
     Attributes:
-      steps: float32 [2, n, h, w, 2], as in the file, of the n steps from frame `first` on.
+      steps: float32 [2, n, h, w, 2], as in the file, for the n steps from frame `first` on.
       first: number of the frame that the first step starts in.
       frame_size: height and width of the frames in pixels.
     """
@@ -57,12 +57,13 @@ class StoredFlow:
 
 
 def flow_path(video: str | Path, root: str | Path = "", folder: str | Path = "") -> Path:
-    """Where the flow of a video lies.
+    """The path of a video's stored flow.
 
     Args:
       video: the video's file.
-      root: the folder that the videos lie in.
-      folder: where flow is kept, mirroring `root` (all of the path for a video that is not in it); "" is beside it.
+      root: the folder of the videos.
+      folder: where flow is stored, mirroring `root` (or the whole path of a video outside it); "" means beside the
+        video.
     """
     beside = Path(f"{video}{SUFFIX}")
     if not folder:
@@ -72,7 +73,7 @@ def flow_path(video: str | Path, root: str | Path = "", folder: str | Path = "")
 
 
 def cell_grid(height: int, width: int) -> tuple[int, int]:
-    """How many cells, h and w, a frame of that size in pixels is shared out into."""
+    """The numbers of cells, h and w, that a frame of that size in pixels is divided into."""
     return -(-height // CELL), -(-width // CELL)
 
 
@@ -100,8 +101,8 @@ def write_flow(path: str | Path, flow: np.ndarray, frame_size: tuple[int, int]) 
     """Writes the flow of a video, whole or not at all.
 
     Args:
-      path: of the file; its folder is made if absent.
-      flow: [2, F - 1, h, w, 2], see above, in pixels; kept in half precision.
+      path: the file; its folder is made if absent.
+      flow: [2, F - 1, h, w, 2], see above, in pixels; stored in half precision.
       frame_size: height and width of the video's frames in pixels.
 
     Raises:
@@ -112,7 +113,7 @@ def write_flow(path: str | Path, flow: np.ndarray, frame_size: tuple[int, int]) 
         half = flow.astype(np.float16)
     if not np.isfinite(half).all():
         raise FileError(path, "was not written: its flow is infinite or not a number; give other config.flow.weights")
-    remedy = "free space there; config.flow.path names another folder"
+    remedy = "free space there, or set config.flow.path to another folder"
     with whole_file(path, remedy) as partial, partial.open("wb") as file:
         np.savez(file, flow=half, frame_size=np.array(frame_size, np.int32), frames=np.int32(half.shape[1] + 1))
 
@@ -129,12 +130,12 @@ def read_flow(
     """Reads the flow from frame `first` of a video to frame `last`.
 
     Args:
-      path: of the file.
-      video: what it is the flow of, for errors.
-      frames: how many the video has.
+      path: the file.
+      video: the video it belongs to, for errors.
+      frames: the number of frames of the video.
       frame_size: height and width of its frames in pixels.
-      first: number of a frame.
-      last: number of a frame, not before the first; None is the video's last. No more than what lies between is read.
+      first: index of a frame.
+      last: index of a frame, not before the first; None means the video's last. Only the flow between them is read.
 
     Raises:
       FileError: the file is missing, damaged, or of a video with other frames.
@@ -149,12 +150,12 @@ def read_flow(
                 raise ValueError("it ends early")
         steps = steps.astype(np.float32)
         if not np.isfinite(steps).all():
-            raise ValueError("it holds what is not a finite number")
+            raise ValueError("it holds values that are not finite")
     return StoredFlow(steps, first, frame_size)
 
 
 def has_flow(path: str | Path, video: str | Path, *, frames: int, frame_size: tuple[int, int]) -> bool:
-    """Whether there is a flow file that fits a video of so many frames of that size; its values are not looked at."""
+    """Whether there is a flow file that fits a video with this many frames of that size; its values are not checked."""
     try:
         with _opened(path, video) as file:
             _check(path, video, file, frames, frame_size)
@@ -173,16 +174,17 @@ def clip_flow(
 ) -> np.ndarray:
     """The flow between frames of a clip, cut and resized as its frames are.
 
-    Steps between neighbouring frames of the video are chained: each point is carried along, and the next step read
-    where it has got to, bilinearly (OpenCV's, to a 32nd of a cell), beyond the frame at its nearest point.
+    Steps between neighbouring frames of the video are chained: each point is carried along, and the next step is read
+    where the point has arrived, bilinearly (with OpenCV, to a 32nd of a cell), or at the nearest point of the frame if
+    it has left it.
 
     Args:
-      stored: of the frames from the clip's first to its last, at least.
-      indices: int [T], the video's frames that make the clip, none smaller than the one before it.
+      stored: the flow from the clip's first frame to its last, or more.
+      indices: int [T], the video's frames that form the clip, none smaller than the one before it.
       source: int [P], the frame of the clip that each flow starts in.
-      target: int [P], the one that it ends in.
+      target: int [P], the one in which it ends.
       box: the crop, in pixels of the video's frames.
-      size: that the crop is resized to, in pixels.
+      size: the side that the crop is resized to, in pixels.
 
     Returns:
       float32 [P, size, size, 2], x then y in pixels of the resized crop; zero between repetitions of one frame.
@@ -192,7 +194,7 @@ def clip_flow(
     # Centres of the crop's pixels, in cells: cell i covers i - 0.5 to i + 0.5.
     x = (box.x + (np.arange(size) + 0.5) * box.width / size) * cells[0] - 0.5
     y = (box.y + (np.arange(size) + 0.5) * box.height / size) * cells[1] - 0.5
-    # Fixed point once for all pairs, as OpenCV would do it for each.
+    # Converted to fixed point once for all pairs; OpenCV would do it for each.
     where = cv2.convertMaps(*np.meshgrid(np.float32(x), np.float32(y)), cv2.CV_16SC2)
     to_crop = np.array([size / box.width, size / box.height], np.float32) / cells
     steps = stored.steps * cells
@@ -211,7 +213,7 @@ def _chain(steps: np.ndarray) -> np.ndarray:
     start = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in steps.shape[2:0:-1])), -1)
     total = steps[0]
     for step in steps[1:]:
-        total = total + cv2.remap(  # type: ignore[call-overload]  # the second map may be None, which the stubs deny
+        total = total + cv2.remap(  # type: ignore[call-overload]  # the second map may be None, but the stubs forbid it
             step, start + total, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
     return total
@@ -219,14 +221,14 @@ def _chain(steps: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def _opened(path: str | Path, video: str | Path) -> Iterator[BufferedReader]:
-    """Opens the file; in the block, what is wrong with it becomes a FileError that names it and its video."""
+    """Opens the file; in the block, errors in it become a FileError that names it and its video."""
     try:
         with open(path, "rb") as file:
             yield file
     except FileNotFoundError as error:
         reason = (
-            f"the flow of {video} is not there: `mgmae flow --config CONFIG --config.data.path=VIDEOS` makes it, and "
-            "names videos that it cannot be made of (procedural videos get theirs when they are prepared)"
+            f"the flow of {video} is not there: `mgmae flow --config CONFIG --config.data.path=VIDEOS` computes it "
+            "and lists videos that it cannot read (procedural videos get theirs when they are prepared)"
         )
         raise FileError(path, reason) from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
@@ -237,7 +239,7 @@ def _opened(path: str | Path, video: str | Path) -> Iterator[BufferedReader]:
 def _check(
     path: str | Path, video: str | Path, file: BinaryIO, frames: int, frame_size: tuple[int, int]
 ) -> tuple[tuple[int, ...], int]:
-    """Returns the shape of "flow" and where its values begin, once they are seen to fit the video."""
+    """Returns the shape of "flow" and where its values begin, after checking that they fit the video."""
     with zipfile.ZipFile(file) as archive:
         members = {info.filename: info for info in archive.infolist()}
     if set(members) != set(_MEMBERS):
@@ -257,21 +259,21 @@ def _check(
     if (count, height, width) != (frames, *frame_size):
         raise FileError(
             path,
-            f"is the flow of {count} frames of {width}x{height}, and {video} has {frames} of "
+            f"is the flow of {count} frames of {width}x{height}, but {video} has {frames} of "
             f"{frame_size[1]}x{frame_size[0]} (another video?); {_AGAIN}",
         )
     return shape, offset
 
 
 def _locate(file: BinaryIO, member: zipfile.ZipInfo, dtype: str) -> tuple[tuple[int, ...], int]:
-    """Returns the shape of an array in the file, of a type that it has to have, and where its values begin."""
-    # The header before a member has fields of its own length, which the archive's directory does not tell.
+    """Returns the shape of an array in the file and where its values begin, after checking its type."""
+    # The local header of a member has fields of variable length that the archive's directory does not give.
     file.seek(member.header_offset + 26)
     start = member.header_offset + 30 + int(np.frombuffer(file.read(4), "<u2").sum())
     file.seek(start)
     header = _HEADER.match(file.read(_MAX_HEADER))
     if member.compress_type != zipfile.ZIP_STORED or header is None:
-        raise ValueError(f"{member.filename} is compressed, or no array in NumPy's format 1.0")
+        raise ValueError(f"{member.filename} is compressed, or not an array in NumPy's format 1.0")
     found, shape = header[1].decode(), tuple(int(length) for length in header[2].replace(b",", b" ").split())
     if found != dtype:
         raise ValueError(f"{member.filename} is of type {found}, not {dtype}")

@@ -1,4 +1,5 @@
-"""The views that a video is tested by: clips spread over its time, each cut out at places along its longer side."""
+"""The views that a video is tested on: clips spread over its duration, cropped at several places along its longer
+side."""
 
 from __future__ import annotations
 
@@ -20,10 +21,10 @@ class ViewSpec:
     """How a video is seen: Something-Something takes 2 uniform clips and 3 crops, Kinetics 5 dense ones and 3.
 
     Attributes:
-      clip: the shape of every view; its stride has no meaning for uniform clips.
+      clip: the shape of every view; uniform clips ignore its stride.
       sampling: "uniform": each clip spans the whole video; "dense": frames `stride` apart.
-      clips: in time; 1 is the middle one.
-      crops: in space; 1 is the centre.
+      clips: number of clips in time; a single one is in the middle.
+      crops: number of crops in space; a single one is in the centre.
 
     Raises:
       ConfigError: a field has a value that cannot work.
@@ -43,15 +44,15 @@ class ViewSpec:
 
     @property
     def count(self) -> int:
-        """Views of a video, V."""
+        """Number of views of a video, V."""
         return self.clips * self.crops
 
 
 def uniform_indices(num_frames: int, *, clip_frames: int, clips: int) -> np.ndarray:
-    """The frames of clips that each span the whole video, shifted against each other.
+    """The frames of clips that each span the whole video, shifted relative to each other.
 
-    With tick = num_frames / clip_frames, frame x of clip c of C is int(tick * (x + c / C)): for two clips those of the
-    official programs. A single clip takes the middles of the ticks.
+    With tick = num_frames / clip_frames, frame x of clip c of C is int(tick * (x + c / C)): for two clips, these are
+    the frames of the official programs. A single clip takes the middles of the ticks.
 
     Args:
       num_frames: length of the video, at least 1; a shorter video than `clip_frames` repeats frames.
@@ -69,13 +70,13 @@ def uniform_indices(num_frames: int, *, clip_frames: int, clips: int) -> np.ndar
 def dense_indices(num_frames: int, *, clip_frames: int, stride: int, clips: int) -> np.ndarray:
     """The frames of clips that are spread evenly over the video, from its first strided frame to its last.
 
-    A video that is too short repeats the last frame that it has at a multiple of the stride, as the official programs
+    A video that is too short repeats its last frame at a multiple of the stride, as the official programs
     do. A single clip is in the middle.
 
     Args:
       num_frames: length of the video, at least 1.
       clip_frames: length of a clip, T.
-      stride: frames from one frame of a clip to the next.
+      stride: distance of successive frames of a clip, in frames of the video.
       clips: how many.
 
     Returns:
@@ -91,8 +92,8 @@ def crop_starts(length: int, *, size: int, crops: int) -> list[int]:
     """Where the crops begin along the longer side: from one end to the other; a single crop is in the centre.
 
     Args:
-      length: of that side in pixels, at least `size`.
-      size: of a crop.
+      length: that side in pixels, at least `size`.
+      size: the side of a crop.
       crops: how many.
     """
     if crops == 1:
@@ -103,11 +104,11 @@ def crop_starts(length: int, *, size: int, crops: int) -> list[int]:
 def shorter_side_to(frames: np.ndarray, size: int) -> np.ndarray:
     """Resizes frames so that their shorter side is `size`, keeping the shape.
 
-    Bilinear without averaging over what is shrunk: the official programs test so, and published weights know it.
+    Bilinear without averaging: the official programs test like this, and published weights expect it.
 
     Args:
       frames: uint8 [T, H, W, 3].
-      size: in pixels.
+      size: the shorter side, in pixels.
 
     Returns:
       uint8 [T, h, w, 3] with min(h, w) = size.
@@ -124,7 +125,7 @@ def cut_views(frames: np.ndarray, *, size: int, crops: int) -> np.ndarray:
 
     Args:
       frames: uint8 [T, H, W, 3].
-      size: of a crop in pixels.
+      size: the side of a crop, in pixels.
       crops: how many.
 
     Returns:
@@ -148,7 +149,7 @@ def read_views(item: Readable, views: ViewSpec) -> np.ndarray:
       uint8 [V, T, S, S, 3], RGB, clip by clip and within a clip crop by crop.
 
     Raises:
-      VideoError: the file is missing, damaged or no video.
+      VideoError: the file is missing, damaged or not a video.
     """
     clip = views.clip
     with open_video(item) as video:

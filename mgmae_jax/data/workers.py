@@ -1,4 +1,4 @@
-"""Reading by Grain's worker processes. They are spawned, and import the module of what they run again."""
+"""Reading in Grain's worker processes. They are spawned, and import the module of what they run again."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from mgmae_jax.errors import ConfigError, MgmaeError
 def with_workers(examples: grain.MapDataset, workers: int) -> grain.IterDataset:
     """Reads examples in worker processes, in their order.
 
-    To be batched after this, not before: worker w of W takes every W-th element, which has to be one example for the
-    batches not to depend on W. It also keeps shared memory down to a few examples.
+    Batch after this, not before: worker w of W takes every W-th element, which has to be one example if the batches are
+    not to depend on W. This also keeps shared memory down to a few examples.
 
     Args:
       examples: what to read.
-      workers: processes; 0 reads in threads of this one. Has no influence on the examples.
+      workers: processes; 0 reads in threads of this one. It does not affect the examples.
 
     Raises:
       ConfigError: `workers` is negative.
@@ -36,7 +36,7 @@ def with_workers(examples: grain.MapDataset, workers: int) -> grain.IterDataset:
     if not workers:
         cv2.setNumThreads(0)
     elif not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain reads flags when it starts workers; in a notebook nobody has parsed any.
+        flags.FLAGS.mark_as_parsed()  # Grain reads flags when it starts workers; a notebook has not parsed them.
     threads = 1 if workers else 2
     return examples.to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
@@ -47,13 +47,13 @@ class WorkerBatches:
     """An iterator over host batches, read ahead; close it, or use it as a context manager.
 
     Args:
-      dataset: of batches, each a dict of arrays.
+      dataset: the batches, each a dict of arrays.
     """
 
     def __init__(self, dataset: grain.IterDataset) -> None:
         iterator = iter(dataset)
-        # Asking for the state makes Grain create the iterators of all its workers, so that starting starts, and closing
-        # closes, every one of them and not only those that were waited for so far.
+        # Asking for the state makes Grain create the iterators of all its workers, so that start and close reach
+        # every one of them, not only those that were waited for so far.
         iterator.get_state()
         iterator.start_prefetch()
         self._iterator: grain.DatasetIterator | None = grain.experimental.ThreadPrefetchDatasetIterator(
@@ -71,7 +71,7 @@ class WorkerBatches:
             return next(self._iterator)
         except RuntimeError as error:
             raise MgmaeError(
-                f"reading videos stopped: {error} A worker that ends by itself has mostly run out of memory or of "
+                f"reading videos stopped: {error} A worker that dies has usually run out of memory or of "
                 "shared memory (/dev/shm): lower config.data.workers, or give the container more (--shm-size)."
             ) from error
 
@@ -79,8 +79,8 @@ class WorkerBatches:
         """Ends the worker processes and threads; no more batches come."""
         if self._iterator is not None:
             self._iterator.close()
-            self._iterator = None  # Kept until the interpreter ends, Grain's finaliser would fail, noisily.
-            gc.collect()  # At its end, cycles in Grain hold the last examples, and with them shared memory.
+            self._iterator = None  # If it were kept until the interpreter exits, Grain's finaliser would fail noisily.
+            gc.collect()  # At the end, cycles in Grain hold the last examples, and with them shared memory.
 
     def __enter__(self) -> WorkerBatches:
         return self
@@ -99,7 +99,7 @@ def _start_worker(index: int, count: int) -> None:
 
 
 def _end_with_parent() -> None:
-    # A main process that is killed ends no worker, and one that waits for room in its queue would wait for ever.
+    # A killed main process ends no workers, and one that waits for room in its queue would wait for ever.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -17,18 +17,18 @@ from mgmae_jax.runtime.distributed import barrier, is_primary
 Split = Literal["train", "test"]
 DEFAULT = "motion_shapes"
 """The data set that an empty `data.path` means."""
-_MOST_PROCESSES = 16  # a bound on memory and on starting time where a machine has many cores
+_MOST_PROCESSES = 16  # bounds memory and start-up time on machines with many cores
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """Which part of a data set is wanted.
+    """Which part of a data set to prepare.
 
     Args:
       split: "train" or "test".
-      seed: of the run.
+      seed: the run's seed.
       options: config.data.NAME, the data set's own fields.
-      flow: whether stored flow is wanted beside the videos, where the data set knows it.
+      flow: whether to store flow beside the videos, if the data set knows it.
       on_progress: called with (videos done, videos in total); None in processes that only wait.
     """
 
@@ -44,8 +44,8 @@ class Dataset:
     """A data set that is found by its name.
 
     Args:
-      prepare: makes sure that a split is there, and gives what `read_source` reads; safe to call again, and at once in
-        several processes.
+      prepare: makes sure that a split is there, and returns what `read_source` reads; safe to call again, and in
+        several processes at once.
       classes: names of its classes.
     """
 
@@ -73,15 +73,15 @@ DATASETS = {DEFAULT: Dataset(prepare_motion_shapes, motion_shapes.CLASSES)}
 
 
 def find_videos(config: ConfigDict, split: Split = "train", *, flow: bool = False) -> VideoList:
-    """The videos at `data.path`, or those of the data set of that name, which the first process prepares if need be.
+    """The videos at `data.path`, or those of the data set of that name, which the first process prepares if necessary.
 
     Args:
-      config: of a run.
-      split: "test" is what a fine-tuned model is measured on: the videos at `eval.path`, or the data set's own split.
-      flow: whether stored flow is wanted beside the videos of a data set.
+      config: a run's config.
+      split: "test" is what a fine-tuned model is evaluated on: the videos at `eval.path`, or the data set's own split.
+      flow: whether to store flow beside the videos of a data set.
 
     Raises:
-      ConfigError: the path is empty where that of the other split is not, or there is nothing of the kind there.
+      ConfigError: the path is empty but that of the other split is not, or there are no videos there.
       FileError: there is no video, or the list is wrong.
     """
     path = config.data.path if split == "train" else config.eval.path
@@ -98,20 +98,20 @@ def find_videos(config: ConfigDict, split: Split = "train", *, flow: bool = Fals
 
 
 def dataset_name(config: ConfigDict) -> str | None:
-    """The data set that `data.path` names; None where it is a path."""
+    """The data set that `data.path` names; None if it is a path."""
     path = config.data.path or DEFAULT
     return path if path in DATASETS and (not config.data.path or not os.path.exists(path)) else None
 
 
 def flow_folders(config: ConfigDict) -> tuple[str, str]:
-    """The folder that the videos of a pre-training config lie in, and the one their stored flow does; see `flow_path`.
+    """The folder of a pre-training config's videos, and the folder of their stored flow; see `flow_path`.
 
     The videos of a data set have their flow beside them, whatever `flow.path` is: both are then "".
     """
     if dataset_name(config) is not None:
         return "", ""
     path = config.data.path
-    # The fields of a run from before flow was stored have no such path.
+    # Configs of runs from before flow was stored have no such path.
     return path if os.path.isdir(path) else os.path.dirname(path), config.flow.get("path", "")
 
 

@@ -1,4 +1,4 @@
-"""The classes of a classifier: their names are kept with its run, and labels of other lists are matched with them."""
+"""A classifier's classes: their names are stored with its run, and labels of other lists are matched with them."""
 
 import difflib
 import json
@@ -11,11 +11,11 @@ from mgmae_jax.runtime.checkpoint import file_above
 from mgmae_jax.runtime.files import write_json
 
 CLASSES_FILE = "classes.json"
-_SHOWN = 5  # names told in an error
+_SHOWN = 5  # names shown in an error
 
 
 def class_names(videos: VideoList, count: int) -> tuple[str, ...]:
-    """Names of the classes that a head of `count` outputs learns from these videos; numbers where they have none.
+    """Names of the classes that a head of `count` outputs learns from these videos; numbers if they have none.
 
     Raises:
       ConfigError: the videos have names for another number of classes.
@@ -48,7 +48,7 @@ def read_classes(checkpoint: Path) -> tuple[str, ...]:
     """
     path = file_above(checkpoint, CLASSES_FILE)
     if path is None:
-        reason = f"no {CLASSES_FILE} above this checkpoint: give a fine-tuned model, a pre-trained one has no classes"
+        reason = f"no {CLASSES_FILE} above this checkpoint: give a fine-tuned model; a pre-trained one has no classes"
         raise FileError(checkpoint, reason)
     return read_names(path)
 
@@ -62,28 +62,28 @@ def read_names(path: Path) -> tuple[str, ...]:
     try:
         names = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise ValueError("it is no list of names")
+            raise ValueError("it is not a list of names")
     except (OSError, ValueError) as error:
         raise FileError(path, f"cannot be read as the classes of a run ({error})") from error
     return tuple(names)
 
 
 def match_classes(videos: VideoList, classes: tuple[str, ...], source: str) -> LabelledVideos:
-    """Gives videos the labels that a classifier knows their classes by: where the list has names, by name.
+    """Gives videos the labels that a classifier uses for their classes; matched by name if the list has names.
 
-    A list names only the classes that occur in it, so its own numbers would shift where one is absent.
+    A list names only the classes that occur in it, so its own numbers would shift if one is absent.
 
     Args:
-      videos: labelled.
-      classes: names of the classifier's classes, numbers as text where they have no others.
+      videos: the labelled videos.
+      classes: names of the classifier's classes, numbers as text if they have no names.
       source: where the list came from, for errors.
 
     Returns:
       The same videos, labels from 0 to C - 1, and the classifier's names.
 
     Raises:
-      MgmaeError: there are no videos, a video has no label, a label is out of range, or the classifier has no class of
-        a name.
+      MgmaeError: there are no videos, a video has no label, a label is out of range, or a class's name is
+        unknown to the classifier.
     """
     if not len(videos):
         raise FileError(source, "holds no video: nothing can be measured on an empty split")

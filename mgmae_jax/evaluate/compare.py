@@ -24,15 +24,15 @@ class ClassDifference(NamedTuple):
 
 
 def compare_reports(first: Report, second: Report, names: tuple[str, str]) -> list[ClassDifference]:
-    """The classes that have videos in both reports, the second's largest gain first.
+    """The classes that have videos in both reports, sorted by the second's gain, largest first.
 
     Args:
-      first: what is compared with.
-      second: what is better where a difference is positive.
-      names: of the reports, for errors.
+      first: the report to compare with.
+      second: the report that is better where a difference is positive.
+      names: the reports' names, for errors.
 
     Raises:
-      MgmaeError: the reports have other classes, or were made on other videos.
+      MgmaeError: the reports have different classes, or were made on different videos.
     """
     classes = [[one.name for one in report.classes] for report in (first, second)]
     if classes[0] != classes[1]:
@@ -42,7 +42,7 @@ def compare_reports(first: Report, second: Report, names: tuple[str, str]) -> li
                 for names in classes]  # fmt: skip
         raise MgmaeError(
             f"{names[0]} and {names[1]} have different classes ({told[0]}; {told[1]}): "
-            "compare evaluations of one data set, with its classes in one order."
+            "compare evaluations of the same data set, with its classes in the same order."
         )
     if first.split != second.split:
         raise MgmaeError(
@@ -59,7 +59,7 @@ def compare_reports(first: Report, second: Report, names: tuple[str, str]) -> li
 
 
 def most_different(differences: Sequence[ClassDifference], count: int = SHOWN) -> list[ClassDifference]:
-    """The `count` classes that differ most, in the order they have; equal classes are left out."""
+    """The `count` classes that differ most, in their present order; equal classes are left out."""
     largest = sorted((one for one in differences if one.difference), key=lambda one: -abs(one.difference))[:count]
     return [one for one in differences if one in largest]
 
@@ -70,9 +70,9 @@ def comparison_table(
     """Both reports as text: overall, then the given classes.
 
     Args:
-      first: a report.
-      second: a report.
-      names: of the reports.
+      first: the first report.
+      second: the second report.
+      names: the reports' names.
       differences: classes to list.
     """
     rows = [("", "videos", *names, "difference")]
@@ -88,10 +88,10 @@ def comparison_table(
     lines[4:4] = [rule]
     lines[1:1] = [rule]
     if differences:
-        lines.append("difference: percentage points that the second is above the first")
+        lines.append("difference: the second minus the first, in percentage points")
     for name, report in zip(names, (first, second), strict=True):
         if report.missing:
             lines.append(
-                f"{name}: {len(report.missing)} unreadable videos are not counted; accuracies differ by them too"
+                f"{name}: {len(report.missing)} unreadable videos are not counted, which also affects the difference"
             )
     return "\n".join(lines)

@@ -31,13 +31,13 @@ class Evaluator:
 
     Args:
       logits: the model.
-      mesh: of devices.
-      videos: to be matched with the classes by name; see `classes.match_classes`.
-      views: of each video.
+      mesh: the devices.
+      videos: the videos, to be matched with the classes by name; see `classes.match_classes`.
+      views: the views of each video.
       classes: names of the model's classes.
-      workers: processes that read.
+      workers: number of reading processes.
       clips_per_device: see `VideoMap`.
-      allow_missing: whether videos that cannot be read are left out and reported, instead of being an error.
+      allow_missing: whether unreadable videos are left out and reported instead of being an error.
       source: where the videos were listed, for errors.
 
     Raises:
@@ -69,7 +69,7 @@ class Evaluator:
         self._map = VideoMap(best, mesh, views, workers=workers, clips_per_device=clips_per_device)
 
     def __call__(self, params: Any) -> Report:
-        """The report on parameters that lie on the mesh; see `predict`."""
+        """The report on parameters that are on the mesh; see `predict`."""
         return make_report(*self.predict(params))
 
     def predict(
@@ -78,14 +78,14 @@ class Evaluator:
         """Finds the most probable classes of every video; to be called by every process.
 
         Args:
-          params: of the model, on the mesh.
-          folder: keeps predictions.csv, which a call that was cut off is gone on from: that the parameters are the same
-            is the caller's to see.
-          progress: whether to show it on standard error.
+          params: the model's parameters, on the mesh.
+          folder: the folder for predictions.csv, from which an interrupted call resumes; the caller must make sure that
+            the parameters are the same.
+          progress: whether to show progress on standard error.
 
         Returns:
-          The same in every process and on any number of devices: the predictions, and the videos without one, which
-          are none unless `allow_missing` is set.
+          The predictions, and the videos without one (none unless `allow_missing` is set). Both are the same in every
+          process and on any number of devices.
 
         Raises:
           FileError: a video cannot be read, and `allow_missing` is not set.
@@ -125,17 +125,17 @@ def _so_far(predictions: Predictions) -> float:
 
 
 def unreadable_error(missing: list[Missing]) -> FileError:
-    """Tells of videos that cannot be read, where none may be missing."""
+    """The error for unreadable videos when none may be missing."""
     others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     reason = (
-        f"{missing[0].reason}{others}. An evaluation counts every video: mend it, take it off the list, or give "
-        "--config.data.allow_missing=true to leave such videos out, which the report then says."
+        f"{missing[0].reason}{others}. An evaluation counts every video: fix it, remove it from the list, or give "
+        "--config.data.allow_missing=true to leave such videos out, as the report will then say."
     )
     return FileError(missing[0].path, reason)
 
 
 def checksum(params: Any) -> str:
-    """A name for parameters, to tell them from others: 8 hex digits, the same on any mesh."""
+    """A name for parameters, to tell them from others: 8 hex digits, the same on every mesh."""
     return f"{int(jax.device_get(_checksum(params))):08x}"
 
 
@@ -144,7 +144,7 @@ def _checksum(params: Any) -> Array:
     total = jnp.uint32(0)
     for leaf in jax.tree.leaves(params):
         bits = jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32)
-        # Whole numbers, modulo 2**32: the sum is the same in any order. Every place has an odd factor of its own.
+        # Whole numbers, modulo 2**32: the sum is the same in any order. Every position has an odd factor of its own.
         place, stride = jnp.zeros(leaf.shape, jnp.uint32), 1
         for axis in reversed(range(leaf.ndim)):
             place += jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis) * jnp.uint32(stride)

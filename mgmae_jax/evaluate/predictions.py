@@ -1,4 +1,4 @@
-"""What a classifier says of each video, kept in a CSV file that an interrupted evaluation goes on with."""
+"""A classifier's prediction for each video, kept in a CSV file from which an interrupted evaluation resumes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from mgmae_jax.runtime.files import write_text
 PREDICTIONS_FILE = "predictions.csv"
 COLUMNS: tuple[str, ...] = ("video", "path", "label", "prediction", "probability", "top5", "top5_probabilities")
 COLUMNS += ("label_name", "prediction_name")
-_BEST = 5  # classes kept of each video
+_BEST = 5  # classes kept for each video
 
 
 def kept(classes: int) -> int:
-    """How many of the most probable classes are kept of a video, K: 5, or all where there are fewer."""
+    """How many of the most probable classes are kept for a video, K: 5, or all if there are fewer."""
     return min(_BEST, classes)
 
 
@@ -32,9 +32,9 @@ class Predictions:
     """The most probable classes of videos.
 
     Attributes:
-      videos: all of the list.
-      best: int32 [N, K], the most probable first; -1 where nothing is known of the video (yet).
-      probabilities: float32 [N, K], theirs.
+      videos: all videos of the list.
+      best: int32 [N, K], the most probable first; -1 where the video has no prediction (yet).
+      probabilities: float32 [N, K], their probabilities.
     """
 
     videos: LabelledVideos
@@ -43,13 +43,13 @@ class Predictions:
 
     @classmethod
     def none(cls, videos: LabelledVideos) -> Predictions:
-        """Nothing known of any video."""
+        """No prediction for any video."""
         shape = (len(videos), kept(len(videos.class_names)))
         return cls(videos, np.full(shape, -1, np.int32), np.zeros(shape, np.float32))
 
     @property
     def todo(self) -> np.ndarray:
-        """Places in the list of the videos that nothing is known of, int64, ascending."""
+        """Places in the list of the videos without a prediction, int64, ascending."""
         return np.flatnonzero(self.best[:, 0] < 0)
 
     @property
@@ -58,23 +58,23 @@ class Predictions:
         return np.asarray(self.videos.labels, np.int64)
 
     def fill(self, places: Sequence[int] | np.ndarray, best: np.ndarray, probabilities: np.ndarray) -> None:
-        """Sets what is known of the videos at these places of the list."""
+        """Sets the predictions for the videos at these places of the list."""
         self.best[places] = best
         self.probabilities[places] = probabilities
 
 
 class PredictionFile:
-    """The predictions of a list as a CSV file that grows by whole rows; process 0 alone makes one.
+    """The predictions of a list as a CSV file that grows by whole rows; only process 0 makes one.
 
     Columns: video (its place in the list, from 0), path, label, prediction, probability, top5 (classes, the most
     probable first, between spaces), top5_probabilities, label_name, prediction_name.
 
     Args:
-      path: the file; made, with its folder, if absent.
-      predictions: filled with what the file holds already. A row that was cut off is dropped from the file.
+      path: the file; created, with its folder, if absent.
+      predictions: filled with what the file already holds. A truncated row is dropped from the file.
 
     Raises:
-      FileError: the file cannot be read or written, or holds rows of other videos.
+      FileError: the file cannot be read or written, or has rows of other videos.
     """
 
     def __init__(self, path: Path, predictions: Predictions) -> None:
@@ -88,7 +88,7 @@ class PredictionFile:
         self.write_sorted()
 
     def append(self, places: Iterable[int]) -> None:
-        """Adds the rows of these videos; they are on the disk when this returns."""
+        """Adds the rows of these videos; they are on disk when this returns."""
         try:
             with self._path.open("a", encoding="utf-8", newline="") as file:
                 file.write(self._rows(places))
@@ -98,7 +98,7 @@ class PredictionFile:
             raise self._unwritable(error) from error
 
     def write_sorted(self) -> None:
-        """Writes the file anew with all that is known, in the order of the list."""
+        """Rewrites the file with all predictions, in the order of the list."""
         head = io.StringIO()
         csv.writer(head).writerow(COLUMNS)
         known = np.flatnonzero(self._predictions.best[:, 0] >= 0)
@@ -112,7 +112,7 @@ class PredictionFile:
             best = of.best[place].tolist()
             probabilities = [
                 f"{probability:.9g}" for probability in of.probabilities[place]
-            ]  # as many digits as it has
+            ]  # as many digits as float32 has
             label = of.videos.labels[place]
             writer.writerow([
                 place, of.videos.paths[place], label, best[0], probabilities[0], " ".join(map(str, best)),
@@ -123,7 +123,7 @@ class PredictionFile:
     def _read(self) -> None:
         videos, best_kept = self._predictions.videos, self._predictions.best.shape[1]
         text = self._path.read_bytes().decode("utf-8", errors="replace")
-        # A cut-off row has no line end; one that was cut inside quotes does not parse.
+        # A truncated row has no line end; one that was truncated inside quotes does not parse.
         lines = io.StringIO(text[: text.rfind("\n") + 1], newline="")
         rows = csv.reader(lines, strict=True)
         try:
@@ -134,15 +134,15 @@ class PredictionFile:
                     break
                 place, path, label = int(row[0]), row[1], int(row[2])
                 if not 0 <= place < len(videos) or (videos.paths[place], videos.labels[place]) != (path, label):
-                    raise FileError(self._path, f"line {rows.line_num}: {path} is no video of this list at that place")
+                    raise FileError(self._path, f"line {rows.line_num}: {path} is not this list's video there")
                 best, probabilities = row[5].split(), row[6].split()
                 if not len(best) == len(probabilities) == best_kept:
-                    raise ValueError(f"{len(best)} classes, {best_kept} are meant")
+                    raise ValueError(f"{len(best)} classes, expected {best_kept}")
                 self._predictions.fill([place], np.array(best, np.int32), np.array(probabilities, np.float32))
         except csv.Error:
             pass
         except ValueError as error:
-            reason = f"line {rows.line_num}: is not what an evaluation wrote ({error}); move the file away"
+            reason = f"line {rows.line_num}: was not written by an evaluation ({error}); move the file away"
             raise FileError(self._path, reason) from error
 
     def _unwritable(self, error: OSError) -> FileError:

@@ -1,4 +1,4 @@
-"""How good predictions are: accuracies with confidence intervals, class by class. Numpy alone."""
+"""How good predictions are: accuracies with confidence intervals, class by class. Numpy only."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Interval(NamedTuple):
 
 
 class ClassResult(NamedTuple):
-    """How many of a class's videos were recognised; `accuracy` is None where it has none."""
+    """How many of a class's videos were recognised; `accuracy` is None if it has no videos."""
 
     name: str
     videos: int
@@ -44,7 +44,7 @@ class ClassResult(NamedTuple):
 
     @property
     def accuracy(self) -> float | None:
-        """Share of its videos, from 0 to 1."""
+        """Share of its videos that were recognised, from 0 to 1."""
         return self.correct / self.videos if self.videos else None
 
 
@@ -61,12 +61,12 @@ class Report:
 
     Attributes:
       videos: how many were counted.
-      top1: share of them whose most probable class is theirs.
-      top5: share of them whose class is among the five most probable.
+      top1: share of them whose most probable class is the true one.
+      top5: share of them whose true class is among the five most probable.
       mean_class: mean over the classes that have videos of the share recognised.
-      classes: result of every class, in the order of the labels.
+      classes: the result for every class, in the order of the labels.
       missing: videos that could not be read.
-      split: hash of the list of videos and labels, missing ones among them; see `split_hash`.
+      split: hash of the list of videos and labels, including missing ones; see `split_hash`.
       about: what was evaluated, as JSON can hold it: config, checkpoint, versions.
     """
 
@@ -99,12 +99,12 @@ def make_report(
     """Counts predictions.
 
     Args:
-      predictions: those of which nothing is known do not count.
-      missing: the videos of which nothing can be known.
+      predictions: videos without a prediction do not count.
+      missing: the videos that could not be read.
       about: see `Report`.
 
     Raises:
-      MgmaeError: nothing is known of any video.
+      MgmaeError: no video has a prediction.
     """
     known = predictions.best[:, 0] >= 0
     if not known.any():
@@ -124,7 +124,7 @@ def make_report(
 
 
 def _intervals(counts: Int[np.ndarray, "classes 3"]) -> list[Interval]:
-    """Bootstrap over videos: what is drawn of them is multinomial in their counts, so no video needs to be drawn."""
+    """Bootstrap over videos: a resample is multinomial in their counts, so no single video needs to be drawn."""
     total = counts.sum()
     drawn = np.random.default_rng(0).multinomial(total, (counts / total).ravel(), RESAMPLES).reshape(-1, *counts.shape)
     intervals = []
@@ -155,7 +155,8 @@ def confusion_matrix(predictions: Predictions) -> Int[np.ndarray, "classes class
 
 
 def write_confusion(path: Path, matrix: Int[np.ndarray, "classes classes"], names: Sequence[str]) -> None:
-    """Writes a confusion matrix as CSV, with the names of the predictions above and of the true classes at the left.
+    """Writes a confusion matrix as CSV, with the predicted classes as the header and the true classes in the first
+    column.
 
     Raises:
       FileError: it cannot be written.
@@ -169,7 +170,7 @@ def write_confusion(path: Path, matrix: Int[np.ndarray, "classes classes"], name
 
 
 def split_hash(videos: LabelledVideos) -> str:
-    """A name for a set of labelled videos, wherever its folder lies: 16 hex digits, whatever the order."""
+    """A name for a set of labelled videos, independent of its folder and of the order: 16 hex digits."""
     root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in videos.paths])
     lines = sorted(
         f"{os.path.relpath(os.path.abspath(path), root)}\t{label}"
@@ -200,7 +201,7 @@ def read_report(path: Path) -> Report:
     """Reads what `write_report` wrote.
 
     Args:
-      path: the file, or the folder that it lies in.
+      path: the file, or its folder.
 
     Raises:
       FileError: it cannot be read as a report.

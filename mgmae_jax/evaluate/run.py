@@ -47,7 +47,7 @@ EVALUATION_MACHINE_FIELDS = (
     "compile_cache",
     "evaluated.checkpoint",
 )
-"""Fields that change no prediction, so that an evaluation may be resumed with others. (A checksum identifies the
+"""Fields that change no prediction, so that an evaluation may be resumed with other values. (A checksum identifies the
 parameters.)"""
 
 
@@ -55,9 +55,9 @@ def run_evaluation(config: ConfigDict, checkpoint: Path, out: Path, draw: Draw, 
     """Evaluates a checkpoint, or resumes the evaluation that the folder holds.
 
     Args:
-      config: resolved, see configs/finetune/common.py.
-      checkpoint: as for `find_checkpoint`; of a fine-tuned model.
-      out: for report.json, predictions.csv, confusion.csv, confusion.png, config.json and run.json.
+      config: the resolved config, see configs/finetune/common.py.
+      checkpoint: a fine-tuned model's, as for `find_checkpoint`.
+      out: the folder for report.json, predictions.csv, confusion.csv, confusion.png, config.json and run.json.
       draw: draws the confusion matrix, in the first process.
       argv: the command, for run.json.
 
@@ -74,7 +74,7 @@ def run_evaluation(config: ConfigDict, checkpoint: Path, out: Path, draw: Draw, 
     params = restore_params(checkpoint, abstract_params(classifier, mesh), weights)
     evaluator = build_evaluator(config, classifier, mesh, classes)
 
-    # 2. The folder, if it is new or holds this evaluation.
+    # 2. The folder: new, or holding this evaluation.
     about: dict[str, Any] = {
         "checkpoint": str(find_checkpoint(checkpoint)),
         "weights": weights,
@@ -86,7 +86,7 @@ def run_evaluation(config: ConfigDict, checkpoint: Path, out: Path, draw: Draw, 
         if is_primary():
             about |= {"config": config.to_dict(), "run": write_run_info(out, stated, argv)}
 
-        # 3. The predictions, and what they are worth.
+        # 3. The predictions, and their accuracy.
         predictions, missing = evaluator.predict(params, out, progress=True)
         report = make_report(predictions, missing, about)
         if is_primary():
@@ -128,7 +128,7 @@ def build_views(config: ConfigDict) -> ViewSpec:
 
 
 def which_weights(config: ConfigDict) -> str:
-    """The subtree of the state that is evaluated: "params", or "ema" where the run keeps an average.
+    """The subtree of the state that is evaluated: "params", or "ema" if the run keeps an average.
 
     Raises:
       ConfigError: `eval.weights` is unknown, or asks for an average that the run does not keep.

@@ -16,15 +16,15 @@ from mgmae_jax.errors import ConfigError
 from mgmae_jax.runtime.mesh import batch_sharding, put_batch, replicated
 
 Views = UInt8[Array, "B V T S S 3"]
-_AHEAD = 1  # batches handed over to the device before the results of one are waited for
+_AHEAD = 1  # batches handed to the device before the results of one are waited for
 
 
 class Mapped(NamedTuple):
     """The results of some videos, the same in every process.
 
     Attributes:
-      places: int64 [n], of the videos in the list.
-      outputs: what the function gave, host arrays [n, ...].
+      places: int64 [n], the videos' places in the list.
+      outputs: what the function returned, host arrays [n, ...].
       unreadable: place and reason of the videos that could not be read; they are not in `places`.
     """
 
@@ -34,18 +34,18 @@ class Mapped(NamedTuple):
 
 
 class VideoMap:
-    """A jitted function of videos, to be called many times.
+    """A jitted function of videos, which may be called many times.
 
-    A device always works on the same number of whole videos, however many devices there are, so that the numbers of a
-    video do not depend on them.
+    A device always processes the same number of whole videos, so that a video's numbers do not depend on how many
+    devices there are.
 
     Args:
-      function: (params, views uint8 [B, V, T, S, S, 3]) -> a pytree of arrays [B, ...]; jitted here. The result of a
-        video must depend on that video alone.
-      mesh: of devices.
-      views: of each video.
-      workers: processes that read.
-      clips_per_device: views that a device works on at once, rounded down to whole videos, but at least one.
+      function: (params, views uint8 [B, V, T, S, S, 3]) -> a pytree of arrays [B, ...]; jitted here. A video's result
+        must depend only on that video.
+      mesh: the devices.
+      views: the views of each video.
+      workers: number of reading processes.
+      clips_per_device: views that a device processes at once, rounded down to whole videos, but at least one.
 
     Raises:
       ConfigError: a number is out of range.
@@ -60,7 +60,7 @@ class VideoMap:
         self.batch_size = mesh.size * max(1, clips_per_device // views.count)
 
         def step(params: Any, batch: dict[str, Array]) -> tuple[Any, Array, Array]:
-            # Place and reason go along, so that every process learns them.
+            # Places and reasons are passed along, so that every process gets them.
             return function(params, batch["views"]), batch["video"], batch["reason"]
 
         self._step = jax.jit(step, out_shardings=replicated(mesh))
@@ -69,7 +69,7 @@ class VideoMap:
         """Goes through the videos in order, batch by batch.
 
         Args:
-          params: for the function, on the mesh.
+          params: the function's parameters, on the mesh.
           videos: the same in every process.
         """
         pending: collections.deque[tuple[Any, Array, Array]] = collections.deque()

@@ -17,7 +17,7 @@ from mgmae_jax.ops.pairs import Direction, neighbour_pairs
 MIN_SIDE = 64
 """Smallest side of a frame, in pixels, that RAFT's four-level pyramid can work on."""
 
-# One 224x224 frame: larger parts fall out of the cache of one core.
+# One 224x224 frame: larger parts do not fit the cache of one core.
 _CELLS_PER_PART = 28 * 28
 
 
@@ -37,14 +37,14 @@ def clip_flow(
     Every frame is encoded once, and no gradient flows back from here.
 
     Args:
-      params: of `RaftSmall`.
-      clip: RGB frames; sides of at least 64 pixels, after resizing to `size` where given.
+      params: the parameters of `RaftSmall`.
+      clip: RGB frames; sides of at least 64 pixels, after resizing to `size` if given.
       base: index of the base frame, static or traced.
-      iters: updates of RAFT (Table 1f: 6 are as good as 12).
+      iters: number of RAFT's updates (Table 1f: 6 are as good as 12).
       size: side in pixels of the square frames that the flow is computed on; None computes at the clip's own size.
-      dtype: of RAFT's convolutions; correlation, positions and flow stay float32.
+      dtype: the dtype of RAFT's convolutions; correlation, positions and flow stay float32.
       direction: which way the flow goes; see `neighbour_pairs`.
-      scan: run the accelerators' program on a CPU too: slower, but compiled in seconds. For single clips.
+      scan: run the accelerators' program on a CPU as well: slower, but it compiles in seconds. For single clips.
 
     Returns:
       [T - 1, H, W, 2], (x, y) in pixels of the clip.
@@ -76,9 +76,9 @@ def pair_flow(
     if min(inner) < MIN_SIDE:
         field, value = ("clip.size", (height, width)) if size is None else ("flow.size", size)
         raise ConfigError(
-            field, value, f"{MIN_SIDE} pixels or more a side for RAFT, by flow.size where clips are smaller"
+            field, value, f"{MIN_SIDE} pixels or more per side for RAFT; set flow.size if clips are smaller"
         )
-    # RAFT's own padding: both sides alike, edges repeated, up to a multiple of the cell.
+    # RAFT's own padding: equal on both sides, edges repeated, up to a multiple of the cell.
     pad = [((-side % CELL) // 2, -side % CELL - (-side % CELL) // 2) for side in inner]
     images = jnp.pad(images, ((0, 0), *pad, (0, 0)), mode="edge")
     low_flow = functools.partial(_low_flow, raft=RaftSmall(dtype), iters=iters)
@@ -109,7 +109,7 @@ def _low_flow(
     iters: int,
     for_cpu: bool,
 ) -> Float[Array, "P h w xy=2"]:
-    """Flow in cells; all frames, then all pairs, as one batch, or in parts that suit a CPU."""
+    """Flow in cells; all frames, then all pairs, in one batch, or in parts that suit a CPU."""
 
     apply = functools.partial(apply_module, raft, params)
     encode: Callable[..., Array] = functools.partial(apply, method="features")

@@ -53,7 +53,7 @@ class Stem(nn.Module):
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (7, 7, 3, 32)).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (32,)).astype(self.dtype)
         blocks = _two_by_two(jnp.pad(image, ((0, 0), (3, 3), (3, 3), (0, 0))))
-        # An eighth row and column of zeros makes the kernel 4x4 blocks.
+        # An eighth row and column of zeros turn the kernel into 4x4 blocks.
         kernel = _two_by_two(jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0))).transpose(3, 0, 1, 2))
         dims = ("NHWC", "OHWI", "NHWC")
         return jax.lax.conv_general_dilated(blocks, kernel, (1, 1), "VALID", dimension_numbers=dims) + bias.reshape(
@@ -68,7 +68,7 @@ def _two_by_two(x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
 
 
 class Bottleneck(nn.Module):
-    """Residual block 1x1, 3x3, 1x1 with a quarter of the width inside; normalised after each where `norm`."""
+    """Residual block 1x1, 3x3, 1x1 with a quarter of the width inside; normalised after each if `norm`."""
 
     features: int
     stride: int

@@ -1,4 +1,4 @@
-"""How far a flow is from the true one: end-point error and outliers."""
+"""How far flow is from the truth: end-point error and outliers."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -18,9 +18,9 @@ def flow_scores(
     """Mean end-point error in pixels, "epe", and the share of pixels that are off by more than 1, 3 and 5 pixels.
 
     Args:
-      flow: in pixels.
+      flow: the flow to score, in pixels.
       truth: the true flow.
-      valid: where the truth is known, at least at one pixel; everywhere by default.
+      valid: where the truth is known, at least at one pixel; by default everywhere.
 
     Returns:
       "epe", "over_1px", "over_3px", "over_5px".

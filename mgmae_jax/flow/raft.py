@@ -117,7 +117,7 @@ class RaftSmall(nn.Module):
         return self.feature_encoder(images)
 
     def context(self, images: Float[Array, "B H W 3"]) -> Float[Array, "B h w 160"]:
-        """Context features of images in [-1, 1]: hidden state's start and GRU's constant input, unactivated."""
+        """Context features of images in [-1, 1]: the GRU's initial state and constant input, before activation."""
         return self.context_encoder(images)
 
     def refine(
@@ -130,7 +130,8 @@ class RaftSmall(nn.Module):
         for_cpu: bool = False,
         every: bool = False,
     ) -> Float[Array, "*I P h w xy=2"]:
-        """Flow from map 1 to map 2 in cells, after `iters` updates from zero; with `every` after each, [iters, ...].
+        """Flow from map 1 to map 2 in cells, after `iters` updates from zero; with `every`, after each update, [iters,
+        ...].
 
         The updates are a `lax.scan`; with `for_cpu` they are unrolled and look the correlation up by gather, because
         XLA's CPU backend runs convolutions inside a loop, and small batched products, on slow paths.
@@ -144,7 +145,7 @@ class RaftSmall(nn.Module):
 
         def update(self: "RaftSmall", carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array | None]:
             hidden, flow = carry
-            flow = jax.lax.stop_gradient(flow)  # each update learns its own step alone
+            flow = jax.lax.stop_gradient(flow)  # each update learns only its own step
             window = look_up(pyramid, start + flow)
             hidden = self.gru(hidden, context_part, self.motion_encoder(window, flow))
             flow = flow + self.flow_head(hidden)

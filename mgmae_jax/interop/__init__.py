@@ -1,1 +1,1 @@
-"""Weights of other programs, read without running code from them."""
+"""Weights of other programs, read without running any code in them."""

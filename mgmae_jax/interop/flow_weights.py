@@ -19,17 +19,17 @@ from mgmae_jax.interop.torch_raft import params_from_torch
 from mgmae_jax.runtime.files import whole_file
 
 BUNDLED = "bundled"
-"""The name of the weights that come with the package."""
+"""The name of the weights that ship with the package."""
 # The zip format, and the pickled number that starts the older one; safetensors starts with the length of its header.
 _TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")
 _SHOWN = 3
 
 
 def load_flow_params(weights: str) -> Mapping[str, Any]:
-    """RAFT-small's parameters from the file `weights`, or with "bundled" those that come with the package.
+    """RAFT-small's parameters from the file `weights`, or with "bundled" those that ship with the package.
 
     Raises:
-      ConfigError: no file is given.
+      ConfigError: no file was given.
       WeightsError: the file is not RAFT-small's weights.
     """
     if not weights:
@@ -46,8 +46,8 @@ def load_flow_weights(path: str | Path) -> dict[str, Any]:
 
     Args:
       path: a safetensors file, with this project's names (HWIO kernels) or PyTorch's (OIHW); or a PyTorch state dict,
-        in either of its formats. PyTorch's names may be those of princeton-vl/RAFT or of torchvision. What the file is
-        shows in its contents, not in its name.
+        in either of its formats. PyTorch's names may be those of princeton-vl/RAFT or of torchvision. The format is
+        detected from the contents, not from the name.
 
     Returns:
       The parameters, nested dicts of float32 numpy arrays.
@@ -71,7 +71,7 @@ def save_flow_weights(path: str | Path, params: Mapping[str, Any], dtype: type =
 
     Args:
       path: the file, in a folder that exists.
-      params: of `RaftSmall`.
+      params: the parameters of `RaftSmall`.
       dtype: np.float32 or np.float16.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Unpickling of plain data from files that nobody vouches for.
+"""Unpickling of plain data from untrusted files.
 
-`pickle.Unpickler` with a strict `find_class` runs no foreign code either, but a hostile file still makes it allocate by
-a number alone (a memo index of 2^32 takes 64 GB) or hash a tuple of tuples for ever. This reader knows the opcodes of
-protocol 2 that plain data needs, and does no work that the file's own length does not pay for.
+`pickle.Unpickler` with a strict `find_class` runs no foreign code either, but a hostile file still makes it allocate
+memory by naming a number (a memo index of 2^32 takes 64 GB) or hash a tuple of tuples for ever. This reader knows the
+opcodes of protocol 2 that plain data needs, and never does more work than the file's length justifies.
 """
 
 import pickle
@@ -21,7 +21,7 @@ _OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opco
 
 def _read_argument(stream: BinaryIO, opcode: pickletools.OpcodeInfo) -> Any:
     if opcode.name == "GLOBAL":
-        # pickletools' reader takes backslashes for escapes, which they are not.
+        # pickletools' reader treats backslashes as escapes, which they are not.
         return ".".join(stream.readline().rstrip(b"\n").decode() for _ in range(2))
     return opcode.arg.reader(stream) if opcode.arg else None
 
@@ -34,13 +34,13 @@ def load_plain(
     """Reads one pickle of numbers, strings, tuples, lists and dicts, and leaves the stream after it.
 
     Args:
-      stream: in memory, so that asking for more than is there allocates nothing.
-      allowed: "module.name" to what stands for it; the pickle may refer to these alone, and may call those that are
+      stream: the data, in memory, so that reading past its end allocates nothing.
+      allowed: "module.name" to its replacement; the pickle may refer only to these, and may call those that are
         callable.
-      persistent_load: gives the object for a persistent id; None refuses them.
+      persistent_load: returns the object for a persistent id; None rejects them.
 
     Returns:
-      The object. Its dicts have strings and numbers as keys; attributes that the pickle would set are left out.
+      The object. Its dicts have strings and numbers as keys; attributes that the pickle would set are ignored.
 
     Raises:
       pickle.UnpicklingError: the data is damaged, or refers to anything else.
@@ -64,7 +64,7 @@ def _run(stream: BinaryIO, allowed: Mapping[str, Any], persistent_load: Callable
 
     while code := stream.read(1):
         if code not in _OPCODES:
-            raise pickle.UnpicklingError(f"pickle opcode {code!r} is damage, or not plain data of protocol 2")
+            raise pickle.UnpicklingError(f"pickle opcode {code!r} is damaged, or not plain data of protocol 2")
         opcode = _OPCODES[code]
         argument = _read_argument(stream, opcode)
         match opcode.name:

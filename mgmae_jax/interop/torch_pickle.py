@@ -82,8 +82,8 @@ def _persistent_storage(identity: Any) -> _Storage:
 def read_torch_tensors(path: str | Path) -> dict[str, np.ndarray]:
     """Reads the tensors of a PyTorch state dict, in the zip format or the older one; optimiser state is left out.
 
-    Nothing in the file can run: it may refer to what a state dict is made of and to nothing else, as with torch.load's
-    `weights_only=True`. Numbers in the file are held against the bytes that are there before they are used.
+    Nothing in the file can run: it may refer only to what a state dict is made of, as with torch.load's
+    `weights_only=True`. Numbers in the file are checked against its actual size before they are used.
 
     Args:
       path: a state dict, or a checkpoint with one state dict inside ("model", "state_dict", ...).
@@ -92,7 +92,8 @@ def read_torch_tensors(path: str | Path) -> dict[str, np.ndarray]:
       The tensors by name, as read-only arrays that may be strided views of one another; bfloat16 stays bfloat16.
 
     Raises:
-      WeightsError: no such file, damaged, not PyTorch's, with other contents than a state dict, or with several.
+      WeightsError: no such file, damaged, not PyTorch's, with contents other than a state dict, or with several state
+        dicts.
     """
     path = Path(path)
     try:
@@ -114,7 +115,7 @@ def _read_zip(data: bytes) -> tuple[Any, Mapping[str, memoryview]]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-            # torch.save stores; anything else could unpack to more than is there.
+            # torch.save does not compress; anything else could unpack to more than the file's size.
             if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
                 raise pickle.UnpicklingError("a compressed or encrypted zip file, which torch.save does not write")
             if sum(entry.file_size for entry in entries) > len(data):
@@ -161,12 +162,12 @@ def _read_legacy(data: bytes) -> tuple[Any, Mapping[str, memoryview]]:
 
 
 def _only_state_dict(contents: Any) -> dict[str, _Tensor]:
-    """The tensors of the one dict that has any: inside the file's dict, or that itself."""
+    """The tensors of the only dict that has any: one inside the file's dict, or that dict itself."""
     if not isinstance(contents, dict):
         raise pickle.UnpicklingError(f"holds a {type(contents).__name__}, where a state dict is a dict of tensors")
     inside = {str(name): tensors for name, value in contents.items() if (tensors := _tensors(value))}
     if len(inside) > 1:
-        raise pickle.UnpicklingError(f"holds several state dicts ({', '.join(inside):.200}): save one of them alone")
+        raise pickle.UnpicklingError(f"holds several state dicts ({', '.join(inside):.200}): save only one of them")
     tensors = next(iter(inside.values()), {}) or _tensors(contents)
     if not tensors:
         raise pickle.UnpicklingError("holds no tensors")

@@ -60,8 +60,9 @@ def params_from_torch(tensors: Mapping[str, np.ndarray], path: str) -> dict[str,
     """The parameter tree of `flow.raft.RaftSmall` from a PyTorch state dict.
 
     Args:
-      tensors: by the names of princeton-vl/RAFT (with or without "module.") or of torchvision; OIHW kernels.
-      path: of the file, for the error message.
+      tensors: the tensors by the names of princeton-vl/RAFT (with or without "module.") or of torchvision; OIHW
+        kernels.
+      path: the file, for the error message.
 
     Raises:
       WeightsError: two tensors map to one place.
@@ -75,6 +76,6 @@ def params_from_torch(tensors: Mapping[str, np.ndarray], path: str) -> dict[str,
             if not isinstance(node, dict):
                 raise WeightsError(path, f"tensor {name!r} has no place in RAFT-small")
         if leaf in node:
-            raise WeightsError(path, f"tensor {name!r} is there twice")
+            raise WeightsError(path, f"tensor {name!r} occurs twice")
         node[leaf] = np.transpose(tensor, (2, 3, 1, 0)) if tensor.ndim == 4 else tensor
     return tree

@@ -23,11 +23,11 @@ def pretrain_params_from_torch(tensors: Mapping[str, np.ndarray], path: str) -> 
     """The parameter tree of `models.mae.MaskedAutoencoder` from the official pre-training model's state dict.
 
     Args:
-      tensors: by the names of VideoMAE's pre-training model, linear weights [out, in].
-      path: of the file, for the error message.
+      tensors: the tensors by the names of VideoMAE's pre-training model, linear weights [out, in].
+      path: the file, for the error message.
 
     Raises:
-      WeightsError: a tensor's name is none of that model's.
+      WeightsError: a tensor's name is not one of that model's.
     """
     return _tree(tensors, path, ("encoder", "decoder"), "a VideoMAE pre-training model")
 
@@ -36,11 +36,11 @@ def classifier_params_from_torch(tensors: Mapping[str, np.ndarray], path: str) -
     """The parameter tree of `models.classifier.Classifier` from the official fine-tuning model's state dict.
 
     Args:
-      tensors: by the names of VideoMAE's classifier with mean pooling, linear weights [out, in].
-      path: of the file, for the error message.
+      tensors: the tensors by the names of VideoMAE's classifier with mean pooling, linear weights [out, in].
+      path: the file, for the error message.
 
     Raises:
-      WeightsError: a tensor's name is none of that model's.
+      WeightsError: a tensor's name is not one of that model's.
     """
     top = ("fc_norm.", "head.")
     named = {name if name.startswith(top) else f"encoder.{name}": tensor for name, tensor in tensors.items()}

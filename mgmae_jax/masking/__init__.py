@@ -1,1 +1,1 @@
-"""The paper's idea: which tokens are seen, as pure functions of one clip."""
+"""The paper's idea: which tokens the encoder sees, as pure functions of one clip."""

@@ -8,13 +8,13 @@ from mgmae_jax.ops.tokens import TokenGrid
 
 
 def token_centres(tokens: Int[Array, "K"], grid: TokenGrid) -> Float[Array, "K yx=2"]:
-    """Positions (y, x) in pixels of the midpoints of tokens, given by their index within the frame."""
+    """Centres (y, x) in pixels of tokens, given by their index within the frame."""
     row_column = jnp.stack([tokens // grid.columns, tokens % grid.columns], axis=-1)
     return row_column.astype(jnp.float32) * grid.patch + (grid.patch - 1) / 2
 
 
 def random_tokens(key: Key[Array, ""], grid: TokenGrid, count: int) -> Int[Array, "{count}"]:
-    """`count` different tokens of one frame, uniformly."""
+    """`count` distinct tokens of one frame, drawn uniformly."""
     return jax.random.permutation(key, jnp.arange(grid.per_tubelet, dtype=jnp.int32))[:count]
 
 

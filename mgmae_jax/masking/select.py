@@ -9,16 +9,16 @@ from mgmae_jax.ops.tokens import TokenGrid, TokenSplit
 
 
 def visible_per_tubelet(ratio: float, grid: TokenGrid) -> int:
-    """Visible tokens of each tubelet: floor((1 - ratio) * h * w), for 224 pixels and 0.9 it is 19 of 196.
+    """Visible tokens of each tubelet: floor((1 - ratio) * h * w), which is 19 of 196 for 224 pixels and a ratio of 0.9.
 
     Raises:
       ConfigError: no token, or every token, would be visible.
     """
-    # (1 - 0.9) * 10 is 0.99..98 in floating point, and means 1.
+    # (1 - 0.9) * 10 is 0.99..98 in floating point, but should be 1.
     count = int((1 - ratio) * grid.per_tubelet + 1e-6) if 0 < ratio < 1 else 0
     if not 0 < count < grid.per_tubelet:
         least, most = 1 / grid.per_tubelet, 1 - 1 / grid.per_tubelet
-        want = f"from {least:.4g} to {most:.4g}, so that of {grid.per_tubelet} tokens some are hidden, some seen"
+        want = f"from {least:.4g} to {most:.4g}, so that some of {grid.per_tubelet} tokens are hidden and some visible"
         raise ConfigError("mask.ratio", ratio, want)
     return count
 
@@ -37,7 +37,7 @@ def token_scores(scores: Float[Array, "T N"], grid: TokenGrid) -> Float[Array, "
 def expose_one_frame(key: Key[Array, ""], scores: Float[Array, "T N"], scale: float) -> Float[Array, "T N"]:
     """Adds Gaussian noise to one random frame ("Exposure of masked objects", section 4.2).
 
-    The noise's standard deviation is `scale` times that of the frame's scores; the paper gives no number.
+    The noise's standard deviation is `scale` times that of the frame's scores; the paper gives no value.
     """
     key_frame, key_noise = jax.random.split(key)
     frame = jax.random.randint(key_frame, (), 0, scores.shape[0])
@@ -46,9 +46,9 @@ def expose_one_frame(key: Key[Array, ""], scores: Float[Array, "T N"], scale: fl
 
 
 def highest(key: Key[Array, ""], scores: Float[Array, "N"], count: int) -> Int[Array, "{count}"]:
-    """Indices of the `count` highest scores, equal scores in an order drawn from `key`."""
+    """Indices of the `count` highest scores; ties are broken at random by `key`."""
     shuffled = jax.random.permutation(key, jnp.arange(scores.shape[0], dtype=jnp.int32))
-    # top_k takes the first of equals, so equals are put in random order before it.
+    # top_k takes the first of equal scores, so they are shuffled before it.
     _, place = jax.lax.top_k(scores[shuffled], count)
     return shuffled[place]
 
@@ -56,7 +56,7 @@ def highest(key: Key[Array, ""], scores: Float[Array, "N"], count: int) -> Int[A
 def select_by_tubelet(key: Key[Array, ""], scores: Float[Array, "t N"], count: int) -> Int[Array, "V"]:
     """The `count` highest tokens of each tubelet (the paper's frame level), as indices into the clip.
 
-    Equal scores come in one order in all tubelets, so that what stands still gets a tube.
+    Ties are broken in the same order in all tubelets, so that what stands still gets a tube.
     """
     tubelets, per_tubelet = scores.shape
     chosen = jax.vmap(lambda scores: highest(key, scores, count))(scores)

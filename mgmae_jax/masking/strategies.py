@@ -1,7 +1,7 @@
 """Masking strategies, by name: motion guided (the paper), tube, random, frame. A new one is a function and a line.
 
-A strategy is one pure function from what it may look at, a `MaskInput`, to the visible tokens of one clip; `jax.vmap`
-makes the batch. The line in `STRATEGIES` at the end says what else there is to it.
+A strategy is a pure function from a `MaskInput`, which is all that it may look at, to the visible tokens of one clip;
+`jax.vmap` makes the batch. Its line in `STRATEGIES`, at the end, gives the rest.
 """
 
 import dataclasses
@@ -45,9 +45,9 @@ class MaskOptions:
       hole_fill: "tube", "random", "invisible", "visible" or "previous" (Table 1e).
       select: "tubelet" (the paper's frame level) or "clip" (Table 1c).
       exposure: scale of the noise on one random frame's scores; 0 is none.
-      preset: "paper", or "released_code" for what the authors' program does: flow always towards the earlier frame,
-        Gaussians without the 1/2 combined by maximum, holes where the value is exactly 0, flow shortened by (W - 1) /
-        W.
+      preset: "paper", or "released_code" for the behaviour of the authors' program: flow always towards the earlier
+        frame, Gaussians without the 1/2 combined by maximum, holes where the value is exactly 0, flow shortened by (W -
+        1) / W.
     """
 
     strategy: str = "motion"
@@ -96,15 +96,15 @@ class MaskOptions:
 
 @dataclasses.dataclass(frozen=True)
 class MaskInput:
-    """What a strategy may look at, of one clip.
+    """What a strategy may look at, for one clip.
 
     Args:
-      key: all that is random is drawn from it.
+      key: the source of everything random.
       grid: how the clip is cut.
       options: config.mask.
-      clip: None where a mask is drawn without one, as in a notebook.
-      flow: of the neighbouring frames, see `MaskOptions.direction`; None unless the strategy needs it.
-      params: the strategy's own parameters, where it has any.
+      clip: the clip; None if a mask is drawn without one, as in a notebook.
+      flow: the flow between neighbouring frames, see `MaskOptions.direction`; None unless the strategy needs it.
+      params: the strategy's own parameters, if it has any.
     """
 
     key: Key[Array, ""]
@@ -116,7 +116,7 @@ class MaskInput:
 
     @property
     def per_tubelet(self) -> int:
-        """How many tokens of each tubelet are visible; over the whole clip all strategies show as many."""
+        """How many tokens of each tubelet are visible; all strategies show the same number over the whole clip."""
         return visible_per_tubelet(self.options.ratio, self.grid)
 
     @property
@@ -132,10 +132,11 @@ class Strategy:
     Args:
       visible: the V visible tokens of a clip, in any order; V is `MaskInput.count`.
       needs_flow: whether it reads `MaskInput.flow`.
-      volume: visibility [T, H, W], which pictures show; None shows the visible tokens.
-      init: its parameters, from a key, grid and options, where it learns; they live in the train state as "mask".
-      loss: what is added to the reconstruction loss of a clip, where it learns: from the input, the split, and the
-        error of each target token without a gradient, to a scalar (as AdaMAE's sampling network has it).
+      volume: the visibility [T, H, W] that pictures show; with None they show the visible tokens.
+      init: makes the parameters of a strategy that learns, from a key, grid and options; they are kept in the train
+        state as "mask".
+      loss: for a strategy that learns, what is added to the reconstruction loss of a clip: from the input, the split,
+        and the error of each target token without a gradient, to a scalar (as for AdaMAE's sampling network).
     """
 
     visible: Callable[[MaskInput], Int[Array, "V"]]
@@ -146,15 +147,15 @@ class Strategy:
 
 
 def draw_mask(ask: MaskInput) -> TokenSplit:
-    """Splits a clip's tokens into visible and target by the strategy that the options name.
+    """Splits a clip's tokens into visible and target ones by the strategy that the options name.
 
-    The counts depend on nothing that is traced.
+    The counts do not depend on traced values.
     """
     return split_tokens(STRATEGIES[ask.options.strategy].visible(ask), ask.grid)
 
 
 def base_frame(key: Key[Array, ""], frames: int, options: MaskOptions) -> int | Int[Array, ""]:
-    """Index of the base frame of the sample whose mask has this key (Table 1a); traced only where it is random."""
+    """Index of the base frame of the sample whose mask has this key (Table 1a); traced only if it is random."""
     if options.base_frame == "random":
         return jax.random.randint(named_key(key, "base", DRAWS), (), 0, frames, jnp.int32)
     return frames // 2 if options.base_frame == "middle" else 0
@@ -171,7 +172,7 @@ def motion_volume(
         share = count / grid.per_tubelet
         start = base_map.pixel_map(key_map, grid, round(share * grid.height * grid.width))
     else:
-        # The released code, where it draws the centres, rounds the hidden tokens down (20 visible for 224 pixels and
+        # When it draws the centres, the released code rounds the hidden tokens down (20 visible for 224 pixels and
         # 0.9).
         centres = grid.per_tubelet - int(options.ratio * grid.per_tubelet) if released else count
         tokens = base_map.random_tokens(key_map, grid, centres)
@@ -194,10 +195,10 @@ def warp_volume(
     key: Key[Array, ""],
     options: MaskOptions,
 ) -> Float[Array, "T H W"]:
-    """The volume of a given base map, by the options' rules."""
+    """The volume of a given base map, by the rules in the options."""
     released = options.preset == "released_code"
     if released:
-        # Its sampler divides by W / 2 on a grid that spans W - 1 pixels.
+        # The released code's sampler divides by W / 2 on a grid that spans W - 1 pixels.
         shrink = jnp.array([(grid.width - 1) / grid.width, (grid.height - 1) / grid.height], jnp.float32)
         flow = flow * shrink.reshape(1, 1, 1, 2)
     with jax.named_scope("volume"):
@@ -253,7 +254,7 @@ def random(ask: MaskInput) -> Int[Array, "V"]:
 
 
 def frame(ask: MaskInput) -> Int[Array, "V"]:
-    """Whole random tubelets visible; the last one in part, at random."""
+    """Whole random tubelets visible, and a random part of one more."""
     key_tubelets, key_tokens = jax.random.split(ask.key)
     tubelets = jax.random.permutation(key_tubelets, jnp.arange(ask.grid.tubelets, dtype=jnp.int32))
     tokens = jax.random.permutation(key_tokens, jnp.arange(ask.grid.per_tubelet, dtype=jnp.int32))

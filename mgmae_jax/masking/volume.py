@@ -29,9 +29,9 @@ def visibility_volume(
     Args:
       base_map: visibility in the base frame, any range from 0 up.
       flow: flow j is between frames j and j + 1; for backward warping it starts in the one further from the base frame,
-        for forward warping in the nearer one.
+        for forward warping, in the nearer one.
       base: index of the base frame, static or traced.
-      key: for `hole_fill="random"`.
+      key: the key for `hole_fill="random"`.
       warp: "backward" or "forward" (Table 1b).
       hole_fill: what a hole gets (Table 1e): "tube", the base map at that place; "previous", the map it was warped from
         at that place; "visible" and "invisible", the base map's maximum and 0; "random", one of these, invisible with
@@ -43,7 +43,7 @@ def visibility_volume(
       [T, H, W].
     """
     pairs = flow.shape[0]
-    # Outwards from the base frame: the pairs before it backwards in time, then those after it.
+    # Outwards from the base frame: first the pairs before it, backwards in time, then those after it.
     step = jnp.arange(pairs, dtype=jnp.int32)
     order = jnp.where(step < base, base - 1 - step, step)
     restart = step == base

@@ -51,9 +51,9 @@ def warp_forward(
         for dx in (0, 1):
             cell = corner + jnp.array([dx, dy], jnp.float32).reshape(1, 1, 2)
             share = jnp.prod(1.0 - jnp.abs(target - cell), axis=-1)
-            # A flow may be huge: clip before the cast, whose result for a float out of range is not defined.
+            # Flow may be huge: clip it before the cast, whose result is undefined for a float out of range.
             cell = jnp.clip(cell, -1.0, jnp.array([width, height], jnp.float32).reshape(1, 1, 2)).astype(jnp.int32)
-            # "drop" ignores indices past the end, but would wrap -1.
+            # "drop" ignores indices past the end but would wrap -1.
             row = jnp.where(cell[..., 1] < 0, height, cell[..., 1])
             column = jnp.where(cell[..., 0] < 0, width, cell[..., 0])
             landed = landed.at[row, column].add(share * visibility, mode="drop")

@@ -16,9 +16,9 @@ from mgmae_jax.ops.tokens import TokenGrid, normalise_pixels, patchify, unit_ran
 from mgmae_jax.runtime.config_checks import check_positive, check_shares, parse_dtype
 
 Clips = UInt8[Array, "B T H W 3"] | Float[Array, "B T H W 3"]
-"""Bytes, or float32 in [0, 1] where clips were mixed."""
+"""Bytes, or float32 in [0, 1] if clips were mixed."""
 
-# PyTorch's truncated normal, which the official program calls, cuts at +-2: a hundred deviations away.
+# PyTorch's truncated normal, which the official program calls, truncates at +-2: a hundred deviations away.
 _KERNEL_INIT = nn.initializers.normal(0.02)
 
 
@@ -38,11 +38,11 @@ class Classifier(nn.Module):
       drop_path: probability, below 1, that a branch of the last block is dropped in training.
       head_dropout: probability, below 1, that a feature is dropped before the head in training.
       init_scale: the head's initial parameters are multiplied by this.
-      dtype: of the encoder's activations; parameters, pooling, norm and head are float32.
-      implementation: of attention, "xla" or "cudnn".
-      remat: compute blocks again in the backward pass.
-      trained_grid: how the clips of the pre-training were cut, if otherwise; see `positions.grid_positions`.
-      positions: the position table, that of the pre-training.
+      dtype: the dtype of the encoder's activations; parameters, pooling, norm and head are float32.
+      implementation: the implementation of attention, "xla" or "cudnn".
+      remat: recompute blocks in the backward pass.
+      trained_grid: how the clips of the pre-training were cut, if differently; see `positions.grid_positions`.
+      positions: the position table of the pre-training.
     """
 
     variant: Variant
@@ -67,11 +67,11 @@ class Classifier(nn.Module):
             self.remat,
             self.trained_grid,
             kernel_init=_KERNEL_INIT,
-            norm=False,  # it comes after the mean
+            norm=False,  # the norm comes after the mean
             positions=self.positions,
         )
         self.fc_norm = LayerNorm()
-        # The head's bias begins at 0, which `init_scale` leaves as it is.
+        # The head's bias starts at 0, which `init_scale` does not change.
         self.head = nn.Dense(self.classes, kernel_init=nn.initializers.normal(0.02 * self.init_scale))
 
     def tokens(self, clips: Clips, keys: Key[Array, "B"] | None = None) -> Float[Array, "B N D"]:
@@ -95,9 +95,9 @@ class Classifier(nn.Module):
         """Scores clips.
 
         Args:
-          clips: uint8, or float32 in [0, 1].
-          drop_path_keys: one for each clip, in training; without them no branch is dropped.
-          dropout_keys: likewise, for the head's dropout.
+          clips: the clips, uint8 or float32 in [0, 1].
+          drop_path_keys: in training, one for each clip; without them no branch is dropped.
+          dropout_keys: one for each clip, for the head's dropout.
 
         Returns:
           Logits, float32.
@@ -114,10 +114,10 @@ class PretrainedEncoder(nn.Module):
     """Shows the encoder all cubes. Its parameters under `encoder` are those of the masked autoencoder.
 
     Args:
-      variant: the size.
+      variant: the encoder's size.
       grid: how clips are cut.
-      dtype: of the activations.
-      implementation: of attention, "xla" or "cudnn".
+      dtype: the dtype of the activations.
+      implementation: the implementation of attention, "xla" or "cudnn".
       positions: the position table.
     """
 

@@ -12,13 +12,13 @@ from jaxtyping import Array, Float, Key
 
 from mgmae_jax.ops.attention import Implementation, attention
 
-# Flax's default, E[x^2] - E[x]^2, loses digits where the mean is large.
+# Flax's default, E[x^2] - E[x]^2, loses precision if the mean is large.
 LayerNorm = functools.partial(nn.LayerNorm, epsilon=1e-6, use_fast_variance=False)
 Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform())
 
 
 def drop_path_scales(keys: Key[Array, "B"], rate: float, depth: int) -> Float[Array, "depth 2 B"]:
-    """Stochastic depth: what each block's two branches are multiplied by, example by example.
+    """Stochastic depth: the factors on each block's two branches, for each example.
 
     Args:
       keys: one for each example.
@@ -27,7 +27,7 @@ def drop_path_scales(keys: Key[Array, "B"], rate: float, depth: int) -> Float[Ar
       depth: number of blocks.
 
     Returns:
-      For every block, branch (attention, MLP) and example 0, or 1 / (1 - probability) to keep the mean.
+      For every block, branch (attention, MLP) and example: 0, or 1 / (1 - probability) to keep the mean.
     """
     keep = (1 - np.linspace(0, rate, depth, dtype=np.float32)).reshape(depth, 1)
     kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, (depth, 2)), out_axes=-1)(keys)
@@ -42,7 +42,7 @@ def position_table(tokens: int, width: int) -> Float[np.ndarray, "{tokens} {widt
 
 
 class Attention(nn.Module):
-    """Self-attention with one bias-free projection to queries, keys and values, and learned biases on q and v alone."""
+    """Self-attention with one bias-free projection to queries, keys and values, and learned biases on q and v only."""
 
     heads: int
     dtype: DTypeLike
@@ -55,7 +55,7 @@ class Attention(nn.Module):
         dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
         batch, tokens, width = x.shape
         qkv = dense(3 * width, use_bias=False, name="qkv")(x)
-        # The key's bias is fixed at zero: it shifts all logits of a query alike.
+        # The key's bias is fixed at zero: it shifts all logits of a query equally.
         biases = [self.param(name, nn.initializers.zeros, (width,)).astype(self.dtype) for name in ("q_bias", "v_bias")]
         qkv = qkv + jnp.concatenate([biases[0], jnp.zeros_like(biases[0]), biases[1]]).reshape(1, 1, -1)
         query, key, value = (
@@ -108,7 +108,7 @@ class Blocks(nn.Module):
     """A stack of blocks and the norm after it.
 
     Args:
-      remat: compute each block again in the backward pass, keeping only its input.
+      remat: recompute each block in the backward pass, keeping only its input.
       kernel_init: draws the weight matrices; Xavier uniform in pre-training.
       norm: whether there is a norm after the blocks.
     """

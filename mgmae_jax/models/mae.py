@@ -34,7 +34,7 @@ class Decoder(nn.Module):
     def __call__(self, latent: Float[Array, "B V D"], split: TokenSplit) -> Float[Array, "B K C"]:
         """Returns the prediction for every target token, float32."""
         x = Dense(self.width, use_bias=False, dtype=self.dtype, name="embed")(latent)
-        # Standard deviation 0.02, cut at one.
+        # Standard deviation 0.02, truncated at one deviation.
         mask_init = nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0)
         mask_token = self.param("mask_token", mask_init, (self.width,)).astype(self.dtype)
         table = jnp.asarray(grid_positions(self.grid, self.width, positions=self.positions), self.dtype)
@@ -48,15 +48,15 @@ class Decoder(nn.Module):
 
 
 class MaskedAutoencoder(nn.Module):
-    """VideoMAE's model, which MGMAE keeps: only the choice of the visible tokens differs.
+    """VideoMAE's model, which MGMAE keeps; only the choice of the visible tokens differs.
 
     Args:
       variant: the sizes of encoder and decoder.
       grid: how the clip is cut.
-      decoder_depth: blocks of the decoder.
-      dtype: of the activations; parameters, statistics, softmax and the prediction are float32.
-      implementation: of attention, "xla" or "cudnn".
-      remat: compute blocks again in the backward pass instead of keeping their activations.
+      decoder_depth: number of the decoder's blocks.
+      dtype: the dtype of the activations; parameters, statistics, softmax and the prediction are float32.
+      implementation: the implementation of attention, "xla" or "cudnn".
+      remat: recompute blocks in the backward pass instead of keeping their activations.
       positions: the position table of encoder and decoder.
     """
 
@@ -81,10 +81,10 @@ class MaskedAutoencoder(nn.Module):
 
         Args:
           visible: the cubes at `split.visible`, pixels normalised by ImageNet's mean and standard deviation.
-          split: int32 indices [B, V] and [B, K]; the targets may be fewer than the hidden tokens.
+          split: int32 indices [B, V] and [B, K]; there may be fewer targets than hidden tokens.
 
         Returns:
-          For every target token, values in order (frame, row, column, channel), float32.
+          For every target token, values in the order (frame, row, column, channel), float32.
         """
         return self.decoder(self.encoder(visible, split.visible), split)
 

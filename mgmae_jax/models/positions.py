@@ -11,8 +11,9 @@ from mgmae_jax.models.layers import position_table
 from mgmae_jax.ops.tokens import TokenGrid
 
 Positions = Literal["flat", "separable"]
-"""How a token's place is told: "flat", one table over the flattened index, as in the published models; "separable", a
-third of the channels each for time, row and column, which small models learn from sooner (docs/RESULTS.md)."""
+"""How a token's position is encoded: "flat", one table over the flattened index, as in the published models;
+"separable", a third of the channels each for time, row and column, which small models learn from sooner
+(docs/RESULTS.md)."""
 
 
 def grid_positions(
@@ -20,18 +21,18 @@ def grid_positions(
 ) -> Float[np.ndarray, "N D"]:
     """The position of every token of a clip.
 
-    The flat table counts tokens through a clip, so it says nothing of a clip that is cut otherwise: token 20 lies
-    elsewhere there. A model trained on one grid sees another one through the trained table, interpolated linearly
-    in time, down and across. (A table of the other grid's own would move every token but the first.)
+    The flat table counts tokens through a clip, so it does not fit a clip that is cut differently: token 20 is
+    elsewhere there. A model trained on one grid sees another one through the trained table, interpolated linearly in
+    time, down and across. (A new table for the other grid would move every token but the first.)
 
     Args:
-      grid: of the clips to come.
-      width: channels.
-      trained_grid: of the clips that the model was trained on; by default the same.
+      grid: the grid of the clips to encode.
+      width: number of channels.
+      trained_grid: the grid of the clips that the model was trained on; by default the same.
       positions: which table.
 
     Returns:
-      float32, tokens by (tubelet, row, column). For the same counts of tokens it is the trained table itself.
+      float32, tokens by (tubelet, row, column). If the token counts are the same, it is the trained table itself.
     """
     sides = (grid.tubelets, grid.rows, grid.columns)
     trained = sides if trained_grid is None else (trained_grid.tubelets, trained_grid.rows, trained_grid.columns)
@@ -53,16 +54,16 @@ def _separable(sides: tuple[int, int, int], width: int) -> Float[np.ndarray, "N 
 
 
 def _linear_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
-    """Weights of linear interpolation between the centres of equal cells; outside the outermost it is constant."""
+    """Weights of linear interpolation between the centres of equal cells; constant beyond the outermost ones."""
     centres = (np.arange(new) + 0.5) * old / new - 0.5
     return np.stack([np.interp(centres, np.arange(old), cell) for cell in np.eye(old)], axis=1)
 
 
 def find_positions(config: ConfigDict) -> Positions:
-    """The position table of a config's model; flat in the configs of runs from before there was another.
+    """The position table of a config's model; flat for old runs, whose configs do not say.
 
     Raises:
-      ConfigError: there is none of that name.
+      ConfigError: there is no table of that name.
     """
     positions: Positions = config.model.get("positions", "flat")
     if positions not in get_args(Positions):

@@ -26,12 +26,12 @@ class LinearProbe(nn.Module):
 class AttentiveProbe(nn.Module):
     """A learned query attends to the tokens of a clip, in one block of a transformer; then a linear classifier.
 
-    As frozen video encoders are probed since V-JEPA (arXiv 2404.08471, section 4): cross-attention with the query as
-    the residual, and an MLP.
+    Frozen video encoders have been probed like this since V-JEPA (arXiv 2404.08471, section 4): cross-attention with
+    the query as the residual, and an MLP.
 
     Args:
       classes: number of classes.
-      heads: of the attention.
+      heads: number of attention heads.
     """
 
     classes: int

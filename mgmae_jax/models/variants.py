@@ -34,7 +34,7 @@ def find_variant(name: str) -> Variant:
     """The variant called `name`.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: there is no such variant.
     """
     if name not in VARIANTS:
         raise ConfigError("model.name", name, "one of " + ", ".join(VARIANTS))

@@ -17,12 +17,12 @@ class Encoder(nn.Module):
     """A vision transformer over the visible cubes of a clip, without a class token.
 
     Args:
-      variant: the size.
+      variant: the encoder's size.
       grid: how the clip is cut.
-      dtype: of the activations; parameters are float32.
-      implementation: of attention.
-      remat: compute blocks again in the backward pass.
-      trained_grid: how the clips of the pre-training were cut, if otherwise: positions are interpolated from it.
+      dtype: the dtype of the activations; parameters are float32.
+      implementation: the implementation of attention.
+      remat: recompute blocks in the backward pass.
+      trained_grid: how the clips of the pre-training were cut, if differently: positions are interpolated from it.
       kernel_init: draws the weight matrices.
       norm: whether there is a norm after the blocks.
       positions: the position table.
@@ -48,10 +48,10 @@ class Encoder(nn.Module):
         """Encodes the cubes at `indices` of their clips.
 
         Args:
-          cubes: pixels normalised by ImageNet's mean and standard deviation, values in order (frame, row, column,
+          cubes: pixels normalised by ImageNet's mean and standard deviation, values in the order (frame, row, column,
             channel).
           indices: each cube's place in the clip; by default all cubes are there, in order.
-          scales: of the blocks' branches, from `layers.drop_path_scales`.
+          scales: the scales of the blocks' branches, from `layers.drop_path_scales`.
 
         Returns:
           One vector per cube, normalised if there is a norm.

@@ -7,16 +7,16 @@ from jaxtyping import Array
 
 
 def apply_module(module: nn.Module, params: Any, *inputs: Any, method: str = "__call__", **options: Any) -> Array:
-    """What a module computes of its inputs: one array.
+    """What a module computes from its inputs: one array.
 
-    Flax's own `apply` is typed as if it might return a pair, which it does only where a module changes variables; no
-    module here has any.
+    Flax's own `apply` is typed as if it might return a pair, which it does only if a module changes variables; no
+    module here does.
 
     Args:
       module: the network.
-      params: of the module.
-      inputs: of the method.
-      method: the name of the method that computes it.
-      options: named arguments of the method.
+      params: the module's parameters.
+      inputs: the method's inputs.
+      method: the name of the method to call.
+      options: the method's keyword arguments.
     """
     return cast(Array, module.apply({"params": params}, *inputs, method=method, **options))

@@ -51,7 +51,7 @@ def find_implementation(name: str) -> Implementation:
     """The implementation called `name` (config.model.attention).
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: there is no such implementation.
     """
     implementations: tuple[Implementation, ...] = get_args(Implementation)
     for implementation in implementations:

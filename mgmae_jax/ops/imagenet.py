@@ -1,4 +1,4 @@
-"""ImageNet's statistics, by which every network here wants its input normalised. No jax: data workers use them too."""
+"""ImageNet's statistics, which normalise every network's input here. No jax: data workers use them too."""
 
 import numpy as np
 

@@ -8,7 +8,7 @@ Direction = Literal["to_base", "from_base", "to_earlier"]
 
 
 def neighbour_pairs(num_frames: int, base: Any, direction: Direction = "to_base") -> tuple[Any, Any]:
-    """The pairs of neighbouring frames (j, j + 1), in time order, each as (source, target) of the flow wanted.
+    """The pairs of neighbouring frames (j, j + 1), in time order, each as (source, target) of the requested flow.
 
     Args:
       num_frames: T.
@@ -29,7 +29,7 @@ def neighbour_pairs(num_frames: int, base: Any, direction: Direction = "to_base"
     elif direction == "from_base":
         later = (earlier < base).astype(np.int32)
     else:
-        raise ValueError(f"direction={direction!r}: one of to_base, from_base, to_earlier")
+        raise ValueError(f"direction={direction!r}: give one of to_base, from_base, to_earlier")
     return earlier + later, earlier + np.int32(1) - later
 
 

@@ -21,11 +21,11 @@ class TokenGrid:
       frames: T, a multiple of `tubelet`.
       height: H in pixels, a multiple of `patch`.
       width: W in pixels, a multiple of `patch`.
-      tubelet: frames of a token.
-      patch: pixels to a side of a token.
+      tubelet: frames per token.
+      patch: side of a token, in pixels.
 
     Raises:
-      ConfigError: a length does not divide.
+      ConfigError: a length is not divisible.
     """
 
     frames: int
@@ -68,12 +68,12 @@ class TokenGrid:
 
     @property
     def cube_values(self) -> int:
-        """Numbers in one RGB cube."""
+        """Number of values in one RGB cube."""
         return self.tubelet * self.patch**2 * 3
 
 
 class TokenSplit(NamedTuple):
-    """Which tokens of a clip are seen and which are to be reconstructed, as sorted indices."""
+    """Which tokens of a clip are visible and which are to be reconstructed, as sorted indices."""
 
     visible: Int[Array, "V"]
     target: Int[Array, "K"]
@@ -89,7 +89,7 @@ def patchify(clip: Shaped[Array, "*B T H W 3"], grid: TokenGrid) -> Shaped[Array
 
 
 def unpatchify(cubes: Shaped[Array, "*B N D"], grid: TokenGrid) -> Shaped[Array, "*B T H W 3"]:
-    """Puts cubes together again; the inverse of `patchify`."""
+    """Reassembles cubes into clips; the inverse of `patchify`."""
     lead = cubes.shape[:-2]
     cut = (grid.tubelets, grid.rows, grid.columns, grid.tubelet, grid.patch, grid.patch, 3)
     n = len(lead)

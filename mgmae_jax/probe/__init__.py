@@ -1,1 +1,1 @@
-"""What frozen features tell of the classes: linear and attentive probes, k-nearest neighbours."""
+"""How well frozen features separate the classes: linear and attentive probes, k-nearest neighbours."""

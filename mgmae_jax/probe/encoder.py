@@ -26,10 +26,10 @@ What = Literal["pooled", "tubelets", "tokens"]
 
 @dataclasses.dataclass(frozen=True)
 class FrozenEncoder:
-    """An encoder that is not trained any more.
+    """An encoder that is no longer trained.
 
     Attributes:
-      model: a pre-trained encoder, or a fine-tuned classifier, of which the head is not used.
+      model: a pre-trained encoder, or a fine-tuned classifier, whose head is not used.
       params: its parameters, on the mesh.
       clip: the clips that it was trained on.
       about: checkpoint, weights ("params", "ema" or "random"), checksum of the parameters.
@@ -43,10 +43,10 @@ class FrozenEncoder:
     def function(self, what: What) -> Callable[[Any, Array], Float[Array, "B ..."]]:
         """(params, clips uint8 [B, T, S, S, 3]) -> float32 features.
 
-        "pooled" [B, D] is the mean of the tokens; of a fine-tuned model what its head sees, which is that mean,
-        normalised. "tubelets" [B, t * D] are the means of the tokens of each tubelet, one after another: unlike the
-        mean of all they know the order of time. "tokens" [B, N, D] are by (tubelet, row, column): of a pre-trained
-        model after its last norm, of a fine-tuned one, which has no norm there, as they are.
+        "pooled" [B, D] is the mean of the tokens; for a fine-tuned model, it is the input of its head, which is that
+        mean, normalised. "tubelets" [B, t * D] are the means of the tokens of each tubelet, one after another: unlike
+        the mean of all tokens, they keep the temporal order. "tokens" [B, N, D] are by (tubelet, row, column): for a
+        pre-trained model after its last norm, for a fine-tuned one, which has no norm there, unchanged.
         """
         method = "features" if what == "pooled" else "tokens"
 
@@ -60,22 +60,22 @@ class FrozenEncoder:
         return features
 
     def shape(self, what: What) -> tuple[int, ...]:
-        """Of the features of a clip: (D,), (t * D,) or (N, D)."""
+        """The shape of a clip's features: (D,), (t * D,) or (N, D)."""
         width, grid = self.model.variant.width, self.model.grid
         return {"pooled": (width,), "tubelets": (grid.tubelets * width,), "tokens": (grid.tokens, width)}[what]
 
 
 def load_frozen(config: ConfigDict, checkpoint: Path, mesh: Mesh, *, trained: bool = True) -> FrozenEncoder:
-    """The encoder of a pre-training or fine-tuning checkpoint; of a run that averages its weights, the average.
+    """The encoder of a pre-training or fine-tuning checkpoint; if the run averages its weights, the average.
 
     Args:
-      config: of its run.
+      config: the config of its run.
       checkpoint: as for `find_checkpoint`.
-      mesh: for the parameters.
-      trained: False gives random parameters instead, drawn from the run's seed: what the training is compared with.
+      mesh: the devices, for the parameters.
+      trained: False gives random parameters instead, drawn from the run's seed: the baseline for the trained encoder.
 
     Raises:
-      MgmaeError: there is no such checkpoint, or it is not of that config.
+      MgmaeError: there is no such checkpoint, or it does not belong to that config.
     """
     pretrained = kind_of(config) == "pretrain"
     model = build_pretrained_encoder(config) if pretrained else build_classifier(config)

@@ -1,4 +1,4 @@
-"""Features of videos by a frozen encoder, extracted once and kept in files."""
+"""A frozen encoder's features of videos, extracted once and stored in files."""
 
 import contextlib
 import dataclasses
@@ -38,14 +38,14 @@ Videos = TypeVar("Videos", bound=VideoList)
 
 @dataclasses.dataclass(frozen=True)
 class VideoFeatures(Generic[Videos]):
-    """Features of all views of videos.
+    """The features of all views of some videos.
 
     Attributes:
-      features: pooled float32 [n, V, D], tubelets float32 [n, V, t * D], or tokens float16 [n, V, N, D]; a file that
-        is read as it is needed.
+      features: pooled float32 [n, V, D], tubelets float32 [n, V, t * D], or tokens float16 [n, V, N, D]; a file that is
+        read on demand.
       videos: the n that could be read, in the order of the list.
-      places: int64 [n], theirs in the list.
-      missing: the others.
+      places: int64 [n], their places in the list.
+      missing: the videos that could not be read.
     """
 
     features: np.ndarray
@@ -68,19 +68,19 @@ def extract(
 ) -> VideoFeatures[Videos]:
     """The features of videos; to be called by every process.
 
-    They are kept in the cache, known by the encoder's parameters, the videos, the views and `what`: a second call takes
-    them from there, and one that was cut off goes on.
+    They are stored in the cache under the encoder's parameters, the videos, the views and `what`: a second call takes
+    them from there, and an interrupted one resumes.
 
     Args:
-      encoder: frozen.
-      videos: in the order wanted.
-      views: of each video.
+      encoder: the frozen encoder.
+      videos: the videos, in the order wanted.
+      views: the views of each video.
       what: "pooled", "tubelets" or "tokens".
-      mesh: of devices.
-      cache: a folder that every process sees; made if absent.
-      workers: processes that read.
+      mesh: the devices.
+      cache: a folder that every process sees; created if absent.
+      workers: number of reading processes.
       clips_per_device: see `VideoMap`.
-      allow_missing: whether unreadable videos are left out, instead of being an error.
+      allow_missing: whether unreadable videos are left out instead of being an error.
 
     Raises:
       FileError: a video cannot be read and none may be missing; or the cache cannot be written or has no room.
@@ -88,7 +88,7 @@ def extract(
     identity = {
         "parameters": encoder.about["parameters"],
         "dtype": str(jnp.dtype(encoder.model.dtype)),
-        "positions": encoder.model.positions,  # no parameters, so the checksum does not tell them apart
+        "positions": encoder.model.positions,  # not parameters, so the checksum does not cover them
         "paths": [os.path.abspath(path) for path in videos.paths],
         "views": dataclasses.asdict(views),
         "what": what,
@@ -123,9 +123,9 @@ def extract(
 
 
 class _Kept:
-    """An array in a .npy file that is filled row by row, and a .json file that says how far it is and what is missing.
+    """An array in a .npy file that is filled row by row, and a .json file with its progress and what is missing.
 
-    The first process writes; the others follow in memory what it has written.
+    The first process writes; the others track in memory what it has written.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -150,14 +150,14 @@ class _Kept:
         size, free = int(np.prod(shape)) * dtype.itemsize, shutil.disk_usage(self._path.parent).free
         if size > free:
             reason = (
-                f"the features take {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free there: give a "
+                f"the features take {size / 2**30:.1f} GiB, but only {free / 2**30:.1f} GiB are free there: give a "
                 "--features on a larger disk, fewer videos or views, or pooled features"
             )
             raise FileError(self._path, reason)
         return np.lib.format.open_memmap(self._path, mode="w+", dtype=dtype, shape=shape)
 
     def add(self, rows: np.ndarray, features: np.ndarray, missing: dict[int, str]) -> None:
-        """Writes the features of the next rows, but for those that are missing."""
+        """Writes the features of the next rows, except for missing ones."""
         self.done += len(rows) + len(missing)
         self.missing |= missing
         if self._array is None:
@@ -170,7 +170,7 @@ class _Kept:
             raise FileError(self._path, f"cannot be written ({error.strerror or error})") from error
 
     def read(self) -> np.ndarray:
-        """All rows, also those of missing videos."""
+        """All rows, including those of missing videos."""
         try:
             return np.load(self._path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
@@ -181,7 +181,7 @@ def _readable(kept: _Kept, videos: Videos, allow_missing: bool) -> VideoFeatures
     told = tuple(Missing(videos.paths[row], reason) for row, reason in sorted(kept.missing.items()))
     if not told:
         return VideoFeatures(kept.read(), videos, np.arange(len(videos)), ())
-    if not allow_missing:  # they were, when the features were extracted
+    if not allow_missing:  # they were allowed when the features were extracted
         raise unreadable_error(list(told))
     rows = [row for row in range(len(videos)) if row not in kept.missing]
     if not rows:
@@ -193,13 +193,13 @@ ENDINGS = (".npz", ".safetensors")
 
 
 def check_ending(path: Path) -> None:
-    """Sees that features can be written under that name.
+    """Checks that features can be written under that name.
 
     Raises:
-      FileError: it ends otherwise than in .npz or .safetensors.
+      FileError: it does not end in .npz or .safetensors.
     """
     if path.suffix.lower() not in ENDINGS:
-        raise FileError(path, "features are written as .npz or .safetensors; give --out one of these endings")
+        raise FileError(path, "features are written as .npz or .safetensors; give --out one of these extensions")
 
 
 def write_features(
@@ -208,20 +208,20 @@ def write_features(
     """Writes features, whole or not at all.
 
     The file holds "features": pooled float32 [n, V, D], or tokens float16 [n, V, t, h, w, D]; for labelled videos
-    "labels" int64 [n]. In an .npz file there are also "paths" and perhaps "class_names", arrays of text, and "about", a
-    text of JSON; a .safetensors file has the three in its metadata, as JSON.
+    "labels" int64 [n]. An .npz file also has "paths" and, if known, "class_names", arrays of text, and "about", JSON as
+    text; a .safetensors file has these three in its metadata, as JSON.
 
     Args:
       path: a .npz or .safetensors file.
-      found: the features.
-      grid: tokens of a clip in time, down and across.
-      about: of the encoder.
+      found: the features to write.
+      grid: numbers of a clip's tokens in time, down and across.
+      about: what is known about the encoder.
 
     Returns:
       The shape of the features.
 
     Raises:
-      FileError: the ending is another, or the file cannot be written.
+      FileError: the extension is a different one, or the file cannot be written.
     """
     check_ending(path)
     features = found.features

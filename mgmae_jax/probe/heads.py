@@ -1,4 +1,4 @@
-"""Telling classes apart by frozen features: a small model that is trained on them, or the votes of neighbours."""
+"""Classification of frozen features: by a small model that is trained on them, or by the votes of neighbours."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -22,12 +22,12 @@ from mgmae_jax.train.state import TrainState, apply_update, create
 
 @dataclasses.dataclass(frozen=True)
 class Probing:
-    """What the training of a probe is made of.
+    """The parts of a probe's training.
 
     Args:
-      model: of logits from the features of one view.
-      optimiser: gives the direction of each update.
-      schedule: learning rate of a step.
+      model: computes logits from the features of one view.
+      optimiser: computes the direction of each update.
+      schedule: the learning rate of each step.
     """
 
     model: LinearProbe | AttentiveProbe
@@ -35,11 +35,11 @@ class Probing:
     schedule: Schedule
 
     def init(self, key: Key[Array, ""], shape: tuple[int, ...]) -> TrainState:
-        """The state before the first step, for features of a shape."""
+        """The state before the first step, for features of the given shape."""
         return create(self.model.init(key, jnp.zeros((1, *shape)))["params"], self.optimiser)
 
     def logits(self, params: Any, scaling: "Scaling", features: Float[Array, "B ..."]) -> Float[Array, "B C"]:
-        """Scores the features of views."""
+        """Computes the logits of views from their features."""
         return apply_module(self.model, params, scaling(features))
 
     def step(
@@ -48,10 +48,10 @@ class Probing:
         """One step of the cross-entropy; see `loop.Run.step`. Nothing is random.
 
         Args:
-          state: before the step.
-          scaling: of the features.
+          state: the state before the step.
+          scaling: the scaling of the features.
           batch: "features" [B, ...] and "label" int32 [B].
-          key: not used.
+          key: unused.
         """
 
         def loss_of(params: Any) -> Float[Array, ""]:
@@ -65,7 +65,7 @@ class Probing:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """Brings features to mean 0 and variance 1, channel by channel; pre-trained ones differ in scale a hundredfold."""
+    """Brings features to mean 0 and variance 1, per channel; pre-trained scales differ a hundredfold."""
 
     mean: Float[Array, "D"] | Float[np.ndarray, "D"]
     scale: Float[Array, "D"] | Float[np.ndarray, "D"]
@@ -78,7 +78,8 @@ class Scaling:
 
     @classmethod
     def of(cls, features: np.ndarray) -> "Scaling":
-        """The scaling of these training features [n, V, D]; tokens [n, V, N, D] stay as they are, the probe has a norm.
+        """The scaling of these training features [n, V, D]; tokens [n, V, N, D] are not scaled, since the probe has a
+        norm.
 
         Returns:
           Host arrays.
@@ -94,15 +95,15 @@ class Scaling:
 def feature_batches(
     features: np.ndarray, labels: np.ndarray, *, batch_size: int, seed: int, process_index: int, process_count: int
 ) -> Callable[[int], AbstractContextManager[Iterator[dict[str, np.ndarray]]]]:
-    """Batches of views in shuffled epochs, for `loop.Run.batches`: what is at a position is a function of the seed.
+    """Batches of views in shuffled epochs, for `loop.Run.batches`: the example at a position is a function of the seed.
 
     Args:
       features: [n, V, ...]; every view is an example.
       labels: int [n].
-      batch_size: views, over all processes.
-      seed: of the order.
-      process_index: this process, from 0.
-      process_count: how many share the batch.
+      batch_size: views per step, over all processes.
+      seed: the seed of the order.
+      process_index: this process's index, from 0.
+      process_count: how many processes share the batch.
     """
     videos, views = features.shape[:2]
     examples, local = videos * views, batch_size // process_count
@@ -138,11 +139,11 @@ def neighbour_shares(
     """The share of the votes that each class gets from a query's nearest neighbours (Wu et al., arXiv 1805.01978).
 
     Args:
-      bank: features with known labels, of length 1.
-      labels: theirs.
-      queries: features of length 1.
+      bank: features of unit length with known labels.
+      labels: the labels of `bank`.
+      queries: features of unit length.
       classes: number of classes, C.
-      neighbours: how many vote: those of the largest cosine.
+      neighbours: how many vote: those with the largest cosine.
       temperature: a vote weighs exp(cosine / temperature).
     """
     cosine = jnp.matmul(queries, bank.T, precision=jax.lax.Precision.HIGHEST)
@@ -153,7 +154,7 @@ def neighbour_shares(
 
 
 def unit_length(features: np.ndarray) -> np.ndarray:
-    """The mean over the views of pooled features [n, V, D], of length 1: float32 [n, D]."""
+    """The mean over the views of pooled features [n, V, D], scaled to unit length: float32 [n, D]."""
     mean = np.asarray(features, np.float64).mean(axis=1)
     return (mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
@@ -167,8 +168,8 @@ def best_classes(
       shares: (known, rows [B, ...]) -> probabilities.
       known: parameters or neighbours, on the mesh.
       rows: [n, ...], the same in every process.
-      mesh: of devices.
-      per_device: rows that a device works on at once.
+      mesh: the devices.
+      per_device: rows that a device processes at once.
 
     Returns:
       int32 [n, K] and their probabilities float32 [n, K], see `predictions.kept`.

@@ -44,7 +44,7 @@ PROBE_MACHINE_FIELDS = (
     "compile_cache",
     "evaluated.checkpoint",
 )
-"""Fields that do not change the result: a probe may be resumed with others. (A checksum tells the encoders apart.)"""
+"""Fields that do not change the result: a probe may resume with other values. (A checksum identifies the encoder.)"""
 
 _MINIMA = {**TRAINER_MINIMA, "probe.neighbours": 1, "optim.warmup_epochs": 0, "train.batch_size": 1}
 
@@ -61,11 +61,12 @@ def run_probe(
     """Probes a checkpoint's encoder, or resumes the probe that the folder holds.
 
     Args:
-      config: of the probe, see configs/probe/common.py.
-      run_config: of the run that the checkpoint belongs to.
-      checkpoint: as for `find_checkpoint`; of a pre-trained or a fine-tuned model.
-      out: for report.json, predictions.csv, confusion.csv, confusion.png, metrics and the probe's own checkpoints.
-      cache: for features.
+      config: the probe's config, see configs/probe/common.py.
+      run_config: the config of the run that the checkpoint belongs to.
+      checkpoint: a pre-trained or fine-tuned model's, as for `find_checkpoint`.
+      out: the folder for report.json, predictions.csv, confusion.csv, confusion.png, metrics and the probe's own
+        checkpoints.
+      cache: the folder for features.
       draw: draws the confusion matrix, in the first process.
       argv: the command, for run.json.
 
@@ -83,14 +84,14 @@ def run_probe(
         ViewSpec(encoder.clip, part.sampling, part.clips, part.crops) for part in (config.views, config.eval)
     )
 
-    # 2. The folder, if it is new or holds this probe.
+    # 2. The folder: new, or holding this probe.
     about: dict[str, Any] = {**encoder.about, "split": split_hash(tests), "training_split": split_hash(videos)}
     stated = ConfigDict({**config.to_dict(), "evaluated": about})
     with claimed(out, stated, PROBE_MACHINE_FIELDS, "--out"):
         if is_primary():
             about |= {"config": config.to_dict(), "run": write_run_info(out, stated, argv)}
 
-        # 3. Features, from the cache where they are there.
+        # 3. Features, from the cache if they are there.
         take = functools.partial(
             extract,
             encoder,
@@ -103,7 +104,7 @@ def run_probe(
         )
         train_features, test_features = take(videos, views), take(tests, test_views)
 
-        # 4. What they tell of the classes.
+        # 4. The probe itself.
         if config.probe.kind == "knn":
             best, probabilities = vote(config, train_features, test_features, mesh)
         else:
@@ -124,7 +125,7 @@ def check_probe(config: ConfigDict) -> None:
     """Checks that the fields have values that can work.
 
     Raises:
-      ConfigError: one has not.
+      ConfigError: a field has a value that cannot work.
     """
     check_one_of(config, "probe.kind", KINDS)
     check_one_of(config, "probe.encoder", ENCODERS)
@@ -134,10 +135,10 @@ def check_probe(config: ConfigDict) -> None:
 
 
 def find_both(config: ConfigDict) -> tuple[LabelledVideos, LabelledVideos]:
-    """The videos to learn from and those to be measured on, with the classes of the former.
+    """The training videos and the test videos, with the classes of the former.
 
     Raises:
-      MgmaeError: there are none, they are not labelled, or the test videos are of other classes.
+      MgmaeError: there are none, they are not labelled, or the test videos have other classes.
     """
     found = find_videos(config)
     count = len(found.class_names or ()) or max(found.labels or (0,)) + 1
@@ -149,7 +150,7 @@ def find_both(config: ConfigDict) -> tuple[LabelledVideos, LabelledVideos]:
 def vote(
     config: ConfigDict, known: VideoFeatures[LabelledVideos], asked: VideoFeatures[LabelledVideos], mesh: Mesh
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The most probable classes of the asked videos by the votes of the known ones; see `probe.best_classes`."""
+    """The most probable test classes by the votes of the training videos; see `probe.best_classes`."""
     labels = np.asarray(known.videos.labels, np.int32)
     bank = put_replicated((unit_length(known.features), labels), mesh)
 
@@ -173,7 +174,7 @@ def train_probe(
     mesh: Mesh,
     out: Path,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Trains a probe on the known videos; the most probable classes of the asked ones, see `probe.best_classes`."""
+    """Trains a probe; returns the most probable classes of the test videos, see `probe.best_classes`."""
     classes, batch_size = len(known.videos.class_names), config.train.batch_size
     views, shape = known.features.shape[1], known.features.shape[2:]
     examples = len(known.videos) * views

@@ -19,21 +19,21 @@ from orbax.checkpoint import v1 as ocp
 from mgmae_jax.errors import FileError
 from mgmae_jax.runtime.preemption import Preemption
 
-FOLDER = "checkpoints"  # where in a workdir they lie
+FOLDER = "checkpoints"  # their folder in a workdir
 _STATE = "state"  # the name of the pytree in a checkpoint
-_SHOWN = 5  # differing tensors named in an error
+_SHOWN = 5  # differing tensors shown in an error
 
 
 class Checkpoints:
-    """The checkpoints of one run, with what to save when, and when to stop for a preemption.
+    """The checkpoints of one run, with the rules for when to save, and when to stop for a preemption.
 
-    All processes of a run make one and call it at the same steps. While it is open, SIGTERM does not end the process:
-    it makes `preempted` true.
+    Every process of a run creates one and calls it at the same steps. While it is open, SIGTERM does not end the
+    process: it makes `preempted` true.
 
     Args:
-      folder: where the checkpoints lie, seen by every process; made if absent. Leftovers of a save that was cut off
+      folder: the folder of the checkpoints, seen by every process; created if absent. Leftovers of an interrupted save
         are removed.
-      every: save at multiples of this step.
+      every: steps between saves.
       keep: how many of the latest checkpoints to keep.
       keep_period: keep every checkpoint at a multiple of this step as well.
 
@@ -69,18 +69,18 @@ class Checkpoints:
         return step % self._every == 0
 
     def save(self, step: int, state: Any, metadata: dict[str, Any], force: bool = False) -> bool:
-        """Starts saving, if it is time to.
+        """Starts saving, if it is due.
 
         Returns as soon as the state is copied off the devices, so the caller may donate it to the next step.
 
         Args:
           step: how many updates made this state.
           state: a pytree of arrays: dicts, dataclasses, optimiser states.
-          metadata: a small dictionary that JSON can hold, read again by `metadata`.
-          force: save whatever the step.
+          metadata: a small JSON-compatible dictionary, read back by `metadata`.
+          force: save at any step.
 
         Returns:
-          Whether a save began: False where it is not time to, or this step is saved already.
+          Whether a save began: False if none is due, or if this step is already saved.
 
         Raises:
           FileError: this save, or the one before it, failed.
@@ -111,14 +111,14 @@ class Checkpoints:
         try:
             response.result()
         except Exception as error:
-            with contextlib.suppress(Exception):  # Orbax raises the same once more in each thread that waits.
+            with contextlib.suppress(Exception):  # Orbax raises the same error again in each waiting thread.
                 self._checkpointer.wait()
             raise self._save_error(step, error) from error
 
     def _save_error(self, step: int, error: Exception) -> FileError:
         self._checkpointer.reload()
         latest = self.latest_step()
-        after = "starts again" if latest is None else f"goes on from step {latest}"
+        after = "starts again" if latest is None else f"resumes from step {latest}"
         return FileError(
             self.folder,
             f"the checkpoint of step {step} could not be saved ({_first_line(error)}). Free room there or make it "
@@ -129,7 +129,7 @@ class Checkpoints:
         return [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
 
     def latest_step(self) -> int | None:
-        """Gives the step of the latest checkpoint, once it is complete; None where there is none.
+        """Returns the step of the latest checkpoint, once it is complete; None if there is none.
 
         Raises:
           FileError: the save in the background failed.
@@ -148,14 +148,14 @@ class Checkpoints:
           The state, bit for bit what was saved, with the shardings of `abstract_state`.
 
         Raises:
-          FileError: there is no such checkpoint, it is damaged, or its tensors are not those of `abstract_state`.
+          FileError: there is no such checkpoint, it is damaged, or its tensors do not match `abstract_state`.
         """
         path = self._path(step)
         _check_tensors(path, _tensors(_read_metadata(path).metadata), _tensors(abstract_state))
         return _load(path, abstract_state)
 
     def metadata(self, step: int | None = None) -> dict[str, Any]:
-        """Gives the dictionary that was saved with a checkpoint, the latest by default.
+        """Returns the dictionary that was saved with a checkpoint, the latest by default.
 
         Raises:
           FileError: there is no such checkpoint, or it is damaged.
@@ -171,15 +171,15 @@ class Checkpoints:
         return self.folder / str(steps[-1] if step is None else step)
 
     def preempted(self, step: int) -> bool:
-        """Says whether to save and leave now, because SIGTERM came.
+        """Says whether to save and exit now, because of a SIGTERM.
 
         Args:
-          step: the step just made. To be called after each, by every process: see `Preemption.reached`.
+          step: the step just done. To be called after each step, by every process: see `Preemption.reached`.
         """
         return self._preemption.reached(step)
 
     def close(self) -> None:
-        """Waits for the save in the background and lets go of everything.
+        """Waits for the save in the background and releases everything.
 
         Raises:
           FileError: that save failed.
@@ -187,7 +187,7 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            with contextlib.suppress(Exception):  # `wait` has told of every failure, and Orbax would tell it again.
+            with contextlib.suppress(Exception):  # `wait` has reported every failure, and Orbax would report it again.
                 self._checkpointer.close()
             logging.getLogger("absl").removeFilter(_not_from_orbax)
             self._preemption.close()
@@ -196,16 +196,16 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # An error on its way out is the one to show, not what it made of the save.
+        # Show the error that is propagating, not the failure of the save that follows from it.
         with contextlib.suppress(FileError) if kind is not None else contextlib.nullcontext():
             self.close()
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """Finds the checkpoint that a path means, and touches nothing: the run there may be alive.
+    """Finds the checkpoint that a path names, without changing anything: the run there may still be active.
 
     Args:
-      path: a checkpoint, a folder of checkpoints, or a workdir; of several the latest counts.
+      path: a checkpoint, a folder of checkpoints, or a workdir; the latest of several is taken.
 
     Returns:
       The folder of one checkpoint.
@@ -217,7 +217,7 @@ def find_checkpoint(path: str | Path) -> Path:
     if (path / _STATE).is_dir():
         return path
     for folder in (path / FOLDER, path):
-        # One that is being written, or was cut off, carries a suffix.
+        # An unfinished checkpoint has a suffix.
         steps = [int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()]
         if steps:
             return folder / str(max(steps))
@@ -229,7 +229,7 @@ def file_above(checkpoint: str | Path, name: str) -> Path | None:
 
     Args:
       checkpoint: as for `find_checkpoint`.
-      name: of the file.
+      name: the file's name.
 
     Raises:
       FileError: there is no checkpoint.
@@ -239,23 +239,23 @@ def file_above(checkpoint: str | Path, name: str) -> Path | None:
 
 
 def restore_params(path: str | Path, abstract_params: Any, tree: str = "params") -> Any:
-    """Reads the parameters alone: one subtree of a checkpoint's state.
+    """Reads only the parameters: one subtree of a checkpoint's state.
 
     Args:
       path: as for `find_checkpoint`.
-      abstract_params: the pytree to fill, of `jax.ShapeDtypeStruct` with a `sharding`. What the checkpoint has beyond
-        it is left out; a tensor of another dtype is converted.
+      abstract_params: the pytree to fill, of `jax.ShapeDtypeStruct` with a `sharding`. Tensors beyond those are left
+        out; a tensor of another dtype is converted.
       tree: "params", or "ema" for their average.
 
     Returns:
       The parameters, with the dtypes and shardings of `abstract_params`.
 
     Raises:
-      FileError: there is no checkpoint, it is damaged, or tensors are missing in it or of another shape.
+      FileError: there is no checkpoint, it is damaged, or its tensors are missing or of another shape.
     """
     path = find_checkpoint(path)
     saved, wanted = _tensors(_read_metadata(path).metadata), _tensors({tree: abstract_params})
-    # Tensors beyond those wanted, and other dtypes, are no difference here.
+    # Additional tensors and other dtypes do not count as a difference here.
     _check_tensors(path, {name: (saved[name][0], wanted[name][1]) for name in wanted if name in saved}, wanted)
     return _load(path, {tree: abstract_params}, partial=True)[tree]
 
@@ -284,7 +284,7 @@ def _check_tensors(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) ->
 def _read_metadata(path: Path) -> Any:
     try:
         description = ocp.metadata(path)
-        if description.metadata is None:  # Orbax warns of an unreadable one, and goes on without.
+        if description.metadata is None:  # Orbax warns about unreadable metadata, and continues without it.
             raise ValueError("its list of tensors is unreadable")
     except Exception as error:
         raise _damaged(path, error) from error
@@ -310,5 +310,5 @@ def _first_line(error: Exception) -> str:
 
 
 def _not_from_orbax(record: logging.LogRecord) -> bool:
-    # Each of Orbax's threads logs the traceback of a failed save, hundreds of lines; we raise it once, in one.
+    # Each of Orbax's threads logs the traceback of a failed save, hundreds of lines; we raise it once, in one line.
     return not (record.levelno >= logging.ERROR and "orbax" in record.pathname)

@@ -15,14 +15,14 @@ def enable_compilation_cache(folder: str | None = None) -> Path:
     """Turns on JAX's persistent compilation cache.
 
     Args:
-      folder: where to keep it. $JAX_COMPILATION_CACHE_DIR goes before it; without either it is
+      folder: where to keep it. $JAX_COMPILATION_CACHE_DIR takes precedence; without either it is
         $XDG_CACHE_HOME/mgmae_jax/xla, by default ~/.cache/mgmae_jax/xla.
 
     Returns:
       The folder in use.
 
     Raises:
-      FileError: the folder cannot be made or written to.
+      FileError: the folder cannot be created or written to.
     """
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mgmae_jax" / "xla"
     path = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or folder or default).expanduser()

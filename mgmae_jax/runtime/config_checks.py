@@ -1,4 +1,4 @@
-"""Checks of a config's fields that several rooms make: a wrong value is a ConfigError before anything starts."""
+"""Checks of config fields shared by several rooms: a wrong value is a ConfigError before anything starts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from mgmae_jax.errors import ConfigError
 
-# The fields of every trainer's config that have a least value.
+# The fields of every trainer's config that have a minimum.
 TRAINER_MINIMA: Mapping[str, float] = {
     "seed": 0,
     "optim.min_lr": 0,
@@ -19,7 +19,7 @@ TRAINER_MINIMA: Mapping[str, float] = {
     "checkpoint.every": 1,
     "checkpoint.keep": 1,
 }
-# Those of a trainer on videos besides.
+# Those of a trainer on videos in addition.
 CLIP_MINIMA: Mapping[str, float] = {
     **TRAINER_MINIMA,
     "clip.stride": 1,
@@ -33,7 +33,7 @@ CLIP_MINIMA: Mapping[str, float] = {
 
 
 def kind_of(config: ConfigDict) -> str:
-    """What a config is for: "pretrain", "finetune", "probe" or "flow"; also of a run from before configs said so."""
+    """What a config is for: "pretrain", "finetune", "probe" or "flow"; also for an old config without a kind."""
     if "kind" in config:
         return config.kind
     if "probe" in config:
@@ -42,10 +42,10 @@ def kind_of(config: ConfigDict) -> str:
 
 
 def check_kind(config: ConfigDict, kind: str) -> None:
-    """Checks that a config is for the command that was given it.
+    """Checks that a config is meant for the command that it was given to.
 
     Raises:
-      ConfigError: it is for another.
+      ConfigError: it is meant for another.
     """
     if kind_of(config) != kind:
         raise ConfigError("kind", kind_of(config), f"a config of kind {kind!r}, such as those in configs/{kind}")
@@ -55,7 +55,7 @@ def check_minima(config: ConfigDict, minima: Mapping[str, float]) -> None:
     """Checks that each field, by dotted name, is finite and at least its minimum.
 
     Raises:
-      ConfigError: one is not.
+      ConfigError: a field is not.
     """
     for field, least in minima.items():
         value = attrgetter(field)(config)
@@ -67,7 +67,7 @@ def check_positive(config: ConfigDict, *fields: str) -> None:
     """Checks that each field, by dotted name, is finite and above 0.
 
     Raises:
-      ConfigError: one is not.
+      ConfigError: a field is not.
     """
     for field in fields:
         if not 0 < attrgetter(field)(config) < math.inf:
@@ -78,7 +78,7 @@ def check_shares(config: ConfigDict, *fields: str) -> None:
     """Checks that each field, by dotted name, is at least 0 and below 1.
 
     Raises:
-      ConfigError: one is not.
+      ConfigError: a field is not.
     """
     for field in fields:
         if not 0 <= attrgetter(field)(config) < 1:
@@ -89,7 +89,7 @@ def check_one_of(config: ConfigDict, field: str, allowed: Sequence[str]) -> None
     """Checks that a field, by dotted name, has one of the allowed values.
 
     Raises:
-      ConfigError: it has another.
+      ConfigError: it has another value.
     """
     value = attrgetter(field)(config)
     if value not in allowed:
@@ -97,7 +97,7 @@ def check_one_of(config: ConfigDict, field: str, allowed: Sequence[str]) -> None
 
 
 def check_accumulation(config: ConfigDict) -> None:
-    """Checks that the clips of a step can be worked on in `train.accumulate` parts.
+    """Checks that the clips of a step can be divided into `train.accumulate` parts.
 
     Raises:
       ConfigError: they cannot.
@@ -111,7 +111,7 @@ def parse_dtype(field: str, name: str) -> jnp.dtype:
     """The dtype called float32 or bfloat16.
 
     Raises:
-      ConfigError: `name`, the value of config.FIELD, is another.
+      ConfigError: `name`, the value of config.FIELD, is neither.
     """
     allowed = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
     if name not in allowed:

@@ -1,4 +1,4 @@
-"""How much memory the run has needed."""
+"""The run's memory use."""
 
 from __future__ import annotations
 

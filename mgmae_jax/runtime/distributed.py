@@ -1,4 +1,4 @@
-"""Starts `jax.distributed` where the environment says that the run has several processes."""
+"""Starts `jax.distributed` if the environment says that the run has several processes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from jax.experimental import multihost_utils
 
 from mgmae_jax.errors import MgmaeError
 
-_MESSAGE_BYTES = 4096  # of an error told to the other processes
+_MESSAGE_BYTES = 4096  # the length of an error reported to the other processes
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
 class Processes(TypedDict, total=False):
-    """The arguments for `jax.distributed.initialize`; none at all where JAX is to detect the cluster."""
+    """The arguments for `jax.distributed.initialize`; none at all if JAX is to detect the cluster."""
 
     coordinator_address: str
     num_processes: int
@@ -32,9 +32,9 @@ class Processes(TypedDict, total=False):
 def initialize(timeout_s: float = 300.0) -> None:
     """Joins this process to the others of its run; does nothing in a run of one process, or when called again.
 
-    To be called before anything uses a device. The processes are found from JAX_COORDINATOR_ADDRESS (host:port of
-    process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID, or else by JAX's own detection where the environment is that of
-    a Slurm or Open MPI step of several tasks, or of a TPU pod.
+    Call it before anything uses a device. The processes are found from JAX_COORDINATOR_ADDRESS (host:port of
+    process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID, or else by JAX's own detection if the environment is that of a
+    Slurm or Open MPI step of several tasks, or of a TPU pod.
 
     Args:
       timeout_s: how long to wait for the other processes, in seconds.
@@ -54,7 +54,7 @@ def initialize(timeout_s: float = 300.0) -> None:
 
     def connect() -> None:
         try:
-            # JAX ends the whole process where its own time runs out; ours runs out first.
+            # JAX ends the whole process when its own timeout expires; ours expires first.
             jax.distributed.initialize(**arguments, initialization_timeout=int(timeout_s) + 3600)
         except Exception as error:
             failure.append(error)
@@ -85,8 +85,8 @@ def processes_from_environment(environ: Mapping[str, str], on_tpu_vm: bool = Fal
       on_tpu_vm: whether this machine has TPU chips.
 
     Returns:
-      The arguments for `jax.distributed.initialize`: none at all where JAX is to detect the cluster, None where the
-      run is a single process.
+      The arguments for `jax.distributed.initialize`: none at all if JAX is to detect the cluster, None if the run is a
+      single process.
 
     Raises:
       MgmaeError: some of `VARIABLES` are set but not all, or they are malformed.
@@ -107,7 +107,7 @@ def processes_from_environment(environ: Mapping[str, str], on_tpu_vm: bool = Fal
                 "number, which counts from 0."
             )
         return {"coordinator_address": address, "num_processes": int(count), "process_id": int(index)}
-    # Inside `srun` alone: in the batch script itself SLURM_NTASKS is that of the whole job, and nobody else would come.
+    # Only inside `srun`: in the batch script itself SLURM_NTASKS is the whole job's, and no other process would join.
     tasks = [environ.get("SLURM_STEP_NUM_TASKS", "1"), environ.get("OMPI_COMM_WORLD_SIZE", "1")]
     if any(number.isdigit() and int(number) > 1 for number in tasks):
         return {}
@@ -120,7 +120,7 @@ def processes_from_environment(environ: Mapping[str, str], on_tpu_vm: bool = Fal
 
 
 def _check_port(address: str) -> None:
-    """Tells of a taken port, which would take JAX's coordinator down without a word."""
+    """Reports a port in use, which would make JAX's coordinator exit without a message."""
     try:
         socket.create_server(("", int(address.rpartition(":")[2]))).close()
     except (OSError, OverflowError) as error:
@@ -138,10 +138,10 @@ def is_primary() -> bool:
 
 
 def barrier(name: str) -> None:
-    """Waits until every process has come here.
+    """Waits until every process has arrived here.
 
     Args:
-      name: the same in every process; another at each place.
+      name: the same in every process, and different for each barrier.
     """
     multihost_utils.sync_global_devices(name)
 
@@ -155,9 +155,9 @@ def from_primary(value: int) -> int:
 
 @contextlib.contextmanager
 def agree_on_errors() -> Iterator[None]:
-    """Runs a block in every process; an error of one becomes an error of all, so that none waits for another.
+    """Runs a block in every process; an error in one becomes an error in all, so that none waits for another.
 
-    The block must not wait for other processes itself.
+    The block itself must not wait for other processes.
 
     Raises:
       MgmaeError: the block failed in another process; the message says how.

@@ -1,4 +1,4 @@
-"""Files written whole or not at all; no jax here, data workers write some."""
+"""Files written whole or not at all; no jax here, since data workers write some."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 
 from mgmae_jax.errors import FileError
 
-REMEDY = "give a folder that you can write to, with room"
+REMEDY = "give a writable folder with free space"
 
 
 @contextlib.contextmanager
 def whole_file(path: Path, remedy: str = REMEDY) -> Iterator[Path]:
-    """Gives a path to write to, which takes the place of `path` when the block ends without an error.
+    """Yields a path to write to, which replaces `path` when the block ends without an error.
 
     A reader never sees half a file, and two writers never mix theirs.
 
     Args:
-      path: the file to write; its folder is made if absent.
-      remedy: what the user can do where it cannot be written.
+      path: the file to write; its folder is created if absent.
+      remedy: what the user can do if it cannot be written.
 
     Raises:
       FileError: it cannot be written.
@@ -41,11 +41,11 @@ def whole_file(path: Path, remedy: str = REMEDY) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str, remedy: str = REMEDY) -> None:
-    """Writes a text file whole or not at all, in UTF-8; names of files that are not UTF-8 come back as they were.
+    """Writes a text file whole or not at all, in UTF-8; file names that are not UTF-8 are kept unchanged.
 
     Args:
       path: the file.
-      text: all of it; line ends stay as they are.
+      text: the whole text; line ends are not changed.
       remedy: see `whole_file`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How this process's C library hands memory back to the system."""
+"""How this process's C library returns memory to the system."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _STEP = 64 * 2**20  # bytes that the heap grows by
 
 
 def keep_freed_memory() -> bool:
-    """Keeps freed memory in the process, to be used again.
+    """Keeps freed memory in the process, for reuse.
 
-    XLA's CPU backend allocates and frees every buffer of every step. glibc gives large ones back to the system at once,
-    which then has to fill new pages with zeros: about a fifth of the time of the demo's step on two cores.
+    XLA's CPU backend allocates and frees every buffer of every step. glibc returns large ones to the system at once,
+    which then has to zero new pages: about a fifth of the time of the demo's step on two cores.
 
     Returns:
-      Whether the C library can do so; others than glibc cannot, and are left as they are.
+      Whether the C library can do so; only glibc can, and others are not changed.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,6 +1,6 @@
 """The device mesh ("data", "fsdp"), the sharding rules over it, and the one transfer of a batch onto it.
 
-The batch is split over both axes; parameters and optimiser state are split over "fsdp" alone. `fsdp=1` is plain data
+The batch is split over both axes; parameters and optimiser state are split only over "fsdp". `fsdp=1` is plain data
 parallelism; `fsdp=` the devices of one host (or more) is fully sharded data parallelism.
 """
 
@@ -17,14 +17,14 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from mgmae_jax.errors import ConfigError
 
 AXES = ("data", "fsdp")
-_SMALLEST_SHARDED = 2**16  # elements; gathering anything smaller costs more than the memory that it frees
+_SMALLEST_SHARDED = 2**16  # elements; gathering anything smaller costs more than the freed memory is worth
 
 
 def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Lays the devices out as a mesh of shape ("data", "fsdp").
 
     Args:
-      fsdp: over how many neighbouring devices each large parameter is split, at least 1.
+      fsdp: the number of neighbouring devices that each large parameter is split over, at least 1.
       devices: the devices of all processes; all that JAX sees by default.
 
     Returns:
@@ -51,15 +51,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def parameter_spec(shape: Sequence[int], fsdp: int) -> PartitionSpec:
-    """Says how a parameter (or its optimiser state) is split: a pure rule of its shape.
+    """Says how a parameter (or its optimiser state) is split: a pure function of its shape.
 
     Args:
-      shape: of the whole parameter.
+      shape: the shape of the whole parameter.
       fsdp: the size of the mesh axis "fsdp".
 
     Returns:
-      "fsdp" on the largest dimension that it divides (the last such), or no split for a parameter under 2**16
-      elements, or where no dimension divides.
+      "fsdp" on the largest dimension that it divides (the last such), or no split if the parameter has fewer than 2**16
+      elements or no dimension is divisible.
     """
     dividing = [axis for axis, size in enumerate(shape) if size % fsdp == 0]
     if fsdp == 1 or math.prod(shape) < _SMALLEST_SHARDED or not dividing:
@@ -72,7 +72,7 @@ def tree_shardings(mesh: Mesh, abstract_tree: Any) -> Any:
     """Applies `parameter_spec` to every leaf.
 
     Args:
-      mesh: from `make_mesh`.
+      mesh: the devices, from `make_mesh`.
       abstract_tree: a pytree of anything with a shape, as from `jax.eval_shape`.
 
     Returns:
@@ -83,7 +83,7 @@ def tree_shardings(mesh: Mesh, abstract_tree: Any) -> Any:
 
 
 def abstract_on(mesh: Mesh, make: Callable[..., Any], *arguments: Any) -> Any:
-    """Shapes of what `make` gives, with their shardings on a mesh, without making it."""
+    """The shapes of what `make` returns, with their shardings on a mesh, without computing it."""
     shapes = jax.eval_shape(make, *arguments)
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
@@ -93,12 +93,12 @@ def abstract_on(mesh: Mesh, make: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def make_on(abstract: Any, make: Callable[..., Any], *arguments: Any) -> Any:
-    """Makes a pytree in place, of `arguments` on the mesh: no device ever holds more than its share."""
+    """Makes a pytree in place, from `arguments` on the mesh: no device ever holds more than its share."""
     return jax.jit(make, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))(*arguments)
 
 
 def check_divides(field: str, count: int, mesh: Mesh, views: int = 1) -> None:
-    """Checks that `count` examples, by config.FIELD, with so many views of each, divide over the devices.
+    """Checks that `count` examples, from config.FIELD, with the given number of views each, divide over the devices.
 
     Raises:
       ConfigError: they do not.
@@ -113,7 +113,7 @@ def put_batch(local: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
     Args:
       local: arrays [local batch, ...] of the same leading size in every process; the global batch is the processes'
         shares one after another.
-      mesh: from `make_mesh`.
+      mesh: the devices, from `make_mesh`.
 
     Returns:
       Global arrays [global batch, ...], split over every device.
@@ -125,21 +125,21 @@ def put_batch(local: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
     here = len(sharding.addressable_devices)
     for array in local.values():
         check_divides("train.batch_size", len(array) * mesh.size // here, mesh)
-    # The transfer that is meant; with several processes JAX would take it for an implicit one.
+    # An intended transfer; with several processes JAX would treat it as an implicit one.
     with jax.transfer_guard_host_to_device("allow"):
         return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in local.items()}
 
 
 def put_replicated(tree: Any, mesh: Mesh) -> Any:
-    """Places arrays whole on every device, also on those of other processes.
+    """Replicates arrays on every device, including those of other processes.
 
     Args:
       tree: a pytree of arrays or random keys, the same in every process.
-      mesh: from `make_mesh`.
+      mesh: the devices, from `make_mesh`.
 
     Returns:
       The same pytree of global arrays.
     """
-    # `jax.device_put` takes no key to another process's devices. The transfer is meant.
+    # `jax.device_put` cannot move a key to another process's devices. The transfer is intended.
     with jax.transfer_guard("allow"):
         return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)

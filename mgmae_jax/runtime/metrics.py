@@ -1,4 +1,4 @@
-"""The numbers of a run: one line of JSON for each step that reports, and the same in TensorBoard."""
+"""The numbers of a run: one line of JSON for each reported step, and the same in TensorBoard."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class MetricWriter:
 
     Args:
       workdir: the run's folder; made if absent.
-      primary: whether this process is the one that writes; in the others every call does nothing.
+      primary: whether this process writes; in the others every call does nothing.
 
     Raises:
-      FileError: the files there cannot be written, or are no metrics.
+      FileError: the files there cannot be written, or are not metrics.
     """
 
     def __init__(self, workdir: str | Path, primary: bool) -> None:
@@ -36,12 +36,12 @@ class MetricWriter:
         self._board: SummaryWriter | None = None
 
     def truncate_from(self, step: int) -> None:
-        """Drops what an earlier, cut-off run wrote from a step on, so that each step stands there once.
+        """Drops what an earlier, interrupted run wrote from a step on, so that each step appears once.
 
         To be called before the first `write`.
 
         Args:
-          step: the first step that will be written again: one after that of the checkpoint restored.
+          step: the first step that will be written again: the one after the restored checkpoint's.
         """
         if not self._primary:
             return
@@ -51,11 +51,11 @@ class MetricWriter:
             self._try(self._replace, "".join(_json_line(line) for line in kept))
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Writes the metrics of one step, and sees that they reach the file.
+        """Writes the metrics of one step, and flushes them to the file.
 
         Args:
-          step: how many updates were made.
-          metrics: host numbers by name. One that is not finite is null in the file, and itself in TensorBoard.
+          step: the number of updates done.
+          metrics: host numbers by name. A value that is not finite is null in the file, and unchanged in TensorBoard.
 
         Raises:
           FileError: the files cannot be written.
@@ -88,7 +88,7 @@ class MetricWriter:
         try:
             call(*args)
         except OSError as error:
-            reason = f"cannot write metrics ({error.strerror or error}): free room or give another --workdir"
+            reason = f"cannot write metrics ({error.strerror or error}): free space or give another --workdir"
             raise FileError(self.path, reason) from error
 
     def close(self) -> None:
@@ -113,11 +113,11 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
       path: a metrics.jsonl, or a workdir with one.
 
     Returns:
-      For each line `step` (an int) and its numbers; one that was not finite is NaN. A last line that a killed run
-      left unfinished is skipped.
+      For each line `step` (an int) and its numbers; a value that was not finite is NaN. An unfinished last line, left
+      by a killed run, is skipped.
 
     Raises:
-      FileError: there is no such file, or a line in it is no JSON object with a step.
+      FileError: there is no such file, or a line in it is not a JSON object with a step.
     """
     path = Path(path)
     return _read(path / METRICS_FILE if path.is_dir() else path)
@@ -134,7 +134,7 @@ def _read(path: Path) -> list[dict[str, float]]:
             values = json.loads(line)
             step = int(values.pop("step"))
         except (ValueError, AttributeError, TypeError, KeyError) as error:
-            raise FileError(path, f"line {number} is no JSON object with a step: {line[:80]!r}") from error
+            raise FileError(path, f"line {number} is not a JSON object with a step: {line[:80]!r}") from error
         found.append({"step": step} | {name: math.nan if value is None else value for name, value in values.items()})
     return found
 

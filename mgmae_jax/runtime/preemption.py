@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 
 
 class Preemption:
-    """Listens for SIGTERM, which does not end the process while this is open. One may be opened inside another."""
+    """Listens for SIGTERM, which does not end the process while this is open. May be nested."""
 
     def __init__(self) -> None:
         self._terminated = False
@@ -27,20 +27,20 @@ class Preemption:
             self._previous_handler(signum, frame)
 
     def reached(self, step: int) -> bool:
-        """Says whether to save and leave now.
+        """Says whether to save and exit now.
 
-        To be called after every step, by every process. In a distributed run it turns true in all of them at the same
-        step, soon after any of them got the signal.
+        To be called after every step, by every process. In a distributed run it becomes true in all processes at the
+        same step, soon after any of them received the signal.
 
         Args:
-          step: the step just made.
+          step: the step just done.
         """
         if jax.distributed.is_initialized():
             return multihost_utils.reached_preemption_sync_point(step)
         return self._terminated
 
     def close(self) -> None:
-        """Puts the former SIGTERM handler back."""
+        """Restores the former SIGTERM handler."""
         if self._previous_handler is not None:
             signal.signal(signal.SIGTERM, self._previous_handler)
             self._previous_handler = None

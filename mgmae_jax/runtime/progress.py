@@ -1,4 +1,4 @@
-"""One line on the terminal that says how far the run is."""
+"""One line on the terminal that shows the run's progress."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from collections.abc import Callable
 from typing import TextIO
 
 _BAR = 24  # characters
-_WINDOW = 20  # updates that the speed is taken from
+_WINDOW = 20  # updates that the speed is computed from
 
 
 class Progress:
     """Shows steps, loss, speed and the time left.
 
     On a terminal one line is rewritten; elsewhere a whole line is printed at most every `interval` seconds, and one
-    for the last step. The time left is taken from the last updates, without the first, which compiles.
+    for the last step. The time left is computed from the latest updates, without the first, which compiles.
 
     Args:
       total_steps: the step at which the run ends.
-      start_step: the step it starts from: 0, or that of the checkpoint restored.
+      start_step: the step it starts from: 0, or the restored checkpoint's.
       stream: where to write.
-      interval: seconds between lines where the stream is no terminal.
-      clock: gives seconds.
+      interval: seconds between lines if the stream is not a terminal.
+      clock: returns the time in seconds.
       unit: what is counted.
       items: what the speed counts.
     """
@@ -47,7 +47,7 @@ class Progress:
         self._clock = clock
         self._unit, self._items = unit, items
         self._printed_at = -float("inf")
-        # The first entry is of the end of the first update: start-up and compilation are before it.
+        # The first entry is the end of the first update: start-up and compilation come before it.
         self._marks: deque[tuple[float, int]] = deque(maxlen=_WINDOW + 1)
         self._width = 0
         self._line_open = False
@@ -58,16 +58,16 @@ class Progress:
         """Shows a step that is done.
 
         Args:
-          step: how many updates were made.
-          loss: of this step.
-          lr: the learning rate; printed where there is room for it, in whole lines.
+          step: the number of updates done.
+          loss: this step's loss.
+          lr: the learning rate; printed only in whole lines, where there is room.
           clips_per_s: speed over all devices.
         """
         rate = "" if self._rewrites else f"  lr {lr:.2e}"
         self.advance(step, f"loss {loss:.4f}{rate}  {clips_per_s:.1f} {self._items}/s")
 
     def advance(self, step: int, numbers: str) -> None:
-        """Shows that `step` steps are done, and some numbers of theirs."""
+        """Shows that `step` steps are done, with some of their numbers."""
         now = self._clock()
         self._marks.append((now, step))
         last = step >= self._total
@@ -95,7 +95,7 @@ class Progress:
         self._stream.flush()
 
     def close(self) -> None:
-        """Ends the line that is being rewritten, so that what comes next starts on its own."""
+        """Ends the line that is being rewritten, so that what comes next starts on a new line."""
         if self._line_open:
             self._stream.write("\n")
             self._line_open = False

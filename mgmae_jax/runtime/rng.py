@@ -1,6 +1,6 @@
 """Named random streams: a key is a pure function of (root key, step, stream name, global example index).
 
-Nothing random is stored: a resumed run, or one on another number of devices, draws what the first would have drawn.
+Nothing random is stored: a resumed run, or one on another number of devices, draws what the original would have drawn.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ STREAMS = ("init", "mask", "", "", "drop_path", "dropout", "mixup")
 
 
 def stream(root_key: jax.Array, step: jax.Array | int, name: str) -> jax.Array:
-    """Gives the key of one use of randomness at one step.
+    """Returns the key for one purpose at one step.
 
     Args:
       root_key: the run's typed key, `jax.random.key(seed)`.
@@ -44,7 +44,7 @@ def named_key(key: jax.Array, name: str, names: Sequence[str]) -> jax.Array:
 
 
 def per_example(key: jax.Array, start: jax.Array | int, count: int) -> jax.Array:
-    """Gives each of `count` examples its own key, by its index in the global batch.
+    """Returns a key for each of `count` examples, by its index in the global batch.
 
     Args:
       key: a typed key, from `stream`.

@@ -1,4 +1,4 @@
-"""What a workdir says of its run: the resolved config, versions, command and machine."""
+"""What a workdir records about its run: the resolved config, versions, command and machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mgmae_jax.runtime.files import write_json
 CONFIG = "config.json"
 RUN = "run.json"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-_SHOWN = 10  # differing fields named in an error
+_SHOWN = 10  # differing fields shown in an error
 
 
 def write_run_info(workdir: str | Path, config: ml_collections.ConfigDict, argv: Sequence[str]) -> dict[str, Any]:
@@ -58,10 +58,10 @@ def check_same_config(
     """Checks that a workdir is new, or holds a run of this config.
 
     Args:
-      workdir: the run's folder; one without a config.json is new, and fine.
+      workdir: the run's folder; without a config.json it is new.
       config: the resolved config of the run about to start.
       machine_fields: dotted fields, or parents of fields, that depend on the machine and may differ: "mesh".
-      flag: that the workdir was given by.
+      flag: the flag that gave the workdir.
 
     Raises:
       FileError: config.json is damaged.
@@ -77,7 +77,7 @@ def check_same_config(
     except (OSError, ValueError) as error:
         reason = f"cannot be read as the config of the run there ({error}): restore it, or give another {flag}"
         raise FileError(path, reason) from error
-    if "kind" in config:  # configs of earlier versions did not say it
+    if "kind" in config:  # configs of earlier versions did not have it
         saved.setdefault("kind", kind_of(ml_collections.ConfigDict(saved)))
     before, now = _flat(saved), _flat(_plain(config))
     names = [
@@ -99,7 +99,7 @@ _ABSENT = "(absent)"
 
 
 def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """The config as it looks after JSON: references resolved, tuples as lists."""
+    """The config as it looks after a round trip through JSON: references resolved, tuples as lists."""
     return json.loads(json.dumps(config.to_dict()))
 
 
@@ -114,9 +114,9 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def git_revision() -> str | None:
-    """The commit of the repository that the package runs from, with "-dirty" where changed; None where installed."""
+    """The commit of the repository that the package runs from, with "-dirty" if changed; None if installed."""
     root = Path(mgmae_jax.__file__).parents[1]
-    if not (root / ".git").exists():  # an installed package says nothing by the repository around it
+    if not (root / ".git").exists():  # a repository around an installed package does not describe it
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

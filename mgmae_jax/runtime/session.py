@@ -1,4 +1,4 @@
-"""A run's workdir, opened: its lock, config, checkpoints and metrics, and the state, restored or new, on the mesh.
+"""An open workdir of a run: its lock, config, checkpoints and metrics, and the state, restored or new, on the mesh.
 
 It is the one place where the processes of a run agree: on whether it may start here, and from which step.
 """
@@ -37,7 +37,7 @@ MACHINE_FIELDS = (
     "compile_cache",
     "model.remat",
 )
-"""Fields of every trainer's config that do not change what is learned: a run may be resumed with others."""
+"""Fields of every trainer's config that do not change what is learned: a run may be resumed with other values."""
 
 
 @dataclasses.dataclass
@@ -45,15 +45,15 @@ class OpenRun:
     """A run that is about to start or to resume; made by `restored`.
 
     Attributes:
-      workdir: its folder.
-      mesh: of devices.
-      key: the root key; everything random is folded out of it.
-      state: before step `start + 1`, on the mesh.
-      start: steps that are done.
+      workdir: the run's folder.
+      mesh: the devices.
+      key: the root key; everything random is derived from it.
+      state: the state before step `start + 1`, on the mesh.
+      start: the number of steps done.
       total: the step at which the run ends.
-      checkpoints: to save to.
-      writer: of metrics.
-      identity: what a checkpoint is saved with, see `open_run`.
+      checkpoints: where to save.
+      writer: writes the metrics.
+      identity: what is saved with each checkpoint, see `open_run`.
     """
 
     workdir: Path
@@ -75,9 +75,9 @@ class OpenRun:
         """Says on standard error, in the first process, what is about to run.
 
         Args:
-          model: its name and what else is to be said of it.
-          work: what a step works on.
-          begin: where a run that is not resumed begins.
+          model: its name and description.
+          work: what a step processes.
+          begin: where a run starts that is not resumed.
         """
         if not is_primary():
             return
@@ -107,41 +107,41 @@ def open_run(
     identity: Mapping[str, Any] | None = None,
     load: Callable[[Any], Any] | None = None,
 ) -> Iterator[OpenRun]:
-    """Opens a workdir for a training run, new or interrupted. To be called by every process.
+    """Opens a workdir for a training run, new or interrupted. Every process must call this.
 
     Args:
       workdir: the run's folder; made if absent.
-      config: resolved; the workdir is bound to it, but for `machine_fields`.
+      config: the resolved config; the workdir is bound to it, except for `machine_fields`.
       argv: the command line, for run.json.
       init: see `restored`.
       total: the step at which the run ends.
-      mesh: of devices.
+      mesh: the devices.
       machine_fields: see `check_same_config`.
       identity: see `restored`.
       load: see `restored`.
 
     Raises:
-      MgmaeError: the workdir belongs to another config or is in use, a file of it is damaged or cannot be written.
+      MgmaeError: the workdir belongs to another config or is in use, one of its files is damaged or cannot be written.
     """
     with (
         claimed(workdir, config, machine_fields),
         restored(workdir, config, init, total, mesh, identity=identity, load=load) as opened,
     ):
         with agree_on_errors():
-            if is_primary():  # now that it can start: a workdir is bound to the config that it holds
+            if is_primary():  # only now that the run can start: a workdir is bound to the config in it
                 write_run_info(workdir, config, argv)
         yield opened
 
 
 @contextlib.contextmanager
 def claimed(folder: Path, config: ConfigDict, machine_fields: Sequence[str], flag: str = "--workdir") -> Iterator[None]:
-    """Keeps a folder for this run, if it is new or was begun with this config. To be called by every process.
+    """Claims a folder for this run, if it is new or was begun with this config. Every process must call this.
 
     Args:
-      folder: made if absent.
-      config: resolved.
+      folder: the folder; created if absent.
+      config: the resolved config.
       machine_fields: see `check_same_config`.
-      flag: that the folder was given by.
+      flag: the flag that gave the folder.
 
     Raises:
       MgmaeError: see `check_same_config` and `locked`; the same in every process.
@@ -165,22 +165,22 @@ def restored(
     identity: Mapping[str, Any] | None = None,
     load: Callable[[Any], Any] | None = None,
 ) -> Iterator[OpenRun]:
-    """The state of a claimed workdir's run, new or from its last checkpoint. To be called by every process.
+    """The state of a claimed workdir's run, new or from its last checkpoint. Every process must call this.
 
     Args:
       workdir: the run's folder.
-      config: has `seed` and `checkpoint`.
-      init: from a key, and what `load` gave if there is one, to the state before the first step. It is jitted, so that
-        no device ever holds more than its share.
+      config: a config with `seed` and `checkpoint`.
+      init: makes the state before the first step from a key, and from what `load` returned if there is one. It is
+        jitted, so that no device ever holds more than its share.
       total: the step at which the run ends.
-      mesh: of devices.
-      identity: what the run is bound to beside its config, such as the hash of its flow weights: JSON values, saved
-        with every checkpoint, that must be the same where it is resumed.
-      load: from the abstract state to what a new run is initialised with beside the key, such as a pre-trained
+      mesh: the devices.
+      identity: what the run is bound to in addition to its config, such as the hash of its flow weights: JSON values,
+        saved with every checkpoint, that must be the same when it is resumed.
+      load: from the abstract state to what a new run is initialised with in addition to the key, such as a pre-trained
         encoder.
 
     Raises:
-      MgmaeError: the last checkpoint is of another run or damaged, or the folder cannot be written to.
+      MgmaeError: the last checkpoint belongs to another run or is damaged, or the folder cannot be written to.
     """
     options, identity = config.checkpoint, dict(identity or {})
     with (
@@ -209,13 +209,13 @@ def restored(
 
 @contextlib.contextmanager
 def locked(folder: Path, flag: str = "--workdir") -> Iterator[None]:
-    """Keeps other runs on this machine, and on others where the file system has locks, out of a folder.
+    """Keeps other runs out of a folder, on this machine and, if the file system has locks, on others.
 
     The lock ends with the process, however it ends.
 
     Raises:
       MgmaeError: another run holds it.
-      FileError: the folder cannot be made or written to.
+      FileError: the folder cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -242,7 +242,7 @@ def locked(folder: Path, flag: str = "--workdir") -> Iterator[None]:
 
 
 def check_identity(workdir: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Checks that a run is resumed with what it began with; what its checkpoint does not know is not compared.
+    """Checks that a run resumes with what it began with; what its checkpoint does not record is not compared.
 
     Raises:
       MgmaeError: something differs.

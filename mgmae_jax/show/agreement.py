@@ -1,4 +1,4 @@
-"""Two flows of one clip and the masks that they lead to, side by side; no pixel of the clip itself is shown."""
+"""Two flows of one clip and the resulting masks, side by side; no pixel of the clip itself is shown."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def agreement_strip(
     tubelet: int,
     caption: str,
 ) -> np.ndarray:
-    """Draws two flows, and which tokens are visible by both, by the first alone, by the second alone.
+    """Draws two flows, and which tokens are visible by both, by the first only, by the second only.
 
     Args:
-      names: of the two ways of computing flow.
-      flows: of both, float32 `[T - 1, H, W, 2]`, of the frames other than the base frame, in order.
-      tokens: of both, bool `[t, h, w]`, whether each token is visible.
+      names: the names of the two ways of computing flow.
+      flows: both flows, float32 `[T - 1, H, W, 2]`, for the frames other than the base frame, in order.
+      tokens: for both, bool `[t, h, w]`, whether each token is visible.
       base: index of the base frame.
       patch: side of a token's cube in pixels.
       tubelet: its length in frames.
-      caption: begins the caption, which goes on with the colours.
+      caption: the beginning of the caption, which continues with the colours.
 
     Returns:
       uint8 `[rows, columns, 3]` RGB.
@@ -46,5 +46,5 @@ def agreement_strip(
     colours = np.array([NEITHER, SECOND, FIRST, BOTH], np.uint8)[2 * first.astype(int) + second]
     frames = colours.repeat(tubelet, axis=0).repeat(patch, axis=1).repeat(patch, axis=2)
     rows["tokens"] = Row("visible tokens", "both, one, other", frames)
-    caption += f" Tokens: black by both, red by {names[0]} alone, blue by {names[1]} alone."
+    caption += f" Tokens: black by both, red only by {names[0]}, blue only by {names[1]}."
     return row_strip(rows, pick_columns(len(frames), base, 8), base, caption=caption, cell=_CELL)

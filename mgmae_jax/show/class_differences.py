@@ -22,15 +22,15 @@ def draw_class_differences(
 
     Args:
       classes: name, number of videos, and how much more accurate the second model is, in percentage points.
-      names: of the two models.
-      title: above the picture.
-      path: a .png, .svg or .pdf file; its folder is made if need be.
+      names: the names of the two models.
+      title: the title above the picture.
+      path: a .png, .svg or .pdf file; its folder is created if absent.
 
     Raises:
-      FileError: the suffix is another, or the file cannot be written.
+      FileError: the suffix is a different one, or the file cannot be written.
     """
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise FileError(path, "is drawn as .png, .svg or .pdf; give a name with one of these endings.")
+        raise FileError(path, "is drawn as .png, .svg or .pdf; give a name with one of these extensions.")
     figure = Figure(figsize=(9, 1.7 + 0.27 * max(len(classes), 3)), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""The clip of a picture: from a video file, or procedural."""
+"""The clip shown in a picture: from a video file, or procedural."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mgmae_jax.errors import MgmaeError
 
 
 def video_clip(path: str | os.PathLike[str], spec: ClipSpec, start: int | None) -> tuple[np.ndarray, str]:
-    """Reads a clip of a file, the largest centred square of its frames.
+    """Reads a clip from a file, cropped to the largest centred square of its frames.
 
     Args:
-      path: of a video file.
+      path: a video file.
       spec: the shape of the clip; the last frame of a shorter video is repeated.
       start: first frame; None puts the clip in the middle of the video.
 
@@ -29,7 +29,7 @@ def video_clip(path: str | os.PathLike[str], spec: ClipSpec, start: int | None) 
       uint8 [T, S, S, 3], RGB, and a title that says which frames they are.
 
     Raises:
-      VideoError: the file is no video.
+      VideoError: the file is not a video.
       MgmaeError: it has no frame `start`.
     """
     with open_video(path) as video:
@@ -45,13 +45,13 @@ def video_flow(path: str | os.PathLike[str], spec: ClipSpec, start: int | None, 
       path: as for `video_clip`, and so are spec and start.
       spec: the shape of the clip.
       start: first frame, or None.
-      flow: what is wanted, and where it lies.
+      flow: what to read, and from where.
 
     Returns:
-      float32 [T-1, S, S, 2] or [2, T-1, S, S, 2]; see `data.pipeline.pretrain_batches`.
+      float32 [T-1, S, S, 2] or [2, T-1, S, S, 2]; see `data.pretrain_clips.pretrain_batches`.
 
     Raises:
-      FileError: the file of flow is missing, damaged or of another video; or as `video_clip`.
+      FileError: the file of flow is missing, damaged or of another video; or as for `video_clip`.
       MgmaeError: the video has no frame `start`.
     """
     with open_video(path) as video:
@@ -66,12 +66,12 @@ def motion_shapes_clip(name: str, seed: int, spec: ClipSpec, start: int | None) 
 
     Args:
       name: one of `motion_shapes.CLASSES`.
-      seed: 0 or more; each gives another video.
+      seed: 0 or more; each gives a different video.
       spec: the shape of the clip. The video is as long as those of the dataset, or as the clip if that is longer.
       start: as for `video_clip`.
 
     Returns:
-      As `video_clip`.
+      As for `video_clip`.
 
     Raises:
       MgmaeError: the video has no frame `start`, the seed is negative, or the clip is smaller than 32 pixels.
@@ -89,13 +89,13 @@ def motion_shapes_flow(name: str, seed: int, spec: ClipSpec, start: int | None, 
       seed: 0 or more.
       spec: the shape of the clip.
       start: first frame, or None.
-      flow: what is wanted.
+      flow: what to compute.
 
     Returns:
-      As `video_flow`.
+      As for `video_flow`.
 
     Raises:
-      MgmaeError: as `motion_shapes_clip`.
+      MgmaeError: as for `motion_shapes_clip`.
     """
     asked = _asked(name, spec)
     indices = clip_indices(asked["frames"], spec, start)
@@ -105,10 +105,10 @@ def motion_shapes_flow(name: str, seed: int, spec: ClipSpec, start: int | None, 
 
 
 def clip_indices(num_frames: int, spec: ClipSpec, start: int | None) -> np.ndarray:
-    """The frames of a clip that begins at `start`, or lies in the middle: int [T], each below `num_frames`.
+    """The frames of a clip that begins at `start`, or is in the middle: int [T], each below `num_frames`.
 
     Raises:
-      MgmaeError: the start is no frame of the video.
+      MgmaeError: the start is not a frame of the video.
     """
     offsets = spec.stride * np.arange(spec.frames)
     if start is None:
@@ -125,7 +125,7 @@ def _centred(height: int, width: int) -> CropBox:
 
 
 def _asked(name: str, spec: ClipSpec) -> dict[str, Any]:
-    """What `motion_shapes.render` is asked for, but the seed."""
+    """The arguments of `motion_shapes.render` other than the seed."""
     length = max(40, spec.stride * (spec.frames - 1) + 1)
     return {"size": (spec.size, spec.size), "frames": length, "label": motion_shapes.CLASSES.index(name)}
 

@@ -19,18 +19,18 @@ _DPI = 120
 
 
 def shorten(name: str, length: int = _LONGEST) -> str:
-    """The name, cut to a length with an ellipsis."""
+    """The name, shortened with an ellipsis."""
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
 
 
 def draw_confusion(matrix: np.ndarray, names: Sequence[str], title: str, path: Path) -> None:
-    """Draws which class is taken for which: a row for each true class, its shares in per cent.
+    """Draws which class is predicted for which: a row for each true class, its shares in per cent.
 
     Args:
       matrix: int [C, C], videos by class (row) and prediction (column).
-      names: of the classes.
-      title: above the picture.
-      path: a .png file; its folder is made if need be.
+      names: the classes' names.
+      title: the title above the picture.
+      path: a .png file; its folder is created if absent.
 
     Raises:
       FileError: the file cannot be written.
@@ -38,7 +38,7 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str], title: str, path: P
     classes = len(names)
     named = classes <= _NAMED
     shares = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    shares[matrix.sum(axis=1) == 0] = np.nan  # a class without videos is no class without hits
+    shares[matrix.sum(axis=1) == 0] = np.nan  # no videos is not the same as no hits
     cell = 0.42 if classes <= _NUMBERED else 0.16 if named else 0.02
     side = max(4.0, cell * classes)
     font = 9 if classes <= _NUMBERED else 6.5
@@ -47,7 +47,7 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str], title: str, path: P
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_facecolor("0.85")
-    # Among many classes the confusions are faint, and a scale of square roots shows them.
+    # With many classes the confusions are faint, and a square-root scale shows them.
     norm = PowerNorm(1.0 if classes <= _NUMBERED else 0.5, vmin=0, vmax=100)
     image = axes.imshow(shares, cmap="Blues", norm=norm, interpolation="nearest")
     heading = max(11.0, 0.6 * side)

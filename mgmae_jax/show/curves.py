@@ -28,13 +28,13 @@ def draw_curves(metrics: Iterable[Mapping[str, Any]], path: Path) -> None:
     Args:
       metrics: one mapping per logged step, in any order, with "step" and any of "loss", "lr", "clips_per_second" and
         "grad_norm"; absent, null and non-finite values leave a gap, and a curve without values is left out.
-      path: a .png, .svg or .pdf file; its folder is made if need be.
+      path: a .png, .svg or .pdf file; its folder is created if absent.
 
     Raises:
-      FileError: there is nothing to draw, the suffix is another, or the file cannot be written.
+      FileError: there is nothing to draw, the suffix is a different one, or the file cannot be written.
     """
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise FileError(path, "curves are written as .png, .svg or .pdf; give a name with one of these endings.")
+        raise FileError(path, "curves are written as .png, .svg or .pdf; give a name with one of these extensions.")
     metrics = list(metrics)
     series = {key: points for key in _PANELS if len((points := _series(metrics, key))[0])}
     if not series:

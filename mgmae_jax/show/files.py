@@ -1,4 +1,4 @@
-"""Where pictures are put."""
+"""Where pictures are written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mgmae_jax.errors import FileError
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Makes the path's folder if need be, for a block that writes the file.
+    """Creates the path's folder if absent, for a block that writes the file.
 
     Raises:
       FileError: the folder or the file cannot be written.

@@ -1,4 +1,4 @@
-"""Frame pairs and their true flow, one pair a row: to see what a flow network learns from."""
+"""Frame pairs and their true flow, one pair per row, to show what a flow network learns from."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class ShownPair(NamedTuple):
 
 
 def pairs_picture(pairs: Sequence[ShownPair], caption: str, *, cell: int = 144) -> np.ndarray:
-    """Draws pairs, two to a line: both frames, the flow, and frame 2 warped back to frame 1, red where it is hidden.
+    """Draws pairs, two per line: both frames, the flow, and frame 2 warped back to frame 1, red where it is hidden.
 
     Args:
       pairs: at least one.
-      caption: what the reader should know.
+      caption: the text below the picture.
       cell: width and height of a picture in pixels.
 
     Returns:
@@ -71,7 +71,7 @@ def pairs_picture(pairs: Sequence[ShownPair], caption: str, *, cell: int = 144) 
 
 
 def warped_back(pair: ShownPair) -> np.ndarray:
-    """Frame 2 sampled where the flow says that frame 1's points are; red where they are hidden: uint8 `[H, W, 3]`."""
+    """Frame 2 sampled where the flow puts frame 1's points; red where they are hidden: uint8 `[H, W, 3]`."""
     height, width = pair.occluded.shape
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     image = cv2.remap(pair.image2, x + pair.flow[..., 0], y + pair.flow[..., 1], cv2.INTER_LINEAR)

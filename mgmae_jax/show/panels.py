@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mgmae_jax.show.flow_color import component_to_rgb, flow_to_rgb
 
-HIDDEN_GREY = 212  # of what is half bright
+HIDDEN_GREY = 212  # for half brightness
 _SHINES_THROUGH = 0.16
 PAPER, INK, FAINT, ACCENT = (250, 250, 248), (34, 34, 34), (120, 120, 120), (214, 69, 35)
 HAIRLINE = (222, 222, 218)
@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
     Args:
       name: what it is.
-      note: its scale or reading, "" if there is none.
+      note: its scale or how to read it; "" if there is none.
       images: uint8 `[T, H, W, 3]`.
     """
 
@@ -34,11 +34,11 @@ class Row(NamedTuple):
 
 
 class MaskedClip(NamedTuple):
-    """A clip, its mask and what led to it, as pictures show them.
+    """A clip, its mask and how it was made, as pictures show them.
 
     Args:
       frames: uint8 `[T, H, W, 3]`.
-      flow: float32 `[T, H, W, 2]` in pixels, of every frame but the base, which has zeros; None where the mask needs no
+      flow: float32 `[T, H, W, 2]` in pixels, for every frame but the base, which has zeros; None if the mask needs no
         flow: then flow, mask map and base frame are not shown.
       base: index of the base frame.
       mask_map: float32 `[T, H, W]`, the visibility volume, any range.
@@ -46,8 +46,8 @@ class MaskedClip(NamedTuple):
       patch: side of a token's cube in pixels.
       tubelet: its length in frames.
       reconstruction: uint8 `[T, H, W, 3]`, or None to leave it out.
-      untrained: the reconstruction before training, likewise.
-      caption: what the reader should know, wrapped to the picture's width.
+      untrained: the reconstruction before training, or None to leave it out.
+      caption: the text below the picture, wrapped to the picture's width.
     """
 
     frames: np.ndarray
@@ -63,7 +63,7 @@ class MaskedClip(NamedTuple):
 
 
 def masked_frames(frames: np.ndarray, visible: np.ndarray, *, patch: int, tubelet: int) -> np.ndarray:
-    """Frames with the hidden cubes painted grey, what they hide shining through faintly.
+    """Frames with the hidden cubes painted grey, with their content showing through faintly.
 
     Args:
       frames: uint8 `[T, H, W, 3]`.
@@ -85,12 +85,12 @@ def flow_scale(flow: np.ndarray) -> float:
 
 
 def clip_rows(clip: MaskedClip) -> dict[str, Row]:
-    """What there is to show of a clip.
+    """The rows to show for a clip.
 
     Returns:
       Rows by key, in the order of the paper's Figure 5: frames; with flow flow_x, flow_y, flow and map; masked; with
-      flow tube, the cubes that are visible in the base frame at all times, as tube masking has it; with a
-      reconstruction reconstruction, and before it untrained where the clip has that.
+      flow tube, the base frame's visible cubes at all times, as in tube masking; with a
+      reconstruction reconstruction, and before it untrained if the clip has it.
     """
     cubes = {"patch": clip.patch, "tubelet": clip.tubelet}
     rows = {"frames": Row("frames", "", clip.frames)}
@@ -139,7 +139,7 @@ def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def wrap(text: str, face: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Breaks text between words into lines no wider than so many pixels; a longer word stays whole."""
+    """Breaks text between words into lines of limited width in pixels; a longer word stays whole."""
     lines: list[str] = []
     for paragraph in text.splitlines():
         line = ""

@@ -31,7 +31,7 @@ def motion_strip(clip: MaskedClip, *, max_columns: int = 8, cell: int = 112) -> 
 
     Args:
       clip: what to draw.
-      max_columns: 1 or more; a longer clip shows frames evenly apart, the base frame among them.
+      max_columns: 1 or more; a longer clip shows evenly spaced frames, including the base frame.
       cell: width of a column in pixels.
 
     Returns:
@@ -51,7 +51,7 @@ def row_strip(
       rows: by key, as from `clip_rows`; "flow" gets a colour wheel, "map" a mark on the base frame.
       columns: the frames to show.
       base: the base frame, or None to mark none.
-      caption: what the reader should know.
+      caption: the text below the picture.
       cell: width of a column in pixels.
 
     Returns:
@@ -86,7 +86,7 @@ def row_strip(
 
 
 def pick_columns(frames: int, base: int, max_columns: int) -> list[int]:
-    """Every n-th frame, the base frame among them, with the smallest n that gives at most so many."""
+    """Every n-th frame, the base frame among them, with the smallest n that gives at most `max_columns`."""
     step = -(-frames // max_columns)
     return list(range(base % step, frames, step))
 

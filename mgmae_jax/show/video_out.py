@@ -1,4 +1,4 @@
-"""Pictures and animations to files."""
+"""Writing pictures and animations to files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GUTTER, _MARGIN, _HEADS = 8, 16, 40
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
-    """Writes a uint8 RGB image `[H, W, 3]`, making the folder if need be.
+    """Writes a uint8 RGB image `[H, W, 3]`, creating the folder if absent.
 
     Raises:
       FileError: the path does not end in .png, or cannot be written.
@@ -28,7 +28,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
 
 def write_animation(path: Path, images: list[np.ndarray], fps: float) -> None:
-    """Writes an animation in the format of the path's suffix, making the folder if need be.
+    """Writes an animation in the format of the path's suffix, creating the folder if absent.
 
     Args:
       path: ends in .gif (loops for ever) or .mp4 (H.264; an odd side gains a pixel by repeating its edge).
@@ -36,7 +36,7 @@ def write_animation(path: Path, images: list[np.ndarray], fps: float) -> None:
       fps: images per second.
 
     Raises:
-      FileError: another suffix, or the file cannot be written.
+      FileError: the suffix is a different one, or the file cannot be written.
     """
     suffix = path.suffix.lower()
     if suffix not in (".gif", ".mp4"):

@@ -1,4 +1,4 @@
-"""Accuracy while a classifier is trained: measured at intervals, the best parameters kept."""
+"""Accuracy during a classifier's training: measured at intervals, with the best parameters kept."""
 
 import sys
 from pathlib import Path
@@ -13,18 +13,18 @@ from mgmae_jax.train.state import TrainState
 BEST = "best"
 """The folder of the best checkpoint in a workdir: WORKDIR/best/STEP, without optimiser state."""
 FOLDER = "accuracy"
-"""Where in a workdir the accuracies stand, as metrics.jsonl and for TensorBoard."""
+"""The folder of the accuracies in a workdir, as metrics.jsonl and for TensorBoard."""
 
 
 class AccuracyHook:
     """Evaluates during a run; see `loop.Run.hooks`. Used as a context manager.
 
     Args:
-      workdir: of the run.
-      evaluator: of the test videos.
-      every: steps between evaluations; 0: the last step alone.
+      workdir: the run's folder.
+      evaluator: evaluates on the test videos.
+      every: steps between evaluations; 0: only at the last step.
       total: the last step, which is always evaluated.
-      start: the step that the run starts from; what was measured after it, before the run was cut off, is forgotten.
+      start: the step that the run starts from; what was measured after it, before the interruption, is dropped.
     """
 
     def __init__(self, workdir: Path, evaluator: Evaluator, *, every: int, total: int, start: int) -> None:
@@ -37,7 +37,7 @@ class AccuracyHook:
         self._checkpoints = Checkpoints(workdir / BEST, every=1, keep=1)
 
     def __call__(self, done: int, state: TrainState) -> None:
-        """Evaluates the state, its average where it has one, if it is time to and not done yet."""
+        """Evaluates the state, or its average if it has one, if an evaluation is due and not done yet."""
         due = done == self._total or (self._every and done and done % self._every == 0)
         if not due or done in self._measured:
             return
@@ -48,7 +48,7 @@ class AccuracyHook:
         if best and (self._checkpoints.latest_step() or 0) < done:
             kept = {"params": state.params} | ({} if state.ema is None else {"ema": state.ema})
             self._checkpoints.save(done, kept, accuracies)
-        # After the checkpoint: what stands in the file is not measured again.
+        # After the checkpoint: what is in the file is not measured again.
         self._checkpoints.wait()
         self._writer.write(done, accuracies)
         if is_primary():

@@ -1,4 +1,4 @@
-"""What can be guessed of hidden cubes without a network: the errors that a pre-training loss has to beat."""
+"""How well hidden cubes can be guessed without a network: the errors that a pre-training loss has to beat."""
 
 import sys
 from collections.abc import Iterable, Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mgmae_jax.train.pretrain import Pretraining
 
 GUESSES = "guesses.json"
-_GUESSED_CLIPS = 256  # at least so many
+_GUESSED_CLIPS = 256  # the least number of clips
 BASELINES = {
     "mean_cube": "the mean cube of all clips",
     "clip_mean": "the mean of the clip's visible cubes",
@@ -39,7 +39,7 @@ BASELINES = {
     "along_flow": "the nearest visible cube along the flow, copied",
     "own_colour": "the hidden cube's own mean colour",
 }
-"""What stands in for the network's prediction. The last reads what is hidden: no rival, it says how much is texture."""
+"""What replaces the network's prediction. The last reads hidden pixels: not a rival, it shows how much is texture."""
 
 _TIME_WEIGHT = 1e-3  # along the flow, time only breaks ties
 
@@ -51,13 +51,13 @@ def guess_moments(
 
     Args:
       pretraining: masks, target and model.
-      params: of the model; None leaves the network out.
+      params: the model's parameters; None leaves the network out.
       flow_params: RAFT's parameters, or an empty dict.
       batch: as for `Pretraining.step`.
-      keys: of the masks, one per clip.
+      keys: the keys of the masks, one per clip.
 
     Returns:
-      Scalars: mean squared errors by the names of `BASELINES`, but for "mean_cube", and "network"; and "values" [C],
+      Scalars: mean squared errors by the names of `BASELINES`, except "mean_cube", and "network"; and "values" [C],
       "square": the mean of the target values and of their squares. Without flow there is no "along_flow".
     """
     masks, grid = pretraining.masks, pretraining.grid
@@ -99,7 +99,7 @@ def guess_errors(moments: Iterable[Mapping[str, np.ndarray]]) -> dict[str, float
 
 
 def guess_table(errors: Mapping[str, float]) -> str:
-    """The errors as text; with a network, by how much it is below each baseline, or above."""
+    """The errors as text; with a network, also how far it is below or above each baseline."""
     network = errors.get("network")
     rows = []
     if network is not None:
@@ -117,7 +117,7 @@ def guess_table(errors: Mapping[str, float]) -> str:
 
 
 def _nearest(split: TokenSplit, grid: TokenGrid) -> Int[Array, "K"]:
-    """For every hidden token, which of the visible ones is nearest, in tokens."""
+    """For every hidden token, the nearest visible one, by distance in tokens."""
     places = jnp.asarray(np.indices((grid.tubelets, grid.rows, grid.columns)).reshape(3, -1).T, jnp.float32)
     return _closest(places[split.target], places[split.visible])
 
@@ -125,14 +125,14 @@ def _nearest(split: TokenSplit, grid: TokenGrid) -> Int[Array, "K"]:
 def nearest_along_flow(
     split: TokenSplit, grid: TokenGrid, flow: Float[Array, "P H W 2"], base: int | Int[Array, ""], mask: MaskOptions
 ) -> Int[Array, "K"]:
-    """For every hidden token, which visible one shows the same point, or the nearest one to it.
+    """For every hidden token, the visible one that shows the same point, or the nearest to it.
 
-    Tokens are carried to the base frame along the flow: those that show the same point lie on each other there, in
-    whatever tubelet they are.
+    Tokens are carried to the base frame along the flow: those that show the same point coincide there, whatever their
+    tubelet.
 
     Args:
       split: K hidden and V visible tokens of a clip.
-      grid: how it is cut.
+      grid: how the clip is cut.
       flow: as for `visibility_volume`.
       base: the base frame.
       mask: which way the flow goes (`mask.warp`).
@@ -140,10 +140,10 @@ def nearest_along_flow(
     Returns:
       Places in `split.visible`.
     """
-    # A map of positions, warped as the mask is, says where in the base frame each pixel comes from. Moved off zero,
-    # which forward warping takes for empty.
+    # A map of positions, warped as the mask is, says where in the base frame each pixel comes from. Shifted away from
+    # zero, which forward warping treats as empty.
     start = pixel_grid(grid.height, grid.width) + 1.0
-    key = jax.random.key(0)  # nothing is random with holes filled from the base map
+    key = jax.random.key(0)  # nothing is random if holes are filled from the base map
 
     def carried(axis: int) -> Float[Array, "N"]:
         volume = visibility_volume(start[..., axis], flow, base, key, warp=mask.warp)
@@ -195,14 +195,14 @@ def measure_guesses(
     No crop or mask of them was trained on before step `first`. To be called by every process.
 
     Args:
-      config: of the run.
-      pretraining: of the config.
-      videos: of the run.
-      params: of the model, on the mesh; None leaves the network out.
+      config: the run's config.
+      pretraining: the trainer that the config describes.
+      videos: the run's videos.
+      params: the model's parameters, on the mesh; None leaves the network out.
       flow_params: RAFT's parameters, or an empty dict.
       key: the run's root key.
-      mesh: of devices.
-      first: a step.
+      mesh: the devices.
+      first: the first step.
     """
     batches = -(-_GUESSED_CLIPS // (config.train.batch_size * config.data.views))
 

@@ -53,12 +53,12 @@ from mgmae_jax.train.optim import (
 from mgmae_jax.train.state import TrainState, apply_update, create
 
 FINETUNE_MACHINE_FIELDS = (*MACHINE_FIELDS, "data.allow_missing", "eval.clips_per_device", "eval.every")
-"""Those of fine-tuning."""
+"""Those for fine-tuning."""
 _MINIMA = {**CLIP_MINIMA, "eval.every": 0}
 
 
 class Examples(NamedTuple):
-    """Clips, each with the one that it is mixed with, and the keys of what is dropped."""
+    """Clips, each with the one that it is mixed with, and the keys for dropout."""
 
     clip: UInt8[Array, "B T H W 3"]
     label: Int[Array, "B"]
@@ -70,15 +70,15 @@ class Examples(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Finetuning:
-    """What a fine-tuning run is made of.
+    """The parts of a fine-tuning run.
 
     Args:
       model: the classifier.
       mix: mixup, cutmix and label smoothing.
-      optimiser: gives the direction of each update.
-      schedule: learning rate of a step.
-      accumulate: parts that a batch is worked on in, one after another, for one update.
-      ema_decay: of the average of the parameters; 0 keeps none.
+      optimiser: computes the direction of each update.
+      schedule: the learning rate of each step.
+      accumulate: the number of parts in which a batch is processed, one after another, for one update.
+      ema_decay: the decay of the average of the parameters; 0 keeps none.
     """
 
     model: Classifier
@@ -93,7 +93,7 @@ class Finetuning:
 
         Args:
           key: the parameters are drawn from it.
-          encoder: pre-trained parameters to take instead, see `pretrained.load_encoder`; None draws all of them.
+          encoder: pre-trained parameters to take instead, see `load_encoder`; None draws all of them.
         """
         grid = self.model.grid
         params = self.model.init(key, jnp.zeros((1, grid.frames, grid.height, grid.width, 3), jnp.uint8))["params"]
@@ -107,8 +107,8 @@ class Finetuning:
         """One step: mixing, loss, gradient, update. To be jitted, with `state` donated.
 
         Args:
-          state: before the step.
-          frozen: nothing; every step of the loop has it.
+          state: the state before the step.
+          frozen: nothing; every trainer's step takes it.
           batch: "clip" uint8 [B, T, H, W, 3] and "label" int32 [B]; the leading axis is the global batch.
           key: the run's root key.
 
@@ -117,7 +117,7 @@ class Finetuning:
         """
         clip, label = batch["clip"], batch["label"]
         with jax.named_scope("mixing"):
-            # A batch is mixed with itself the other way round; what is drawn is the same for all of it.
+            # A batch is mixed with itself in reverse order; one draw serves the whole batch.
             examples = Examples(
                 clip,
                 label,
@@ -180,9 +180,9 @@ def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str]) -> No
     """Fine-tunes, or resumes the run that the workdir holds.
 
     Args:
-      config: resolved, see configs/finetune/common.py.
-      workdir: for config.json, run.json, classes.json, metrics.jsonl, tensorboard/, checkpoints/, best/, accuracy/ and
-        bad_videos.jsonl.
+      config: the resolved config, see configs/finetune/common.py.
+      workdir: the run's folder, for config.json, run.json, classes.json, metrics.jsonl, tensorboard/, checkpoints/,
+        best/, accuracy/ and bad_videos.jsonl.
       argv: the command, for run.json.
 
     Raises:
@@ -253,7 +253,7 @@ def find_labelled(config: ConfigDict) -> LabelledVideos:
     """The training videos, with labels from 0 to `model.classes` - 1.
 
     Raises:
-      MgmaeError: there are none, they are not labelled, or their classes are not as many as the head's.
+      MgmaeError: there are none, they are not labelled, or their number of classes is not the head's.
     """
     listed = find_videos(config)
     source = config.data.path or "the procedural videos"
@@ -269,7 +269,7 @@ def check_same_classes(workdir: Path, names: tuple[str, ...]) -> None:
     """Checks that a workdir is new, or holds a run of these classes in this order.
 
     Raises:
-      MgmaeError: it is one of others.
+      MgmaeError: it holds a run of others.
     """
     path = workdir / CLASSES_FILE
     if not path.exists():
@@ -304,29 +304,29 @@ def load_encoder(checkpoint: str | Path, abstract_encoder: Any) -> Any:
 
     Args:
       checkpoint: as for `runtime.checkpoint.find_checkpoint`.
-      abstract_encoder: the classifier's subtree `encoder`, of `jax.ShapeDtypeStruct` with a `sharding`. The norm after
-        the blocks of the pre-training is left out.
+      abstract_encoder: the classifier's subtree `encoder`, of `jax.ShapeDtypeStruct` with a `sharding`. The
+        pre-training's norm after the blocks is left out.
 
     Returns:
       The parameters, with the dtypes and shardings of `abstract_encoder`.
 
     Raises:
-      FileError: there is no checkpoint, it is damaged, or it is of a model of another size; the message names the
+      FileError: there is no checkpoint, it is damaged, or it belongs to a model of another size; the message names the
         tensors that differ.
     """
     return restore_params(checkpoint, {"encoder": abstract_encoder})["encoder"]
 
 
 def check_trained_clip(checkpoint: str | Path, config: ConfigDict) -> None:
-    """Checks that the config knows the encoder's position table and the clips of the pre-training, which it depends on.
+    """Checks that the config states the encoder's position table and the clips of the pre-training that it depends on.
 
     Args:
-      checkpoint: as for `find_checkpoint`. Where there is no config of its run, nothing is checked.
-      config: of the fine-tuning.
+      checkpoint: as for `find_checkpoint`. If its run has no config, nothing is checked.
+      config: the fine-tuning config.
 
     Raises:
-      ConfigError: clips differ, and `model.trained_frames` or `model.trained_size` does not say so; or
-        `model.positions` is another.
+      ConfigError: clips differ, but `model.trained_frames` or `model.trained_size` does not say so; or
+        `model.positions` differs.
       FileError: there is no checkpoint, or the config with it is damaged.
     """
     path = file_above(checkpoint, CONFIG)
@@ -335,7 +335,7 @@ def check_trained_clip(checkpoint: str | Path, config: ConfigDict) -> None:
     try:
         saved = ConfigDict(json.loads(path.read_text(encoding="utf-8")))
         clips = {"frames": saved.clip.frames, "size": saved.clip.size}
-        if "trained_frames" in saved.model:  # a fine-tuned classifier keeps the positions of its pre-training
+        if "trained_frames" in saved.model:  # a fine-tuned classifier keeps its pre-training's positions
             clips = {name: saved.model[f"trained_{name}"] or value for name, value in clips.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise FileError(path, f"cannot be read as the config of a run ({error})") from error

@@ -44,7 +44,7 @@ from mgmae_jax.train.optim import Schedule, cosine_schedule, muon_direction
 from mgmae_jax.train.state import TrainState, apply_update, create
 
 FLOW_MACHINE_FIELDS = ("data.threads", "train.log_every", "checkpoint", "compile_cache", "validate", "init")
-"""Fields that a run of flow training may be resumed with other values of."""
+"""Fields whose values may change when a flow training run is resumed."""
 _MINIMA = {
     **TRAINER_MINIMA,
     "data.threads": 1,
@@ -54,20 +54,21 @@ _MINIMA = {
 }
 
 GAMMA = 0.8
-"""Weight of an update's error in the loss, against the next one's (RAFT, Eq. 7)."""
+"""Weight of an update's error in the loss, relative to the next one's (RAFT, Eq. 7)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FlowTraining:
-    """What a training run of RAFT-small is made of.
+    """The parts of a training run of RAFT-small.
 
     Args:
-      optimiser: gives the direction of each update.
-      schedule: learning rate of a step.
+      optimiser: computes the direction of each update.
+      schedule: the learning rate of each step.
       iters: RAFT's updates in the loss.
-      dtype: of RAFT's convolutions; parameters, correlation, positions, flow and loss are float32.
-      ema_decay: of the average of the parameters, which is what gets validated and kept.
-      pairs: makes frame pairs of the frozen arrays and the batch: "image1", "image2", "flow" (see `synthetic.Pair`).
+      dtype: the dtype of RAFT's convolutions; parameters, correlation, positions, flow and loss are float32.
+      ema_decay: the decay of the average of the parameters, which is what is validated and kept.
+      pairs: makes frame pairs from the frozen arrays and the batch: "image1", "image2", "flow" (see
+        `flow_pairs.pair.Pair`).
     """
 
     optimiser: optax.GradientTransformation
@@ -91,8 +92,8 @@ class FlowTraining:
         """One step, to be jitted with `state` donated; nothing in it is random, so `key` is not used.
 
         Returns:
-          The state after the step, and its metrics (scalars): also "epe", the end-point error in pixels of the last
-          update.
+          The state after the step, and its metrics (scalars): also "epe", the end-point error of the last update in
+          pixels.
         """
         with jax.named_scope("pairs"):
             pairs = self.pairs(frozen, batch)
@@ -144,14 +145,14 @@ def sequence_loss(flows: Float[Array, "I P H W xy=2"], truth: Float[Array, "P H 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A stretch of the curriculum.
+    """A stage of the curriculum.
 
     Args:
-      first_step: at which it starts.
-      end_step: at which it ends.
+      first_step: the step at which it starts.
+      end_step: the step at which it ends.
       first_pair: index of its first pair; pairs are not repeated.
       size: side of its frames in pixels.
-      batch_size: pairs of a step.
+      batch_size: pairs per step.
       iters: RAFT's updates in the loss.
     """
 
@@ -174,11 +175,11 @@ def run_flow_training(
     """Trains RAFT-small, or resumes the run that the workdir holds.
 
     Args:
-      config: resolved, see configs/flow/raft_small.py.
-      workdir: for config.json, run.json, metrics.jsonl, validation/ and checkpoints/.
-      start_params: to begin from; random ones if None.
-      keep_best: called in the first process with (parameters, scores, step) where the validation is the best so far.
-      real_pairs: by name, to be validated on as well; see `FlowValidation`.
+      config: the resolved config, see configs/flow/raft_small.py.
+      workdir: the run's folder, for config.json, run.json, metrics.jsonl, validation/ and checkpoints/.
+      start_params: the initial parameters; random ones if None.
+      keep_best: called in the first process with (parameters, scores, step) when the validation is the best so far.
+      real_pairs: pairs by name, to be validated on as well; see `FlowValidation`.
       argv: the command, for run.json.
 
     Raises:
@@ -208,7 +209,7 @@ def run_flow_training(
         pairs = f"pairs drawn on the {config.data.draw}"
         opened.announce("RAFT-small", pairs, f"from {config.init}" if config.init else "from scratch")
         announce_stages(stages)
-        # The loop, once for each stage that is left; each is a program of its own.
+        # The loop, once for each remaining stage; each stage is a program of its own.
         progress = opened.progress("pairs")
         validation = FlowValidation(config.validate, config.seed, real_pairs, validation_writer, keep_best, total)
         for stage, training in zip(stages, trainings, strict=True):
@@ -237,7 +238,7 @@ def read_stages(config: ConfigDict) -> list[Stage]:
     """The curriculum: one stage for each entry of the tuples of config.train.
 
     Raises:
-      ConfigError: the tuples are of different lengths, or a number cannot work.
+      ConfigError: the tuples have different lengths, or a number cannot work.
     """
     fields = ("steps", "size", "batch_size", "iters")
     columns = [config.train[field] for field in fields]
@@ -259,7 +260,7 @@ def check_flow_config(config: ConfigDict) -> None:
     """Checks that the fields other than the stages' are in range.
 
     Raises:
-      ConfigError: one is not.
+      ConfigError: a field is not.
     """
     check_minima(config, _MINIMA)
     check_positive(config, "optim.lr", "optim.clip")

@@ -1,4 +1,4 @@
-"""Synthetic pairs drawn on the device, inside the train step: only a scene's numbers cross to it."""
+"""Synthetic pairs drawn on the device, inside the train step: only a scene's numbers are transferred."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,16 +14,16 @@ from mgmae_jax.datasets.flow_pairs.scene import LAYERS, Scene
 
 
 def bank_arrays(banks: Banks) -> dict[str, np.ndarray]:
-    """The material as `draw_pairs` takes it."""
+    """The material in the form that `draw_pairs` takes."""
     return {"textures": banks.textures, "shapes": banks.shapes, "noise": banks.noise}
 
 
 def draw_pairs(banks: Mapping[str, Array], scenes: Scene, size: int, *, occlusion: bool = False) -> Pair:
-    """Draws a batch of scenes, as `synthetic.draw_pair` draws one.
+    """Draws a batch of scenes, as `pair.draw_pair` draws one.
 
     Args:
-      banks: from `bank_arrays`.
-      scenes: with a leading batch axis.
+      banks: the material, from `bank_arrays`.
+      scenes: scenes with a leading batch axis.
       size: side of the frames in pixels; 8 divides it.
       occlusion: whether to work out what is hidden.
 

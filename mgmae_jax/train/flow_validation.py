@@ -1,4 +1,4 @@
-"""Validation of a flow network while it trains: on held-out synthetic pairs, and on real ones where given."""
+"""Validation of a flow network during training: on held-out synthetic pairs, and on real ones if given."""
 
 import functools
 import sys
@@ -28,11 +28,11 @@ class FlowValidation:
 
     Args:
       options: config.validate.
-      seed: of the run.
-      real_pairs: by name, pairs as `data.flow_files.read_pair` gives them; scored at 12 updates, and without a say in
-        which weights are the best.
-      writer: of the scores, with those of earlier parts of the run already in its file.
-      keep_best: called in the first process with (parameters, scores, step) where "epe" is the lowest so far.
+      seed: the run's seed.
+      real_pairs: by name, pairs as `data.flow_files.read_pair` gives them; scored at 12 updates and only monitored:
+        they do not decide which weights are the best.
+      writer: writes the scores; its file already holds those from before the run resumed.
+      keep_best: called in the first process with (parameters, scores, step) when "epe" is the lowest so far.
       total: the run's last step.
     """
 
@@ -55,10 +55,10 @@ class FlowValidation:
         self._score_real = jax.jit(functools.partial(score_pair, iters=REAL_ITERS))
 
     def __call__(self, done: int, state: TrainState) -> None:
-        """Validates where it is time to."""
+        """Validates when it is due."""
         if done % self._options.every and done != self._total:
             return
-        if done == self._done or not is_primary():  # the loop calls its hooks before the first step too
+        if done == self._done or not is_primary():  # the loop also calls its hooks before the first step
             return
         self._done = done
         params = jax.device_get(state.ema)

@@ -1,7 +1,7 @@
 """The training loop, the same for every trainer: each supplies a step, a batch source and hooks.
 
-The loop never waits for the device: a step's metrics are read when two more steps have been handed over. To follow a
-step into its loss, go on to `Pretraining.step` in pretrain.py.
+The loop never waits for the device: a step's metrics are read after two more steps have been dispatched. To follow a
+step into its loss, continue with `Pretraining.step` in pretrain.py.
 """
 
 import collections
@@ -26,14 +26,14 @@ from mgmae_jax.runtime.session import OpenRun
 from mgmae_jax.train.state import TrainState
 
 Batches = Callable[[int], AbstractContextManager[Iterator[Mapping[str, np.ndarray]]]]
-"""From the first step's number, a context manager over this process's host batches."""
+"""Takes the number of the first step, and returns a context manager over this process's host batches."""
 Hook = Callable[[int, TrainState], None]
 """Called before the first step and after every step with (steps done, state), in every process."""
-_AHEAD = 2  # steps handed over to the device before the metrics of one are waited for
+_AHEAD = 2  # steps dispatched to the device before the metrics of one are waited for
 
 
 class Trainer(Protocol):
-    """What the loop needs of a trainer: `Pretraining`, `Finetuning`, `FlowTraining` and `Probing` are four."""
+    """What the loop needs from a trainer, such as `Pretraining`, `Finetuning`, `FlowTraining` or `Probing`."""
 
     def step(
         self, state: TrainState, frozen: Any, batch: Mapping[str, Array], key: Key[Array, ""]
@@ -41,13 +41,13 @@ class Trainer(Protocol):
         """One step, to be jitted with `state` donated.
 
         Args:
-          state: before the step; `state.step` counts the steps done.
-          frozen: arrays that the step reads and never changes, like flow weights.
+          state: the state before the step; `state.step` counts the steps done.
+          frozen: arrays that the step reads and never changes, such as flow weights.
           batch: arrays whose leading axis is the global batch.
-          key: the run's root key; what is random is folded out of it by the step and the name of its use.
+          key: the run's root key; random draws derive from it by the step and a stream's name.
 
         Returns:
-          The state after the step and its metrics, scalars by name; those of `apply_update` among them.
+          The state after the step and its metrics, scalars by name, including those of `apply_update`.
         """
         ...
 
@@ -64,7 +64,7 @@ def train(
     until: int | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Runs an open run to its end; saves by the checkpoints' policy, at the end, and when told to stop.
+    """Runs an open run to its end; saves by the checkpoints' policy, at the end, and on SIGTERM.
 
     Args:
       opened: the run; its `state` and `start` are those after the last step when this returns.
@@ -72,14 +72,14 @@ def train(
       batches: see `Batches`.
       config: `train.log_every` is the steps between lines of metrics, `train.max_bad_steps` the skipped steps in a row
         after which the run stops.
-      frozen: what the step reads and never changes; placed whole on every device.
-      clips_per_step: over all processes, for the speed.
+      frozen: what the step reads and never changes; replicated on every device.
+      clips_per_step: clips per step over all processes, for the speed.
       hooks: see `Hook`.
       until: the step to stop at, by default the run's last.
       progress: shown in the first process; None shows nothing.
 
     Raises:
-      MgmaeError: `max_bad_steps` steps in a row had no finite loss or gradient, or the run was told to stop.
+      MgmaeError: `max_bad_steps` steps in a row had no finite loss or gradient, or the run received SIGTERM.
     """
     mesh, checkpoints, state = opened.mesh, opened.checkpoints, opened.state
     end = opened.total if until is None else until
@@ -87,7 +87,7 @@ def train(
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     step_fn = jax.jit(trainer.step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
     report = _Report(opened.writer, progress, config, clips_per_step, end)
-    with batches(opened.start) as local_batches:  # opened first: workers decode while hooks and step are compiled
+    with batches(opened.start) as local_batches:  # opened first: workers decode while hooks and step compile
         for hook in hooks:
             hook(opened.start, state)
         for done in range(opened.start + 1, end + 1):
@@ -97,7 +97,8 @@ def train(
             report.add(done, metrics)
             leave = checkpoints.preempted(done)
             if done == end or leave or checkpoints.due(done):
-                # What a checkpoint has passed is never run again, so its metrics must stand in the file before it.
+                # Steps before a checkpoint are never run again, so their metrics must be in the file before it is
+                # saved.
                 report.flush()
                 checkpoints.save(done, state, dict(opened.identity), force=done == end or leave)
             for hook in hooks:
@@ -108,7 +109,7 @@ def train(
 
 
 def batch_spec(config: ConfigDict) -> BatchSpec:
-    """How config.train and config.data make up the batches of this process."""
+    """How config.train and config.data compose the batches of this process."""
     return BatchSpec(
         batch_size=config.train.batch_size,
         views=config.data.views,
@@ -135,7 +136,7 @@ class _Report:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Times what happens inside as waiting for data."""
+        """Counts the time spent inside as waiting for data."""
         start = time.monotonic()
         yield
         self._waited += time.monotonic() - start

@@ -31,10 +31,10 @@ class FlowOptions:
     Args:
       source: "raft", RAFT-small inside the step; "tvl1", Dual TV-L1 in the data workers; "stored", read by them from
         files beside the videos; "none".
-      iters: RAFT's updates.
-      size: side in pixels of the frames that RAFT works on; None is the clip's own size.
-      dtype: of RAFT's convolutions.
-      tvl1_fast: see `flow.tvl1.tvl1_flow`.
+      iters: number of RAFT's updates.
+      size: side in pixels of the frames that RAFT processes; None means the clip's own size.
+      dtype: the dtype of RAFT's convolutions.
+      tvl1_fast: see `data.host_flow.tvl1_flow`.
     """
 
     source: Literal["raft", "tvl1", "stored", "none"] = "raft"
@@ -52,10 +52,10 @@ class FlowOptions:
 
 @dataclasses.dataclass(frozen=True)
 class MaskStep:
-    """All that the masking step is made of.
+    """Everything that the masking step consists of.
 
     Raises:
-      ConfigError: the mask needs flow and there is none.
+      ConfigError: the mask needs flow, but there is none.
     """
 
     grid: TokenGrid
@@ -69,7 +69,7 @@ class MaskStep:
 
     @property
     def strategy(self) -> Strategy:
-        """That of `mask.strategy`."""
+        """The strategy of `mask.strategy`."""
         return STRATEGIES[self.mask.strategy]
 
     @property
@@ -97,10 +97,10 @@ class MaskStep:
         """The flow that the masks of a batch need; None where they need none.
 
         Args:
-          flow_params: RAFT's parameters, or an empty dict where RAFT does not run.
+          flow_params: RAFT's parameters, or an empty dict if RAFT does not run.
           batch: "clip" uint8 [B, T, H, W, 3], and with TV-L1 or stored flow "flow" float32 [B, T - 1, H, W, 2], or
-            [B, 2, T - 1, H, W, 2] (both directions) where the base frame is random.
-          keys: of the masks, one per clip.
+            [B, 2, T - 1, H, W, 2] (both directions) if the base frame is random.
+          keys: the keys of the masks, one per clip.
         """
 
         def one(key: Array, clip: Array, stored: Array | None) -> Array | None:
@@ -118,10 +118,10 @@ class MaskStep:
         """The split of each clip, int32 [B, V] and [B, K].
 
         Args:
-          params: the strategy's own, or None.
-          clips: of the batch.
+          params: the strategy's own parameters, or None.
+          clips: the clips of the batch.
           flow: see `batch_flow`.
-          keys: one per clip.
+          keys: the keys of the masks, one per clip.
         """
 
         def one(key: Array, clip: Array, flow: Array | None) -> TokenSplit:
@@ -139,8 +139,10 @@ class MaskStep:
         split: TokenSplit,
         errors: Float[Array, "B K"],
     ) -> Float[Array, ""]:
-        """The mean of `Strategy.loss` over a batch; 0 where the strategy has none. The arguments are those of `draw`,
-        what it gave, and the error of each target token."""
+        """The mean of `Strategy.loss` over a batch; 0 where the strategy has none.
+
+        The arguments are those of `draw`, its result, and the error of each target token.
+        """
         loss = self.strategy.loss
         if loss is None:
             return jnp.zeros(())
@@ -161,7 +163,7 @@ class MaskStep:
     ) -> Float[Array, "P H W xy=2"] | None:
         """The flow that one clip's mask needs, in the direction it needs; None where it needs none.
 
-        `scan` is that of `clip_flow`.
+        For `scan` see `clip_flow`.
         """
         if not self.mask.needs_flow:
             return None
@@ -210,12 +212,12 @@ class MaskStep:
 
 
 class MaskDetails(NamedTuple):
-    """One clip's mask and what led to it."""
+    """One clip's mask and how it was made."""
 
     split: TokenSplit
     base: Int[Array, ""]
     flow: Float[Array, "T H W xy=2"]
-    """Of each frame's pair with its neighbour nearer the base frame; zero for the base frame."""
+    """The flow between each frame and its neighbour nearer the base frame; zero for the base frame."""
     volume: Float[Array, "T H W"]
 
 
@@ -244,7 +246,7 @@ def flow_spec(config: ConfigDict, masks: MaskStep) -> FlowSpec | None:
 
 
 def find_clips(config: ConfigDict) -> VideoList:
-    """The videos that a pre-training config names, the procedural ones with their flow where it is read.
+    """The videos that a pre-training config names, the procedural ones with their flow if it is read.
 
     Raises:
       MgmaeError: see `find_videos`; or a field of the masks has a value that cannot work.

@@ -14,9 +14,9 @@ class Mixing(NamedTuple):
     """How the clips of a batch are mixed with their partners.
 
     Attributes:
-      share: of a clip's own label, from 0 to 1; the rest is its partner's.
-      blend: of a clip's own pixels outside of the box; the rest is its partner's.
-      box: first row, row after the last, first column, column after the last of what is the partner's alone.
+      share: the weight of a clip's own label, from 0 to 1; the rest is its partner's.
+      blend: the weight of a clip's own pixels outside the box; the rest is its partner's.
+      box: first row, row after the last, first column, column after the last of the part that shows only the partner.
     """
 
     share: Float[Array, ""]
@@ -26,13 +26,13 @@ class Mixing(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class MixOptions:
-    """How batches are mixed, as timm does by batch.
+    """How batches are mixed, like timm's batch mode.
 
     Attributes:
       mixup: both parameters of the Beta distribution that mixup's share is drawn from; 0 for no mixup.
-      cutmix: likewise of cutmix.
+      cutmix: both parameters of the Beta distribution that cutmix's share is drawn from; 0 for no cutmix.
       prob: probability that a batch is mixed at all.
-      switch: probability of cutmix where there are both.
+      switch: probability of cutmix if both are on.
       smoothing: share of a label that is spread over all classes.
 
     Raises:
@@ -65,10 +65,10 @@ def draw_mixing(key: Key[Array, ""], options: MixOptions, height: int, width: in
     """Draws how one batch is mixed: by mixup (Zhang et al., 2018), by cutmix (Yun et al., 2019) or not at all.
 
     Args:
-      key: of the batch.
-      options: see there; one of mixup and cutmix is above 0.
-      height: of the clips, in pixels.
-      width: likewise.
+      key: the batch's key.
+      options: how to mix; mixup or cutmix is above 0.
+      height: the clips' height, in pixels.
+      width: the clips' width, in pixels.
     """
     keys = jax.random.split(key, 5)
     mix = jax.random.uniform(keys[0]) < options.prob
@@ -76,7 +76,7 @@ def draw_mixing(key: Key[Array, ""], options: MixOptions, height: int, width: in
     cut = mix & (jax.random.uniform(keys[1]) < switch)
     alpha = jnp.where(cut, options.cutmix or 1.0, options.mixup or 1.0)
     share = jnp.where(mix, jax.random.beta(keys[2], alpha, alpha), 1.0)
-    # The box has 1 - share of the area, before the frame's edges cut it.
+    # The box has 1 - share of the area, before it is clipped at the frame's edges.
     side = jnp.where(cut, jnp.sqrt(1 - share), 0.0)
     ends = []
     for key, length in zip(keys[3:], (height, width), strict=True):
@@ -110,9 +110,9 @@ def soft_labels(
     """Target distributions of mixed clips: each row's sum is 1.
 
     Args:
-      labels: of the clips.
-      partners: of the clips that they are mixed with.
-      share: of the own label.
+      labels: the labels of the clips.
+      partners: the labels of the clips that they are mixed with.
+      share: the weight of the own label.
       classes: how many there are.
       smoothing: see `MixOptions`.
     """

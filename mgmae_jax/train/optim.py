@@ -1,4 +1,4 @@
-"""AdamW as the recipes have it, Muon; cosine schedule with warm-up, layer decay, gradient accumulation."""
+"""AdamW as in the recipes, Muon; cosine schedule with warm-up, layer decay, gradient accumulation."""
 
 import math
 import re
@@ -27,10 +27,10 @@ def cosine_schedule(base: float, final: float, *, steps: int, warmup_steps: int)
     """Learning rate of a step: from 0 up to `base` at the last warm-up step, then half a cosine towards `final`.
 
     Args:
-      base: peak, already scaled by the batch.
+      base: the peak, already scaled by the batch.
       final: the rate that the cosine ends at, already scaled.
-      steps: of the whole run.
-      warmup_steps: fewer than `steps`.
+      steps: the number of steps of the whole run.
+      warmup_steps: the number of warm-up steps, less than `steps`.
 
     Raises:
       ConfigError: the warm-up is as long as the run.
@@ -68,7 +68,7 @@ def build_optimiser(config: ConfigDict) -> optax.GradientTransformation:
     """The optimiser that config.optim of a pre-training config describes, without its learning rate.
 
     Raises:
-      ConfigError: there is none of that name.
+      ConfigError: there is no optimiser of that name.
     """
     optim = config.optim
     optimisers = {"adamw": adamw_direction, "muon": muon_direction}
@@ -84,19 +84,19 @@ def epochs_to_steps(epochs: float, videos: int, batch_size: int) -> int:
 
 
 def decayed(params: Any) -> Any:
-    """Which parameters decay: those of two or more dimensions; no bias, norm or token does."""
+    """Which parameters decay: those of two or more dimensions, and no bias, norm or token."""
     return jax.tree.map(lambda parameter: parameter.ndim > 1, params)
 
 
 def layer_scales(params: Any, depth: int, decay: float) -> Any:
-    """Layer-wise learning-rate decay: what each parameter's rate is multiplied by.
+    """Layer-wise learning-rate decay: the factor on each parameter's rate.
 
     The scale is decay ** (depth + 1 - i): i is 0 for the patch embedding, k + 1 for block k, depth + 1 for all else
     (norm and head).
 
     Args:
-      params: of a `models.classifier.Classifier`.
-      depth: its number of blocks.
+      params: the parameters of a `models.classifier.Classifier`.
+      depth: the encoder's number of blocks.
       decay: above 0, up to 1.
 
     Returns:
@@ -119,9 +119,9 @@ def adamw_direction(
 
     Args:
       b1: decay of the first moment.
-      b2: decay of the second.
-      weight_decay: of the parameters that decay.
-      scales: from parameters to what the learning rate of each is multiplied by, weight decay with it; see
+      b2: decay of the second moment.
+      weight_decay: weight decay of the parameters that decay.
+      scales: from parameters to the factor on the learning rate of each, weight decay included; see
         `layer_scales`.
     """
     parts = [
@@ -174,10 +174,10 @@ def loss_and_grad(loss: Callable[[Any, Any], Array], params: Any, examples: Any,
       loss: (params, examples) -> mean over the examples.
       params: a pytree.
       examples: a pytree of arrays [clips, ...].
-      parts: how many the batch is worked on in: more take less memory and more time.
+      parts: the number of parts in which the batch is processed: more parts take less memory and more time.
 
     Raises:
-      ConfigError: the parts do not divide the clips.
+      ConfigError: the number of parts does not divide the number of clips.
     """
     clips = jax.tree.leaves(examples)[0].shape[0]
     if clips % parts:
@@ -186,7 +186,7 @@ def loss_and_grad(loss: Callable[[Any, Any], Array], params: Any, examples: Any,
     if parts == 1:
         return grad(params, examples)
 
-    # Parts are strided, so that each device works on clips of its own in every part.
+    # Parts are strided, so that each device processes clips of its own in every part.
     def strided(array: Array) -> Array:
         return array.reshape(-1, parts, *array.shape[1:]).swapaxes(0, 1)
 

@@ -39,22 +39,22 @@ from mgmae_jax.train.state import TrainState, apply_update, create
 from mgmae_jax.train.targets import TARGETS, Target, find_target
 
 PRETRAIN_MACHINE_FIELDS = (*MACHINE_FIELDS, "flow.weights", "flow.path", "preview")
-"""Those of pre-training; a checkpoint records the hash of the flow weights, wherever they lie."""
+"""Those for pre-training; a checkpoint records the hash of the flow weights, wherever their file is."""
 _MINIMA = {**CLIP_MINIMA, "model.decoder_depth": 1, "preview.every": 0}
 Batch = Mapping[str, Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class Pretraining:
-    """What a pre-training run is made of.
+    """The parts of a pre-training run.
 
     Args:
       model: the masked autoencoder.
       masks: the masking step.
-      optimiser: gives the direction of each update.
-      schedule: learning rate of a step.
-      accumulate: parts that a batch is worked on in, one after another, for one update.
-      target: what is predicted of the hidden cubes.
+      optimiser: computes the direction of each update.
+      schedule: the learning rate of each step.
+      accumulate: the number of parts in which a batch is processed, one after another, for one update.
+      target: what is predicted for the hidden cubes.
     """
 
     model: MaskedAutoencoder
@@ -82,7 +82,7 @@ class Pretraining:
         """One step: flow, masks, loss, gradient, update; see `loop.Trainer`.
 
         Args:
-          state: before the step.
+          state: the state before the step.
           frozen: RAFT's parameters, or an empty dict.
           batch: see `MaskStep.__call__`; the leading axis is the global batch.
           key: the run's root key.
@@ -95,10 +95,10 @@ class Pretraining:
             return apply_update(state, self.optimiser, value, grads, self.schedule(state.step))
 
     def loss(self, params: Any, examples: tuple[Batch, Key[Array, "B"]], flow_params: Any) -> Float[Array, ""]:
-        """The mean squared error over the target tokens and their values (section 3.1), and what the strategy adds.
+        """The mean squared error over the target tokens and their values (section 3.1), plus what the strategy adds.
 
         Args:
-          params: of the model.
+          params: the model's parameters.
           examples: a batch, and the keys that its masks are drawn from.
           flow_params: RAFT's parameters, or an empty dict.
         """
@@ -122,7 +122,7 @@ class Pretraining:
         stored_flow: Float[Array, "..."] | None,
         key: Key[Array, ""],
     ) -> tuple[MaskDetails, UInt8[Array, "T H W 3"]]:
-        """The mask of one clip, and the clip with its hidden cubes predicted, as `Target.draw` has it."""
+        """The mask of one clip, and the clip with its hidden cubes predicted, as drawn by `Target.draw`."""
         details = self.masks.details(flow_params, key, clip, stored_flow, params.get("mask"))
         split = jax.tree.map(lambda index: index[None], details.split)
         cubes = unit_range(patchify(clip, self.grid))[None]
@@ -159,9 +159,10 @@ def run_pretraining(
     """Pre-trains, or resumes the run that the workdir holds.
 
     Args:
-      config: resolved, see configs/pretrain/common.py.
-      workdir: for config.json, run.json, metrics.jsonl, tensorboard/, checkpoints/, bad_videos.jsonl and previews.
-      flow_params: RAFT's parameters, or an empty dict where `flow.source` is another.
+      config: the resolved config, see configs/pretrain/common.py.
+      workdir: the run's folder, for config.json, run.json, metrics.jsonl, tensorboard/, checkpoints/, bad_videos.jsonl
+        and previews.
+      flow_params: RAFT's parameters, or an empty dict if `flow.source` is not raft.
       draw: draws previews, in the first process.
       argv: the command, for run.json.
 

@@ -1,4 +1,4 @@
-"""Pictures of one clip while a model is pre-trained: its mask, and what the model makes of the hidden cubes."""
+"""Pictures of one clip during pre-training: its mask, and the model's prediction of the hidden cubes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def preview_hook(
             return
         if not example:
             one = BatchSpec(batch_size=1, views=1, seed=config.seed, workers=0)
-            # A bad video is told of when the run itself comes to it.
+            # A bad video is reported when the run itself reaches it.
             with open_clips(config, pretraining.masks, videos, 0, lambda path, reason: None, one) as batches:
                 example.update({name: array[0] for name, array in next(batches).items()})
         inputs = put_replicated((flow_params, example["clip"], example.get("flow"), opened.key), opened.mesh)

@@ -1,4 +1,4 @@
-"""What a run carries from step to step."""
+"""The state that a run carries from step to step."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ from jaxtyping import Array, Bool, Float, Int
 class TrainState:
     """Parameters, optimiser state and counters.
 
-    `step` counts all steps, also those that were skipped, so that it is the position in the data. `bad_steps` counts
+    `step` counts all steps, including skipped ones, so that it is the position in the data. `bad_steps` counts
     the skipped ones, `bad_in_row` those since the last good one. `ema` is an exponential moving average of the
-    parameters, or None where the run keeps none.
+    parameters, or None if the run keeps none.
     """
 
     step: Int[Array, ""]
@@ -27,7 +27,7 @@ class TrainState:
 
 
 def create(params: Any, optimiser: optax.GradientTransformation, *, ema: bool = False) -> TrainState:
-    """The state before the first step; with `ema`, one that averages its parameters."""
+    """The state before the first step; with `ema`, it also averages the parameters."""
     zero = jnp.zeros((), jnp.int32)
     # A copy, since the state's arrays are donated one by one.
     average = jax.tree.map(jnp.copy, params) if ema else None
@@ -42,16 +42,16 @@ def apply_update(
     rate: Float[Array, ""],
     ema_decay: float = 0.0,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One optimiser step, or none where the loss or the gradient is not finite.
+    """One optimiser step, or none if the loss or the gradient is not finite.
 
     Args:
-      state: before the step.
-      optimiser: gives the direction; see `optim.adamw_direction`.
-      loss: of the step.
-      grads: of the loss, like `state.params`.
+      state: the state before the step.
+      optimiser: computes the direction; see `optim.adamw_direction`.
+      loss: the step's loss.
+      grads: the loss's gradient, like `state.params`.
       rate: the learning rate.
-      ema_decay: share of the old average that stays in `state.ema`, where there is one. Early on it is
-        (1 + step) / (10 + step) where that is less, so that the average forgets the initial values.
+      ema_decay: share of the old average that stays in `state.ema`, if there is one. Early on it is
+        (1 + step) / (10 + step) if that is less, so that the average forgets the initial values.
 
     Returns:
       The state after the step, and its metrics: loss, grad_norm, lr, bad_steps, bad_in_row.

@@ -1,4 +1,4 @@
-"""The flow of whole videos, computed once and kept in a file for each; see `data.stored_flow`."""
+"""The flow of whole videos, computed once and stored in a file for each; see `data.stored_flow`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Method = Callable[[np.ndarray], Any]
 """Flow between neighbours of at most STEPS + 1 frames, uint8 [n + 1, S, S, 3]: float32 [2, n, S, S, 2], forwards and
 backwards, in their pixels; of NumPy or JAX."""
 STEPS = 8
-"""Steps from frame to frame that a method is given at once."""
+"""Steps from frame to frame that a method gets at once."""
 
 
 def store_flows(
@@ -35,17 +35,17 @@ def store_flows(
     size: int,
     on_video: Callable[[int, bool], None],
 ) -> list[VideoError]:
-    """Computes and writes the flow of videos that have none yet, so that a stopped call is completed by the next one.
+    """Computes and writes the flow of videos that have none yet, so that the next call completes an interrupted one.
 
     Args:
-      videos: the files.
-      place: says where the flow of a video lies.
-      method: computes it.
-      size: side in pixels of the square frames that it is given.
-      on_video: called after each video with how many are done, and whether its flow was made by this call.
+      videos: the video files.
+      place: returns the path of a video's flow.
+      method: computes the flow.
+      size: side in pixels of the square frames that the method gets.
+      on_video: called after each video with the number of videos done, and whether this call made its flow.
 
     Returns:
-      What was wrong with the videos that could not be read; they are passed over.
+      What was wrong with the videos that could not be read; they are skipped.
 
     Raises:
       FileError: a file of flow cannot be written, or would hold numbers that are not finite.
@@ -79,11 +79,11 @@ def store_flow(video: str, path: Path, method: Method, size: int) -> bool:
 
 
 def raft_method(params: Mapping[str, Any], options: FlowOptions, size: int) -> Method:
-    """RAFT-small, by one program, whatever the number of frames.
+    """RAFT-small, as one program for any number of frames.
 
     Args:
-      params: of `RaftSmall`.
-      options: updates and dtype.
+      params: the parameters of `RaftSmall`.
+      options: the number of updates and the dtype.
       size: side in pixels of the frames, 64 or more.
     """
     source, target = (frames.ravel() for frames in adjacent_pairs(STEPS + 1))
@@ -104,7 +104,7 @@ def raft_method(params: Mapping[str, Any], options: FlowOptions, size: int) -> M
 
 
 def tvl1_method(fast: bool) -> Method:
-    """Dual TV-L1, on the host; `fast` is that of `flow.tvl1.tvl1_flow`."""
+    """Dual TV-L1, on the host; for `fast` see `data.host_flow.tvl1_flow`."""
 
     def method(frames: np.ndarray) -> np.ndarray:
         source, target = adjacent_pairs(len(frames))
@@ -122,7 +122,7 @@ def _whole_flow(video: Video, method: Method, size: int) -> tuple[np.ndarray, tu
     parts = [np.empty((2, 0, *cell_grid(*frame_size), 2), np.float32)]
     waiting = None
     for flow in itertools.chain(_in_parts(itertools.chain([first], frames), method, size), [None]):
-        # Fetched once the next part is under way, so that a device and the decoder work at the same time.
+        # Fetched once the next part is under way, so that the device and the decoder work at the same time.
         if waiting is not None:
             parts.append(np.stack([to_cells(row, frame_size) for row in np.asarray(waiting)]))
         waiting = flow
@@ -130,7 +130,7 @@ def _whole_flow(video: Video, method: Method, size: int) -> tuple[np.ndarray, tu
 
 
 def _in_parts(frames: Iterator[np.ndarray], method: Method, size: int) -> Iterator[Any]:
-    """The flow of resized frames, STEPS steps at a time; a part begins with the frame that the last ended with."""
+    """The flow of resized frames, STEPS steps at a time; each part begins with the last one's final frame."""
     kept: list[np.ndarray] = []
     for frame in frames:
         how = cv2.INTER_AREA if min(frame.shape[:2]) > size else cv2.INTER_LINEAR

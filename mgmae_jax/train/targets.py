@@ -1,4 +1,4 @@
-"""What the decoder is to predict of a hidden cube, and how a prediction is drawn."""
+"""What the decoder predicts for a hidden cube, and how a prediction is drawn."""
 
 import dataclasses
 from collections.abc import Callable
@@ -19,7 +19,7 @@ class Target:
     Args:
       values: cube pixels in [0, 1] -> the values to predict.
       draw: (prediction, true cubes in [0, 1]) -> pixels in [0, 1].
-      note: what a picture's caption says of the drawing.
+      note: what a picture's caption says about the drawing.
     """
 
     values: Callable[[Cubes], Cubes]
@@ -36,10 +36,10 @@ TARGETS = {
     "normalised": Target(
         normalise_cubes,
         restore_cubes,
-        "hidden cubes are predicted up to their mean and variance, which are the truth's.",
+        "hidden cubes are predicted up to their mean and variance, which are the true ones.",
     ),
     # By ImageNet's mean and standard deviation, as the network's input is.
-    "pixels": Target(normalise_pixels, _draw_pixels, "hidden cubes are the network's prediction alone."),
+    "pixels": Target(normalise_pixels, _draw_pixels, "hidden cubes show only the network's prediction."),
 }
 
 
@@ -47,7 +47,7 @@ def find_target(name: str) -> Target:
     """The target called `name` (config.loss.target).
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: there is no such target.
     """
     if name not in TARGETS:
         raise ConfigError("loss.target", name, "one of " + ", ".join(TARGETS))

@@ -159,4 +159,4 @@ def test_a_config_that_does_not_fit_is_told(run: Path, capsys: pytest.CaptureFix
 def test_a_checkpoint_without_classes_is_told(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     finetuned_run(tmp_path, motion_shapes.CLASSES)
     (tmp_path / "classes.json").unlink()
-    assert "give a fine-tuned model, a pre-trained one has no classes" in told(tmp_path, capsys)
+    assert "give a fine-tuned model; a pre-trained one has no classes" in told(tmp_path, capsys)

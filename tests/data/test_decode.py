@@ -130,7 +130,7 @@ def test_a_truncated_file_gives_the_frames_that_it_still_has(name, codec, make_v
         assert 10 < video.frames < 40
         wanted = [0, 5, video.frames - 2]
         np.testing.assert_array_equal(video.decode(wanted), everything[wanted])
-    with pytest.raises(VideoError, match=r"frame 39 was asked for, and it has \d+ frames"):
+    with pytest.raises(VideoError, match=r"frame 39 was requested, but it has \d+ frames"):
         decode_frames(part, [39])
 
 

@@ -77,7 +77,7 @@ def test_every_layout_is_found(tmp_path):
         (b"", "empty"),
         (b"PIEH", "does not start with PIEH"),
         (b"JUNKJUNKJUNK", "does not start with PIEH"),
-        (b"PIEH" + np.array([9, 6], "<i4").tobytes() + b"\0" * 100, "9x6 and it has 112 bytes"),
+        (b"PIEH" + np.array([9, 6], "<i4").tobytes() + b"\0" * 100, "9x6, but it has 112 bytes"),
         (b"PIEH" + np.array([-9, 6], "<i4").tobytes(), "-9x6"),
     ],
 )
@@ -98,7 +98,7 @@ def test_frames_of_another_size(tmp_path):
     write_image(tmp_path / "1.png")
     write_image(tmp_path / "2.png", shape=(6, 10, 3))
     write_flo(tmp_path / "f.flo")
-    with pytest.raises(FileError, match=r"2.png: is 10x6 and its flow .*f.flo is 9x6"):
+    with pytest.raises(FileError, match=r"2.png: is 10x6, but its flow .*f.flo is 9x6"):
         FlowPair("a", tmp_path / "1.png", tmp_path / "2.png", tmp_path / "f.flo").read()
 
 
@@ -106,7 +106,7 @@ def test_flow_that_is_known_nowhere(tmp_path):
     for name in ("1.png", "2.png"):
         write_image(tmp_path / name)
     write_flo(tmp_path / "f.flo", np.full((6, 9, 2), 1e9, np.float32))
-    with pytest.raises(FileError, match="knows the flow of no pixel"):
+    with pytest.raises(FileError, match="has no pixel with known flow"):
         find_pairs(tmp_path)[0].read()
 
 

@@ -50,7 +50,7 @@ def test_linked_folders_are_followed_once(tmp_path):
 
 def test_folder_without_videos(tmp_path):
     touch(tmp_path, "a.txt")
-    with pytest.raises(FileError, match=r"holds no video \(looked in all its folders for .*\.mp4"):
+    with pytest.raises(FileError, match=r"holds no video \(searched all its folders for .*\.mp4"):
         read_source(tmp_path)
 
 

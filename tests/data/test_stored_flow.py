@@ -95,8 +95,8 @@ def test_absent_flow_says_how_it_is_made(tmp_path: Path):
 @pytest.mark.parametrize(
     ("frames", "size", "words"),
     [
-        (7, (20, 30), "6 frames of 30x20, and a.mp4 has 7 of 30x20"),
-        (6, (30, 20), "6 frames of 30x20, and a.mp4 has 6 of 20x30"),
+        (7, (20, 30), "6 frames of 30x20, but a.mp4 has 7 of 30x20"),
+        (6, (30, 20), "6 frames of 30x20, but a.mp4 has 6 of 20x30"),
     ],
 )
 def test_flow_of_another_video_names_both(stored: Path, frames: int, size: tuple[int, int], words: str):

@@ -78,7 +78,7 @@ def test_a_file_cut_anywhere_gives_whole_rows_and_takes_the_others(tmp_path_fact
 def test_rows_of_another_list_are_refused(tmp_path):
     PredictionFile(tmp_path / "p.csv", filled())
     other = LabelledVideos(VIDEOS.paths, (3, 0, 6, 2), NAMES)
-    with pytest.raises(FileError, match=r"line \d+: e\.mp4 is no video of this list"):
+    with pytest.raises(FileError, match=r"line \d+: e\.mp4 is not this list's video"):
         PredictionFile(tmp_path / "p.csv", Predictions.none(other))
 
 

@@ -95,7 +95,7 @@ def test_the_state_dict_inside_a_checkpoint_is_taken(read, name):
 def test_several_state_dicts_are_ambiguous(read):
     inside = dictionary({"w": array_tensor("0", STORAGE)})
     contents = dictionary({"model": inside, "model_ema": inside})
-    refused(read, legacy(contents, {"0": STORAGE}), r"several state dicts \(model, model_ema\): save one of them alone")
+    refused(read, legacy(contents, {"0": STORAGE}), r"several state dicts \(model, model_ema\): save only one of them")
 
 
 @pytest.mark.parametrize(

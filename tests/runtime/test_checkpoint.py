@@ -214,7 +214,7 @@ def test_a_full_disk_is_told_at_the_next_call_and_the_checkpoint_before_is_kept(
     checkpoints.wait()
     checkpoints.save(4, {"w": state["w"] * 2}, {})
     calls = {"save": lambda: checkpoints.save(6, state, {})}
-    with pytest.raises(FileError, match=r"step 4 .* No space left .*goes on from step 2") as caught:
+    with pytest.raises(FileError, match=r"step 4 .* No space left .*resumes from step 2") as caught:
         calls.get(then, getattr(checkpoints, then))()
     assert caught.value.path == str(folder)
     assert checkpoints.latest_step() == 2

@@ -80,5 +80,5 @@ def test_a_damaged_config_is_an_error_that_names_the_file(tmp_path: Path, text: 
 
 def test_a_workdir_that_cannot_be_written_to_is_an_error(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileError, match="give a folder that you can write to"):
+    with pytest.raises(FileError, match="give a writable folder"):
         write_run_info(tmp_path / "file" / "run", config(), [])

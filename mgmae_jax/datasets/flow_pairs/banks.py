@@ -1,4 +1,4 @@
-"""Textures and outlines that synthetic scenes are made of: drawn once from a seed, with numpy alone.
+"""Textures and outlines that synthetic scenes are made of: drawn once from a seed, with numpy only.
 
 Natural images have a power spectrum that falls with frequency, edges at all scales, repeated patterns and flat areas;
 each kind of texture here has some of that, and every texture is periodic.
@@ -12,7 +12,7 @@ import functools
 import numpy as np
 
 SIDE = 256
-"""Pixels to a side of a texture and of an outline's picture."""
+"""Side of a texture and of an outline's picture, in pixels."""
 RADIUS = 120.0
 """Pixels from the centre of an outline's picture to its furthest point."""
 TEXTURES = 160
@@ -58,7 +58,7 @@ def _spectrum_noise(rng: np.random.Generator, slope: float, channels: int = 1) -
 
 
 def _natural(rng: np.random.Generator) -> np.ndarray:
-    # Channels of natural images go together: much of one noise for all, a little of each one's own.
+    # Channels of natural images are correlated: mostly shared noise, and a little independent noise for each.
     common = _spectrum_noise(rng, rng.uniform(0.8, 1.7))
     return common + rng.uniform(0.1, 0.7) * _spectrum_noise(rng, rng.uniform(0.8, 1.7), 3)
 

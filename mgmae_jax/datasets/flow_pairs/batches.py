@@ -32,13 +32,13 @@ def synthetic_batches(
     """Opens this process's endless batches of pairs `first`, `first + 1`, ... of a seed.
 
     Args:
-      seed: of the dataset.
+      seed: the dataset's seed.
       first: index of the first pair of the first batch, over all processes.
-      batch_size: pairs of a step over all processes; `process_count` divides it.
+      batch_size: pairs per step over all processes, divisible by `process_count`.
       size: side of the frames in pixels.
-      threads: that prepare pairs, 1 or more.
+      threads: number of threads that prepare pairs, 1 or more.
       drawn: whether to draw the pairs here. Otherwise a batch holds scenes, to be drawn on the device.
-      process_index: this process, from 0.
+      process_index: this process's index, from 0.
       process_count: how many processes share each batch.
 
     Yields:

@@ -11,7 +11,7 @@ from mgmae_jax.datasets.flow_pairs.banks import SIDE
 from mgmae_jax.datasets.flow_pairs.scene import Scene
 
 BLOCK = 8
-# ITU-T T.81, table K.1: the quantisation of luminance, which is used for all three channels here.
+# ITU-T T.81, table K.1: the quantisation of luminance, which is used here for all three channels.
 _JPEG_TABLE = np.array(
     [
         [16, 11, 10, 16, 24, 40, 51, 61],
@@ -25,7 +25,7 @@ _JPEG_TABLE = np.array(
     ],
     np.float32,
 )
-# Brightness and two colour differences; the inverse is worked out below.
+# Brightness and two colour differences; the inverse is computed below.
 _TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], np.float32)
 
 
@@ -35,7 +35,7 @@ def develop(xp: ModuleType, scene: Scene, light: Any, noise: Any, frame: int) ->
     Args:
       xp: numpy or jax.numpy.
       scene: its light, blur, noise and quantisation are used.
-      light: from 0 to 255.
+      light: the light, from 0 to 255.
       noise: uint8 `[SIDE, SIDE, 3]`.
       frame: 0 or 1.
     """

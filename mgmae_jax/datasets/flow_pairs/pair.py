@@ -1,7 +1,7 @@
 """Frame pairs with exact flow from scenes of procedural motion: the training data of the flow network.
 
 The pair of an index is a pure function of (seed, index, size). It is drawn on the host, by numpy and OpenCV, in threads
-that leave JAX alone; or on a device (`synthetic_device`). Both run the one program below.
+that do not use JAX, or on a device (`train.flow_pairs`). Both run the same program, the one below.
 
     pair = draw_pair(make_banks(0), sample_scene(seed=0, index=7, size=128), 128)
 """
@@ -20,7 +20,7 @@ from mgmae_jax.datasets.flow_pairs.camera import develop
 from mgmae_jax.datasets.flow_pairs.scene import WAVES, Scene
 
 EXPOSURES = (-0.5, 0.0, 0.5)
-"""When a frame with motion blur is sampled, as parts of the time that its shutter is open."""
+"""When a frame with motion blur is sampled, as fractions of its shutter's open time."""
 
 
 class Pair(NamedTuple):

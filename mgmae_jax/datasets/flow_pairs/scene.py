@@ -62,8 +62,8 @@ def sample_scene(seed: int, index: int, size: int, *, photometric: bool = True) 
     """Draws a scene, a pure function of its arguments.
 
     Args:
-      seed: of the dataset, 0 or more.
-      index: of the pair, 0 or more.
+      seed: the dataset's seed, 0 or more.
+      index: the pair's index, 0 or more.
       size: side of the square frames in pixels.
       photometric: change of light between the frames, blur, noise and compression; without them frame 2 shows the
         very same surfaces.

@@ -37,7 +37,7 @@ __all__ = ["CLASSES", "RenderedVideo", "default_cache", "prepare", "render", "tr
 # Part of the cache's key: raise it with every change to what the videos show.
 _REMEDY = "free space there, or set MGMAE_CACHE to a folder that you can write to"
 _LOOK = 2
-# So many videos are drawn in less time than processes take to start.
+# This many videos are drawn in less time than processes take to start.
 _FEW = 64
 
 
@@ -64,8 +64,8 @@ def render(
     """Draws one video, a pure function of its arguments.
 
     Args:
-      seed: of the dataset, 0 or more.
-      index: of the video, 0 or more.
+      seed: the dataset's seed, 0 or more.
+      index: the video's index, 0 or more.
       size: height and width in pixels, 32 or more.
       frames: T, 8 or more; the motion always fills the whole video, at 1 to 6 pixels a frame by default.
       label: index into `CLASSES`; by default index modulo their number, which balances the classes.
@@ -90,7 +90,7 @@ def true_flow(
 
     Args:
       seed: as for `render`, and so are index, size, frames and label.
-      index: of the video.
+      index: the video's index.
       size: height and width in pixels.
       frames: T.
       label: index into `CLASSES`.
@@ -124,10 +124,10 @@ def prepare(
     processes: int = 1,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Makes sure that a split lies in the cache as MP4 files, and renders the ones that are missing.
+    """Makes sure that a split is in the cache as MP4 files, and renders the ones that are missing.
 
     Each set of arguments has a folder of its own, `cache/HASH/SPLIT/`, holding `CLASS/000012.mp4`, `index.jsonl` and
-    `manifest.json`. Files appear whole or not at all, so a stopped call is completed by the next one and several
+    `manifest.json`. Files appear whole or not at all, so the next call completes an interrupted one and several
     processes may call at once.
 
     Args:
@@ -136,18 +136,18 @@ def prepare(
       seed: 0 or more; the splits of a seed share no video.
       split: "train" or "test".
       size: height and width in pixels, even and 32 or more.
-      frames: of each video, 8 or more.
+      frames: number of frames of each video, 8 or more.
       flow: also keep each video's true flow beside it, as `data.stored_flow` reads it.
-      processes: that draw at once, 1 or more; few videos are drawn by this one whatever it says. New ones import the
-        main module anew, so a script that asks for them must call under `if __name__ == "__main__":`.
-      on_progress: called with (videos done, videos in total), first with those found.
+      processes: number of drawing processes, 1 or more; this process draws a few videos itself in any case. New ones
+        import the main module again, so a script that uses them must call under `if __name__ == "__main__":`.
+      on_progress: called with (videos done, videos in total), first with those already there.
 
     Returns:
       The path of `index.jsonl`: a line `{"path": "CLASS/000012.mp4", "label": "CLASS"}` for each video, by index.
 
     Raises:
       FileError: the folder cannot be written or is full.
-      MgmaeError: an argument is out of range, or the processes could not start or were ended from outside.
+      MgmaeError: an argument is out of range, or the processes could not start or were killed.
     """
     if videos < 1 or processes < 1 or seed < 0 or split not in ("train", "test") or any(side % 2 for side in size):
         raise MgmaeError(
@@ -181,12 +181,12 @@ def prepare(
 
 
 def _video_path(index: int) -> str:
-    """Where a video lies in its split's folder: `CLASS/000012.mp4`."""
+    """A video's path in its split's folder: `CLASS/000012.mp4`."""
     return f"{CLASSES[index % len(CLASSES)]}/{index:06d}.mp4"
 
 
 def _is_kept(path: Path, flow: bool) -> bool:
-    """Whether a video is there, with its flow if that is wanted."""
+    """Whether a video is there, with its flow if requested."""
     return path.exists() and (not flow or flow_path(path).exists())
 
 

@@ -18,26 +18,26 @@ Mapper = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
 
 @contextlib.contextmanager
 def mapper(processes: int) -> Iterator[Mapper]:
-    """A `map` over the indices of videos: the built-in one, or one whose calls run in so many new processes.
+    """A `map` over the indices of videos: the built-in one, or one whose calls run in new processes.
 
-    Leaving the context, by an error or Ctrl-C too, waits for the calls that have begun and drops all others.
+    Leaving the context, also by an error or Ctrl-C, waits for the calls that have begun and drops all others.
 
     Args:
       processes: 1 or more; with more than one, the function must be picklable.
 
     Raises:
-      MgmaeError: the processes could not start or were ended from outside.
+      MgmaeError: the processes could not start or were killed.
     """
     if processes == 1:
         yield map
         return
-    # Forking is unsafe once JAX runs threads, so the processes start afresh.
+    # Forking is unsafe once JAX runs threads, so the processes are spawned.
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_begin)
     try:
         yield pool.map
     except BrokenProcessPool as error:
         raise MgmaeError(
-            f"motion shapes: {processes} drawing processes did not start or were ended from outside: call again with "
+            f"motion shapes: {processes} drawing processes did not start or were killed: call again with "
             'processes=1, or, in a script, call under `if __name__ == "__main__":`.'
         ) from error
     finally:

@@ -14,11 +14,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Cast:
-    """What a rule may know of a scene; drawn without knowing the label.
+    """What a rule may know about a scene; drawn without knowing the label.
 
     Args:
       unit: the shorter side of the frame in pixels.
-      centre: of the frame, `[2]`, x then y, as all positions here.
+      centre: the frame's centre, `[2]`, x then y, as all positions here.
       actor: position of the main sprite at the pivot frame.
       partner: position of the second sprite at the pivot frame.
       occluder: position of the sprite in front of all others.
@@ -37,7 +37,7 @@ class Cast:
     side: float
 
 
-# From role ("actor", "partner" or "camera") to [T, 3, 3] matrices on frame positions; a role left out stands still.
+# From role ("actor", "partner" or "camera") to [T, 3, 3] matrices on frame positions; an omitted role stands still.
 Moves = dict[str, np.ndarray]
 Rule = Callable[[Cast, np.ndarray], Moves]
 
@@ -107,7 +107,7 @@ def _passing_behind(cast: Cast, time: np.ndarray) -> Moves:
 def _colliding(cast: Cast, time: np.ndarray) -> Moves:
     rate = 0.9 * cast.speed * cast.unit
     gap = _distance(cast) - cast.reach
-    return _along_line(cast, gap - np.abs(rate * time - gap))  # nothing at the pivot frame, the gap at contact
+    return _along_line(cast, gap - np.abs(rate * time - gap))  # zero at the pivot frame, the gap at contact
 
 
 def _moving_apart(cast: Cast, time: np.ndarray) -> Moves:

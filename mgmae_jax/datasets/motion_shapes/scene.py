@@ -1,4 +1,4 @@
-"""Scenes of the motion-shapes videos: sampled, drawn, and asked for their true flow.
+"""Scenes of the motion-shapes videos: sampling, drawing, and their true flow.
 
 A scene is a stack of flat layers, each with one affine matrix per frame; frames and flow both follow from the matrices,
 so the flow is exact.
@@ -46,8 +46,8 @@ def sample_scene(seed: int, index: int, *, size: tuple[int, int], frames: int, l
     Appearance, layout, speed and camera drift are drawn before the label is looked at, so they carry no trace of it.
 
     Args:
-      seed: of the dataset, 0 or more.
-      index: of the video, 0 or more.
+      seed: the dataset's seed, 0 or more.
+      index: the video's index, 0 or more.
       size: height and width in pixels, 32 or more.
       frames: T, 8 or more; the motion always fills the whole video.
       label: index into `CLASSES`; by default index modulo their number, which balances the classes.
@@ -119,7 +119,7 @@ def draw(scene: Scene) -> np.ndarray:
         background = cv2.warpAffine(
             scene.background, scene.transforms[0, t, :2], (width, height), borderMode=cv2.BORDER_WRAP
         )
-        canvas = background.transpose(2, 0, 1).astype(np.float32, order="C")  # mixing is quick along long rows
+        canvas = background.transpose(2, 0, 1).astype(np.float32, order="C")  # mixing is fast along long rows
         for sprite, transform in zip(scene.sprites, scene.transforms[1:, t], strict=True):
             warped, rows, columns = _warp_sprite(sprite, transform, scene.size)
             planes = np.ascontiguousarray(warped.transpose(2, 0, 1))
@@ -173,7 +173,7 @@ def _sprite(rng: np.random.Generator, outline: str, radius: float, place: np.nda
 
 
 def _camera_drift(rng: np.random.Generator, time: np.ndarray, centre: np.ndarray, unit: float) -> np.ndarray:
-    """A hand-held camera, `[T, 3, 3]`: slow shift, turn and zoom, all of them nothing at time 0."""
+    """A hand-held camera, `[T, 3, 3]`: slow shift, turn and zoom, all of them zero at time 0."""
     shift = rng.uniform(-0.1, 0.1, 2) * time[:, None] + 0.015 * rng.choice([-1.0, 1.0], 2) * np.sin(
         2 * np.pi * rng.uniform(0.5, 1.5, 2) * time[:, None]
     )
