@@ -33,7 +33,7 @@ class Checkpoints:
     Args:
       folder: the folder of the checkpoints, seen by every process; created if absent. Leftovers of an interrupted save
         are removed.
-      every: steps between saves.
+      every: save at multiples of this step.
       keep: how many of the latest checkpoints to keep.
       keep_period: keep every checkpoint at a multiple of this step as well.
 

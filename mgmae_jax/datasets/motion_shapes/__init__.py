@@ -138,7 +138,7 @@ def prepare(
       size: height and width in pixels, even and 32 or more.
       frames: number of frames of each video, 8 or more.
       flow: also keep each video's true flow beside it, as `data.stored_flow` reads it.
-      processes: number of drawing processes, 1 or more; this process draws a few videos itself in any case. New ones
+      processes: number of drawing processes, 1 or more; a small number of videos is always drawn in this one. New ones
         import the main module again, so a script that uses them must call under `if __name__ == "__main__":`.
       on_progress: called with (videos done, videos in total), first with those already there.
 
