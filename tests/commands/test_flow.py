@@ -126,7 +126,7 @@ def test_wrong_shards_are_explained(part: str):
     [
         (["--config.data.path="], "config.data.path='': give a folder of videos"),
         (["--config.flow.size=8"], "config.flow.size=8: give 16 or more"),
-        (["--config.flow.size=32", "--method=raft"], "config.flow.size=32: give 64 pixels or more a side for RAFT"),
+        (["--config.flow.size=32", "--method=raft"], "config.flow.size=32: give 64 pixels or more per side for RAFT"),
         (["--config.flow.iters=0"], "config.flow.iters=0: give 1 or more"),
         (["--method=raft", "--config.flow.weights="], "config.flow.weights='': give bundled"),
     ],

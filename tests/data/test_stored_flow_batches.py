@@ -103,5 +103,5 @@ def test_missing_flow_ends_the_run_and_is_no_bad_video(videos, workers):
 
 def test_flow_of_another_video_ends_the_run(videos):
     write_constant(videos.paths[1], 15)
-    with pytest.raises(MgmaeError, match=r"is the flow of 15 frames of 64x48, and .*2\.mp4 has 16 of 64x48"):
+    with pytest.raises(MgmaeError, match=r"is the flow of 15 frames of 64x48, but .*2\.mp4 has 16 of 64x48"):
         read(videos, 1)
