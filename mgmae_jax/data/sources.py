@@ -57,16 +57,19 @@ class VideoList:
         labels = None if self.labels is None else tuple(self.labels[row] for row in rows)
         return dataclasses.replace(self, paths=tuple(self.paths[row] for row in rows), labels=labels)
 
-    def digest(self) -> str:
-        """A name for these videos and labels in this order, independent of their folder: count and 16 hex digits."""
+    def digest(self, *, ordered: bool = True) -> str:
+        """A name for these videos and labels, 16 hex digits, independent of where their common folder is.
+
+        Args:
+          ordered: whether another order has another name.
+        """
         root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in self.paths])
-        labels = self.labels or ("",) * len(self)
         lines = [
             f"{os.path.relpath(os.path.abspath(path), root)}\t{label}"
-            for path, label in zip(self.paths, labels, strict=True)
+            for path, label in zip(self.paths, self.labels or ("",) * len(self), strict=True)
         ]
-        text = "\n".join(lines).encode("utf-8", "surrogateescape")
-        return f"{len(self)} videos, {hashlib.sha256(text).hexdigest()[:16]}"
+        text = "\n".join(lines if ordered else sorted(lines))
+        return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 @dataclasses.dataclass(frozen=True)

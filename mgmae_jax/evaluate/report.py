@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from mgmae_jax.data.sources import LabelledVideos
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.evaluate.predictions import Predictions
 from mgmae_jax.runtime.files import write_json
@@ -66,7 +63,7 @@ class Report:
       mean_class: mean over the classes that have videos of the share recognised.
       classes: the result for every class, in the order of the labels.
       missing: videos that could not be read.
-      split: hash of the list of videos and labels, including missing ones; see `split_hash`.
+      split: hash of the list of videos and labels, including missing ones; see `VideoList.digest`.
       about: what was evaluated, as JSON can hold it: config, checkpoint, versions.
     """
 
@@ -119,7 +116,14 @@ def make_report(
     top1, top5, mean_class = _intervals(counts)
     classes = tuple(ClassResult(name, int(row.sum()), int(row[0])) for name, row in zip(names, counts, strict=True))
     return Report(
-        int(known.sum()), top1, top5, mean_class, classes, tuple(missing), split_hash(predictions.videos), about or {}
+        int(known.sum()),
+        top1,
+        top5,
+        mean_class,
+        classes,
+        tuple(missing),
+        predictions.videos.digest(ordered=False),
+        about or {},
     )
 
 
@@ -167,16 +171,6 @@ def write_confusion(path: Path, matrix: Int[np.ndarray, "classes classes"], name
             csv.writer(file).writerows([name, *row] for name, row in zip(names, matrix.tolist(), strict=True))
     except OSError as error:
         raise FileError(path, f"cannot be written ({error.strerror or error})") from error
-
-
-def split_hash(videos: LabelledVideos) -> str:
-    """A name for a set of labelled videos, independent of its folder and of the order: 16 hex digits."""
-    root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in videos.paths])
-    lines = sorted(
-        f"{os.path.relpath(os.path.abspath(path), root)}\t{label}"
-        for path, label in zip(videos.paths, videos.labels, strict=True)
-    )
-    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def write_report(path: Path, report: Report) -> None:

@@ -23,7 +23,6 @@ from mgmae_jax.evaluate.report import (
     Report,
     confusion_matrix,
     make_report,
-    split_hash,
     write_confusion,
     write_report,
 )
@@ -79,7 +78,7 @@ def run_evaluation(config: ConfigDict, checkpoint: Path, out: Path, draw: Draw, 
         "checkpoint": str(find_checkpoint(checkpoint)),
         "weights": weights,
         "parameters": checksum(params),
-        "split": split_hash(evaluator.videos),
+        "split": evaluator.videos.digest(ordered=False),
     }
     stated = ConfigDict({**config.to_dict(), "evaluated": about})
     with claimed(out, stated, EVALUATION_MACHINE_FIELDS, "--out"):

@@ -16,7 +16,7 @@ from mgmae_jax.data.views import ViewSpec
 from mgmae_jax.datasets.find import find_videos
 from mgmae_jax.evaluate.classes import class_names, match_classes
 from mgmae_jax.evaluate.predictions import PREDICTIONS_FILE, PredictionFile, Predictions
-from mgmae_jax.evaluate.report import Report, make_report, split_hash
+from mgmae_jax.evaluate.report import Report, make_report
 from mgmae_jax.evaluate.run import Draw, write_results
 from mgmae_jax.models.probes import AttentiveProbe, LinearProbe
 from mgmae_jax.probe.encoder import FrozenEncoder, What, load_frozen
@@ -85,7 +85,8 @@ def run_probe(
     )
 
     # 2. The folder: new, or holding this probe.
-    about: dict[str, Any] = {**encoder.about, "split": split_hash(tests), "training_split": split_hash(videos)}
+    splits = {"split": tests.digest(ordered=False), "training_split": videos.digest(ordered=False)}
+    about: dict[str, Any] = {**encoder.about, **splits}
     stated = ConfigDict({**config.to_dict(), "evaluated": about})
     with claimed(out, stated, PROBE_MACHINE_FIELDS, "--out"):
         if is_primary():

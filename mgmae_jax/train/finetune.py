@@ -207,7 +207,7 @@ def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str]) -> No
         total,
         mesh,
         machine_fields=FINETUNE_MACHINE_FIELDS,
-        identity={"classes": len(videos.class_names), "videos": videos.digest()},
+        identity={"classes": len(videos.class_names), "video_list": f"{len(videos)} videos, {videos.digest()}"},
         load=functools.partial(load_init, config) if config.init else None,
     ) as opened:
         if is_primary():

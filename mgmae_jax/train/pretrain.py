@@ -176,7 +176,10 @@ def run_pretraining(
     clips = config.train.batch_size * config.data.views
     check_divides("train.batch_size", config.train.batch_size, mesh, config.data.views)
     total = epochs_to_steps(config.train.epochs, len(videos), config.train.batch_size)
-    identity = {"flow_weights": weights_hash(flow_params) if flow_params else None, "videos": videos.digest()}
+    identity = {
+        "flow_weights": weights_hash(flow_params) if flow_params else None,
+        "video_list": f"{len(videos)} videos, {videos.digest()}",
+    }
     with open_run(
         workdir,
         config,

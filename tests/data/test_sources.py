@@ -41,6 +41,17 @@ def test_folder_without_classes(tmp_path):
     assert videos == VideoList((str(tmp_path / "b.mp4"), str(tmp_path / "deep/down/a.webm")))
 
 
+def test_a_digest_names_the_list_wherever_it_lies(tmp_path):
+    touch(tmp_path, "here/a/x.mp4", "here/b/y.mp4", "there/a/x.mp4", "there/b/y.mp4")
+    here, there = read_source(tmp_path / "here"), read_source(tmp_path / "there")
+    assert here.digest() == there.digest()
+    turned = here.take([1, 0])
+    assert turned.digest() != here.digest()
+    assert turned.digest(ordered=False) == here.digest(ordered=False)
+    assert VideoList(here.paths).digest() != here.digest()
+    assert VideoList(here.paths, (1, 0)).digest(ordered=False) != here.digest(ordered=False)
+
+
 def test_linked_folders_are_followed_once(tmp_path):
     touch(tmp_path, "root/a/x.mp4", "elsewhere/y.mp4")
     (tmp_path / "root/b").symlink_to(tmp_path / "elsewhere")
