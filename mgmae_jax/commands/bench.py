@@ -16,6 +16,7 @@ from mgmae_jax.bench.pretrain import pretrain_cases
 from mgmae_jax.commands import bench_agreement, bench_flow, bench_guess, bench_overfit
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
+from mgmae_jax.commands.options import command_parser
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.runtime.files import write_json
 
@@ -39,9 +40,7 @@ its own.
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae bench`."""
-    command = argparse.ArgumentParser(
-        "mgmae bench", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    command = command_parser("bench", __doc__, EXAMPLE)
     command.add_argument("what", choices=[*CASES, *OTHER_BENCHES], help="what to measure")
     command.add_argument("--config", metavar="NAME", help=f"{CONFIG_HELP}; default: {PAPER}")
     command.add_argument("--batch-size", type=int, default=2, help="clips per call, over all devices (default 2)")

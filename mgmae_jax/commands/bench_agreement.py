@@ -14,6 +14,7 @@ from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line, markdown_table
 from mgmae_jax.commands.bench_flow import find_method, short_name
 from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.commands.options import command_parser
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.sources import read_source
 from mgmae_jax.errors import ConfigError, FileError, VideoError
@@ -38,12 +39,7 @@ defaults are the paper's (pretrain/common; 4 frames apart, as for Kinetics)."""
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae bench agreement`."""
-    command = argparse.ArgumentParser(
-        "mgmae bench agreement",
-        description=__doc__,
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    command = command_parser("bench agreement", __doc__, EXAMPLE)
     command.add_argument("videos", metavar="VIDEOS", help="a folder of videos, or a list")
     command.add_argument("--reference", required=True, metavar="METHOD", help="what the others are compared with")
     command.add_argument("--methods", nargs="+", default=["bundled"], metavar="METHOD", help="default: bundled")

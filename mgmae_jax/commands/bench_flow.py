@@ -12,6 +12,7 @@ from mgmae_jax.bench.flow import score_pair
 from mgmae_jax.bench.flow_methods import CLASSICAL, Method, classical_method, raft_method
 from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line, markdown_table
+from mgmae_jax.commands.options import command_parser
 from mgmae_jax.data.flow_files import find_pairs
 from mgmae_jax.flow.metrics import THRESHOLDS
 from mgmae_jax.interop.flow_weights import load_flow_params
@@ -30,9 +31,7 @@ _COLUMNS = (("epe", "EPE px"), *((f"over_{pixels}px", f"> {pixels} px") for pixe
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae bench flow`."""
-    command = argparse.ArgumentParser(
-        "mgmae bench flow", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    command = command_parser("bench flow", __doc__, EXAMPLE)
     command.add_argument("pairs", metavar="PAIRS", help="a folder of frame pairs with true flow")
     command.add_argument("--methods", nargs="+", default=["bundled"], metavar="METHOD", help="default: bundled")
     command.add_argument("--iters", type=int, default=12, help="RAFT's updates (default 12)")

@@ -10,6 +10,7 @@ from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
+from mgmae_jax.commands.options import command_parser
 from mgmae_jax.interop.flow_weights import load_flow_params
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.files import write_json
@@ -29,9 +30,7 @@ motion; if the cube's own mean colour leaves nearly all of the error, there is o
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae bench guess`."""
-    command = argparse.ArgumentParser(
-        "mgmae bench guess", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    command = command_parser("bench guess", __doc__, EXAMPLE)
     command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
     command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file")
     return command

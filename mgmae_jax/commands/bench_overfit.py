@@ -13,6 +13,7 @@ from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line, markdown_table
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
+from mgmae_jax.commands.options import command_parser
 from mgmae_jax.interop.flow_weights import load_flow_params
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.files import write_json
@@ -35,9 +36,7 @@ _WARMUP, _ROWS = 20, 8
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae bench overfit`."""
-    command = argparse.ArgumentParser(
-        "mgmae bench overfit", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    command = command_parser("bench overfit", __doc__, EXAMPLE)
     command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
     command.add_argument("--steps", type=int, default=400, help="updates on the batch (default 400)")
     command.add_argument("--same-masks", action="store_true", help="hold the masks fixed instead of drawing new ones")

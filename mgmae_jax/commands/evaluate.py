@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mgmae_jax.commands.config_file import check_flags, load_config, load_run_config, run_folder
 from mgmae_jax.commands.config_names import CONFIG_HELP
+from mgmae_jax.commands.options import command_parser
 from mgmae_jax.evaluate.classes import read_classes
 from mgmae_jax.evaluate.run import run_evaluation
 from mgmae_jax.runtime.checkpoint import find_checkpoint
@@ -25,9 +26,7 @@ resume an interrupted evaluation."""
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae evaluate`."""
-    command = argparse.ArgumentParser(
-        "mgmae evaluate", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    command = command_parser("evaluate", __doc__, EXAMPLE)
     command.add_argument(
         "--checkpoint", required=True, type=Path, help="a fine-tuning run's workdir, its `best`, or one checkpoint"
     )

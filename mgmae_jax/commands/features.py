@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mgmae_jax.commands.config_file import load_run_config
+from mgmae_jax.commands.options import command_parser
 from mgmae_jax.data.sources import EXTENSIONS, VideoList, read_source
 from mgmae_jax.data.views import ViewSpec
 from mgmae_jax.probe.encoder import load_frozen
@@ -27,9 +28,7 @@ input of its head. Run the same command again to resume after an interruption.""
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae features`."""
-    command = argparse.ArgumentParser(
-        "mgmae features", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    command = command_parser("features", __doc__, EXAMPLE)
     command.add_argument("videos", metavar="VIDEO|LIST", help="a video, a folder of them, or a .csv or .jsonl list")
     command.add_argument("--checkpoint", required=True, type=Path, help="a run's workdir or one of its checkpoints")
     command.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz or .safetensors")

@@ -2,10 +2,9 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from mgmae_jax.commands.config_file import load_config
-from mgmae_jax.commands.config_names import CONFIG_HELP
+from mgmae_jax.commands.options import training_parser
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.distributed import initialize
 from mgmae_jax.train.finetune import run_finetuning
@@ -21,11 +20,7 @@ command again to resume an interrupted run. Without --init the encoder is traine
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae finetune`."""
-    command = argparse.ArgumentParser(
-        "mgmae finetune", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
-    command.add_argument("--workdir", required=True, type=Path, help="folder for checkpoints, metrics and accuracies")
+    command = training_parser("finetune", __doc__, EXAMPLE, keeps="checkpoints, metrics and accuracies")
     command.add_argument("--init", metavar="CHECKPOINT", help="a pre-training run's workdir, or one of its checkpoints")
     return command
 

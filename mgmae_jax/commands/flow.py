@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
+from mgmae_jax.commands.options import command_parser
 from mgmae_jax.data.sources import read_source
 from mgmae_jax.data.stored_flow import flow_path
 from mgmae_jax.datasets.find import flow_folders
@@ -35,9 +36,7 @@ the same command again to resume after an interruption. Several machines: --shar
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae flow`."""
-    command = argparse.ArgumentParser(
-        "mgmae flow", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    command = command_parser("flow", __doc__, EXAMPLE)
     command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
     command.add_argument("--method", choices=["raft", "tvl1"], default="raft", help="default: raft, see config.flow")
     command.add_argument("--shard", default="0/1", metavar="I/N", help="every N-th video from the I-th, counted from 0")

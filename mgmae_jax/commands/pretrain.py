@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mgmae_jax.commands.config_file import load_config
-from mgmae_jax.commands.config_names import CONFIG_HELP
+from mgmae_jax.commands.options import training_parser
 from mgmae_jax.commands.pictures import masked_clip
 from mgmae_jax.interop.flow_weights import load_flow_params
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
@@ -32,12 +32,7 @@ command again to resume an interrupted run. With several processes, see launch/.
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae pretrain`."""
-    command = argparse.ArgumentParser(
-        "mgmae pretrain", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
-    command.add_argument("--workdir", required=True, type=Path, help="folder for checkpoints, metrics and pictures")
-    return command
+    return training_parser("pretrain", __doc__, EXAMPLE, keeps="checkpoints, metrics and pictures")
 
 
 def main(argv: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mgmae_jax.commands.config_file import load_config, load_run_config, run_folder
 from mgmae_jax.commands.config_names import CONFIG_HELP
+from mgmae_jax.commands.options import command_parser
 from mgmae_jax.probe.run import run_probe
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.distributed import initialize, is_primary
@@ -23,9 +24,7 @@ at once. Change any field of the config with --config.FIELD=VALUE; configs/probe
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae probe`."""
-    command = argparse.ArgumentParser(
-        "mgmae probe", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    command = command_parser("probe", __doc__, EXAMPLE)
     command.add_argument("--checkpoint", required=True, type=Path, help="a run's workdir or one of its checkpoints")
     command.add_argument(
         "--config", default="probe/common", metavar="NAME", help=f"{CONFIG_HELP}; default: probe/common"

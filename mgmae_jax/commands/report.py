@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mgmae_jax.commands.options import command_parser
 from mgmae_jax.evaluate.compare import SHOWN, compare_reports, comparison_table, most_different
 from mgmae_jax.evaluate.report import REPORT_FILE, read_report
 from mgmae_jax.show.class_differences import draw_class_differences
@@ -18,9 +19,7 @@ difference means that B is better."""
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae report`."""
-    command = argparse.ArgumentParser(
-        "mgmae report", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    command = command_parser("report", __doc__, EXAMPLE)
     command.add_argument("what", choices=["compare"], help="what to do with the reports")
     command.add_argument("first", metavar="A", type=Path, help="the report to compare with")
     command.add_argument("second", metavar="B", type=Path, help="the report to compare")

@@ -3,13 +3,12 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mgmae_jax.commands.config_file import load_config
-from mgmae_jax.commands.config_names import CONFIG_HELP
+from mgmae_jax.commands.options import training_parser
 from mgmae_jax.data.flow_files import find_pairs
 from mgmae_jax.interop.flow_weights import load_flow_weights, save_flow_weights
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
@@ -28,12 +27,7 @@ precision. Run the same command again to resume an interrupted run. flow/raft_sm
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae train-flow`."""
-    command = argparse.ArgumentParser(
-        "mgmae train-flow", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
-    command.add_argument("--workdir", required=True, type=Path, help="folder for checkpoints, metrics and weights")
-    return command
+    return training_parser("train-flow", __doc__, EXAMPLE, keeps="checkpoints, metrics and weights")
 
 
 def main(argv: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ import jax
 
 from mgmae_jax.commands.config_file import load_config, load_run_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
+from mgmae_jax.commands.options import command_parser
 from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.pretrain_clips import tvl1_clip_flow
@@ -41,9 +42,7 @@ _FPS = 5  # slow enough to follow the cubes
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae visualize`."""
-    command = argparse.ArgumentParser(
-        "mgmae visualize", description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    command = command_parser("visualize", __doc__, EXAMPLE)
     what = command.add_mutually_exclusive_group(required=True)
     what.add_argument("video", nargs="?", metavar="VIDEO", help="a video file")
     what.add_argument(
