@@ -147,19 +147,29 @@ class Finetuning:
         return -(target * jax.nn.log_softmax(logits)).sum(axis=-1).mean()
 
 
+def check_finetuning(config: ConfigDict) -> None:
+    """Checks the fields that the model and the mixing do not check themselves.
+
+    Raises:
+      ConfigError: a field has a value that cannot work.
+    """
+    check_kind(config, "finetune")
+    check_minima(config, _MINIMA)
+    check_positive(config, "optim.lr")
+    check_shares(config, "train.ema_decay")
+    check_accumulation(config)
+    if not 0 < config.optim.layer_decay <= 1:
+        raise ConfigError("optim.layer_decay", config.optim.layer_decay, "a number above 0, up to 1")
+
+
 def build_finetuning(config: ConfigDict, videos: int) -> Finetuning:
     """The classifier and optimiser of a fine-tuning run over `videos` videos.
 
     Raises:
       ConfigError: a field has a value that cannot work.
     """
-    check_minima(config, _MINIMA)
-    check_positive(config, "optim.lr")
-    check_shares(config, "train.ema_decay")
-    check_accumulation(config)
+    check_finetuning(config)
     model, optim = build_classifier(config), config.optim
-    if not 0 < optim.layer_decay <= 1:
-        raise ConfigError("optim.layer_decay", optim.layer_decay, "a number above 0, up to 1")
     optimiser = adamw_direction(
         b1=optim.b1,
         b2=optim.b2,
@@ -188,14 +198,14 @@ def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str]) -> No
     Raises:
       MgmaeError: anything that the user can fix; the message says how.
     """
-    check_kind(config, "finetune")
-    videos = find_labelled(config)
-    finetuning = build_finetuning(config, len(videos))
+    check_finetuning(config)  # before the videos, which may take a while to prepare
     augmentation = Augmentation(**config.augment)
     mesh = make_mesh(config.mesh.fsdp)
     batch_size = config.train.batch_size
     clips = batch_size * config.data.views
-    check_divides("train.batch_size", config.train.batch_size, mesh, config.data.views)
+    check_divides("train.batch_size", batch_size, mesh, config.data.views)
+    videos = find_labelled(config)
+    finetuning = build_finetuning(config, len(videos))
     evaluator = build_evaluator(config, finetuning.model, mesh, videos.class_names)
     check_same_classes(workdir, videos.class_names)
     total = epochs_to_steps(config.train.epochs, len(videos), batch_size)

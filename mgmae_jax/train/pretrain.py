@@ -133,16 +133,26 @@ class Pretraining:
         return details, jnp.round(whole * 255).astype(jnp.uint8)
 
 
+def check_pretraining(config: ConfigDict) -> None:
+    """Checks the fields that the model, the masks and the optimiser do not check themselves.
+
+    Raises:
+      ConfigError: a field has a value that cannot work.
+    """
+    check_kind(config, "pretrain")
+    check_minima(config, _MINIMA)
+    check_positive(config, "optim.lr")
+    check_accumulation(config)
+
+
 def build_pretraining(config: ConfigDict, videos: int) -> Pretraining:
     """The model, masks and optimiser of a run over `videos` videos.
 
     Raises:
       ConfigError: a field has a value that cannot work.
     """
+    check_pretraining(config)
     masks = build_mask_step(config)
-    check_minima(config, _MINIMA)
-    check_positive(config, "optim.lr")
-    check_accumulation(config)
     return Pretraining(
         model=build_autoencoder(config, masks.grid),
         masks=masks,
@@ -169,12 +179,12 @@ def run_pretraining(
     Raises:
       MgmaeError: anything that the user can fix; the message says how.
     """
-    check_kind(config, "pretrain")
-    videos = find_clips(config)
-    pretraining = build_pretraining(config, len(videos))
+    check_pretraining(config)  # before the videos, which may take a while to prepare
     mesh = make_mesh(config.mesh.fsdp)
     clips = config.train.batch_size * config.data.views
     check_divides("train.batch_size", config.train.batch_size, mesh, config.data.views)
+    videos = find_clips(config)
+    pretraining = build_pretraining(config, len(videos))
     total = epochs_to_steps(config.train.epochs, len(videos), config.train.batch_size)
     identity = {
         "flow_weights": weights_hash(flow_params) if flow_params else None,

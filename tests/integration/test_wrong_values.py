@@ -19,14 +19,20 @@ Told = Callable[..., str]
 
 
 @pytest.fixture
-def told(
-    tmp_path: Path, twelve_videos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> Iterator[Told]:
-    """Runs the command in this process, sees that it fails as it should, returns the message (the last paragraph)."""
+def own_compile_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands in this process keep compiled programs in a folder of the test's own, and leave JAX as it was."""
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "xla"))
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     names += ("jax_persistent_cache_min_entry_size_bytes",)
     before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture
+def told(tmp_path: Path, twelve_videos: Path, own_compile_cache: None, capsys: pytest.CaptureFixture) -> Told:
+    """Runs the command in this process, checks that it fails as it should, returns the message (the last paragraph)."""
 
     def run(workdir: Path = tmp_path / "run", **changes: object) -> str:
         assert main(command(workdir, **({"data__path": twelve_videos} | changes))) == 1
@@ -37,9 +43,7 @@ def told(
         assert len(message) < 1500
         return message
 
-    yield run
-    for name, value in before.items():
-        jax.config.update(name, value)
+    return run
 
 
 @pytest.mark.parametrize(
@@ -149,3 +153,17 @@ def damaged_weights(folder: Path, damage: str) -> Path:
 def test_weights_of_the_flow_that_cannot_be_used(told: Told, tmp_path: Path, damage: str, message: str):
     path = damaged_weights(tmp_path, damage)
     assert f"{path}: {message}" in told(flow__source="raft", flow__weights=path, flow__size=64)
+
+
+@pytest.mark.usefixtures("own_compile_cache")
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_wrong_values_are_told_before_videos_are_prepared(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    monkeypatch.setenv("MGMAE_CACHE", str(tmp_path / "cache"))
+    config = {"pretrain": "demo", "finetune": "finetune/motion_shapes"}[command]
+    argv = [command, "--config", config, "--workdir", str(tmp_path / "run"), "--config.train.log_every=0"]
+    assert main(argv) == 1
+    assert "config.train.log_every=0: give 1 or more" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "run").exists()
