@@ -1,9 +1,10 @@
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,28 @@ def environment(port: int, count: int, index: int) -> dict[str, str]:
 
 def run(program: str, env: Mapping[str, str]) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)
+
+
+@contextlib.contextmanager
+def two_processes(program: str, *arguments: str) -> Iterator[list[subprocess.Popen]]:
+    """The two processes of a run of `program`; they are killed at the end of the block."""
+    port = free_port()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, *arguments],
+            env=environment(port, 2, index),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 @pytest.mark.parametrize(
@@ -152,26 +175,11 @@ with Checkpoints(sys.argv[1], every=10, keep=1) as checkpoints:
 
 
 def test_two_processes_share_a_batch_and_leave_together_when_one_is_preempted(tmp_path: Path):
-    port = free_port()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", TRAINING, str(tmp_path)],
-            env=environment(port, 2, index),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
-    try:
+    with two_processes(TRAINING, str(tmp_path)) as processes:
         for process in processes:
             assert "ready\n" in iter(process.stdout.readline, "")
         processes[1].send_signal(signal.SIGTERM)
         outputs = [process.communicate(timeout=120) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
     assert [process.returncode for process in processes] == [0, 0], outputs
     lines = {out.strip().rpartition("\n")[2] for out, _ in outputs}
     assert len(lines) == 1, outputs
@@ -202,23 +210,8 @@ else:
 
 
 def test_an_error_of_one_process_is_an_error_of_all():
-    port = free_port()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", AGREEMENT],
-            env=environment(port, 2, index),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
-    try:
+    with two_processes(AGREEMENT) as processes:
         outputs = [process.communicate(timeout=120) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
     assert [process.returncode for process in processes] == [0, 0], outputs
     told = [output.strip().splitlines()[-1] for output, _ in outputs]
     assert told == ["MgmaeError process 1: /videos/a.mp4: is empty", "FileError /videos/a.mp4: is empty"]
