@@ -3,12 +3,18 @@
 The environment is set before anything imports jax, so this file must be the first to be imported.
 """
 
+import atexit
 import os
+import shutil
 import socket
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"])
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if "PYTEST_XDIST_WORKER" not in os.environ:  # its workers share the folder
+    os.environ["MGMAE_CACHE"] = tempfile.mkdtemp(prefix="mgmae_jax_tests_")
+    atexit.register(shutil.rmtree, os.environ["MGMAE_CACHE"], ignore_errors=True)
 
 import jax
 import jaxtyping

@@ -1,13 +1,14 @@
-"""Frames of a video file by index: seek, decode a stretch, rotate it upright. Uses PyAV.
+"""Frames of a video file by index: seek, decode a stretch, turn it upright. Uses PyAV.
 
-Frame `i` is the i-th frame in presentation order, even if the frame rate varies or the stream reorders its frames. The
-timestamps of all frames are read from the packets, without decoding anything.
+Frame `i` is the i-th frame in presentation order, even if the frame rate varies or the stream reorders its frames; see
+`data.timeline`. A frame that a damaged file has lost looks like the one before it, as in a player.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +18,12 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
-from mgmae_jax.errors import VideoError
+from mgmae_jax.data.timeline import Timeline, all_frames, frames_of, packets_of, read_timeline
+from mgmae_jax.data.timeline_cache import keep_timeline, kept_timeline
+from mgmae_jax.errors import MgmaeError, VideoError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,137 +52,153 @@ class VideoInfo:
 
     Attributes:
       frames: number of frames.
-      height: the frames' height as shown (after rotation), in pixels.
+      height: the frames' height as shown, in pixels.
       width: the frames' width as shown, in pixels.
-      rotation: how far frames are rotated for display, in degrees counter-clockwise: 0, 90, 180 or 270.
       fps: average frames per second; 0 if the file does not say.
     """
 
     frames: int
     height: int
     width: int
-    rotation: int
     fps: float
-
-
-@dataclasses.dataclass(frozen=True)
-class _Timeline:
-    """When each frame is shown, in units of the stream's time base.
-
-    Attributes:
-      shown: timestamps of the frames, sorted.
-      keys: timestamps of the keyframes, sorted.
-      seekable: False if timestamps are absent or guessed, so that only counting from the start is exact.
-    """
-
-    shown: list[int]
-    keys: list[int]
-    seekable: bool
 
 
 class Video:
     """An open video file; made by `open_video`."""
 
-    def __init__(self, item: Readable, container: InputContainer) -> None:
-        self.path = path = _name(item)
-        self._item = item
-        self._container = container
-        self._stream = _video_stream(path, container)
-        self._timeline = _read_timeline(path, container, self._stream)
+    def __init__(self, item: Readable, timeline: Timeline, container: InputContainer, stream: VideoStream) -> None:
+        self.path = _name(item)
+        self._item, self._timeline, self._container, self._stream = item, timeline, container, stream
+        self._reformatter = VideoReformatter()
+        self._at_start = True
 
     @property
     def frames(self) -> int:
         """Number of frames."""
-        return len(self._timeline.shown)
+        return self._timeline.frames
 
     @property
     def fps(self) -> float:
         """Average frames per second; 0 if the file does not say."""
         return float(self._stream.average_rate or self._stream.guessed_rate or 0)
 
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width of the frames as shown, in pixels."""
+        height, width = self._timeline.height, self._timeline.width
+        return (width, height) if self._timeline.placement.transpose else (height, width)
+
     def decode(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Decodes the frames with these indices; see `decode_frames`."""
-        frames = self._decode(indices)
-        images = np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
-        return np.ascontiguousarray(np.rot90(images, _quarter_turns(frames[0]), axes=(1, 2)))
-
-    def stream(self) -> Iterator[np.ndarray]:
-        """Decodes all frames in order, one at a time: uint8 [H, W, 3], RGB.
-
-        Raises:
-          VideoError: the file is damaged, so that not all of them decode, or their size changes.
-        """
-        first, count = None, 0
-        with _reported(self.path):
-            for frame in itertools.islice(self._from_start(), self.frames):
-                first = first or frame
-                if (frame.height, frame.width) != (first.height, first.width):
-                    raise VideoError(self.path, f"the size of its frames changes at frame {count}")
-                yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(first)))
-                count += 1
-        if count < self.frames:
-            raise self._too_few(self.frames - 1, count)
-
-    def _decode(self, indices: Sequence[int] | np.ndarray) -> list[VideoFrame]:
         wanted = [int(index) for index in indices]
         if not wanted or wanted[0] < 0 or sorted(wanted) != wanted:
             raise ValueError(f"indices={wanted}: give at least one, none negative, none smaller than the one before it")
         if wanted[-1] >= self.frames:
             raise VideoError(self.path, f"frame {wanted[-1]} was requested, but it has {self.frames} frames")
         with _reported(self.path):
-            found = self._decode_from_key(set(wanted)) or self._decode_from_start(set(wanted))
-        sizes = {(frame.height, frame.width) for frame in found.values()}
-        if len(sizes) > 1:
-            raise VideoError(self.path, f"the size of its frames changes: {sorted(sizes)} (height, width)")
-        return [found[index] for index in wanted]
+            found = self._from_key(set(wanted))
+            if len(found) < len(set(wanted)):  # Damage, or a file that cannot be sought exactly.
+                found = self._from_start(set(wanted))
+            return np.stack([found[index] for index in wanted])
 
-    def _decode_from_key(self, wanted: set[int]) -> dict[int, VideoFrame] | None:
-        """Seeks, then decodes; returns None if the result does not agree with the timeline."""
-        shown = self._timeline.shown
-        keys = [key for key in self._timeline.keys if key <= shown[min(wanted)]]
-        if not self._timeline.seekable or len(keys) < 2:
-            return None  # Seeking to the first keyframe saves nothing.
-        try:
-            self._container.seek(keys[-1], stream=self._stream)
-        except av.FFmpegError:
-            return None
-        found: dict[int, VideoFrame] = {}
-        rank = None
-        for frame in _decode_stream(self._container, self._stream, from_pts=keys[-1]):
-            if frame.pts is None or (rank is None and frame.pts < keys[-1]):
-                continue
-            rank = shown.index(keys[-1]) if rank is None else rank + 1
-            if rank == len(shown) or frame.pts != shown[rank]:
-                return None
-            if rank in wanted:
-                found[rank] = frame
+    def stream(self) -> Iterator[np.ndarray]:
+        """Decodes all frames in order, one at a time: uint8 [H, W, 3], RGB.
+
+        Raises:
+          VideoError: the file is damaged, so that not all of them decode.
+        """
+        with _reported(self.path):
+            for index, frame in self._every_frame():
+                yield self._image(self._given(index, frame))
+
+    def _from_key(self, wanted: set[int]) -> dict[int, np.ndarray]:
+        """The wanted frames that decode from the last keyframe before them, or from the start if none is later."""
+        first, last = min(wanted), max(wanted)
+        keys = self._timeline.keys[: int(np.searchsorted(self._timeline.keys, self._timeline.shown[first], "right"))]
+        found: dict[int, np.ndarray] = {}
+        from_start = len(keys) < 2  # Seeking to the first keyframe saves nothing.
+        if from_start:
+            frames = self._decoded_from_start()
+        else:
+            self._at_start = False
+            with contextlib.suppress(av.FFmpegError):
+                self._container.seek(int(keys[-1]), stream=self._stream)
+            frames = self._decoded_from(int(keys[-1]))
+        for count, frame in enumerate(frames):
+            index = self._timeline.index(frame, count)
+            if index in wanted and index is not None:
+                found[index] = self._image(frame)
                 if len(found) == len(wanted):
-                    return found
-        return None
+                    break
+            if index is not None and index > last + _MOST_REORDERED:
+                break
+        return found
 
-    def _decode_from_start(self, wanted: set[int]) -> dict[int, VideoFrame]:
-        """Decodes and counts from the first frame: correct for every file, but slower."""
-        found: dict[int, VideoFrame] = {}
-        count = 0
-        for frame in self._from_start():
-            if count in wanted:
-                found[count] = frame
-                if len(found) == len(wanted):
-                    return found
-            count += 1
-        raise self._too_few(max(wanted), count)
+    def _from_start(self, wanted: set[int]) -> dict[int, np.ndarray]:
+        """The wanted frames, decoded from the start of the file; right for every file, but slower."""
+        found = {}
+        for index, frame in itertools.islice(self._every_frame(), max(wanted) + 1):
+            if index in wanted:
+                found[index] = self._image(self._given(index, frame))
+        return found
 
-    def _from_start(self) -> Iterator[VideoFrame]:
-        with _open_container(self._item) as container:
-            yield from _decode_stream(container, _video_stream(self.path, container))
+    def _given(self, index: int, frame: VideoFrame | None) -> VideoFrame:
+        if frame is None:
+            reason = f"frame {index} of its {self.frames} does not decode, nor do the {_MOST_LOST} before it (damaged?)"
+            raise VideoError(self.path, reason)
+        return frame
 
-    def _too_few(self, wanted: int, count: int) -> VideoError:
-        reason = f"frame {wanted} does not decode: only {count} of its {self.frames} frames do (damaged file?)"
-        return VideoError(self.path, reason)
+    def _every_frame(self) -> Iterator[tuple[int, VideoFrame | None]]:
+        """Every index with its frame; with the one before it if it does not decode, but at most `_MOST_LOST` times."""
+        last: VideoFrame | None = None
+        next_index = 0
+
+        def lost(end: int) -> Iterator[tuple[int, VideoFrame | None]]:
+            return ((i, last if i - next_index < _MOST_LOST else None) for i in range(next_index, end))
+
+        for count, frame in enumerate(self._decoded_from_start()):
+            index = self._timeline.index(frame, count)
+            if index is not None and index >= next_index:
+                yield from lost(index)
+                yield index, frame
+                last, next_index = frame, index + 1
+        yield from lost(self.frames)
+
+    def _decoded_from_start(self) -> Iterator[VideoFrame]:
+        if self._at_start:
+            self._at_start = False
+            yield from all_frames(self._container, self._stream)
+        else:
+            with _opened(self._item) as (container, stream):
+                yield from all_frames(container, stream)
+
+    def _decoded_from(self, key: int) -> Iterator[VideoFrame]:
+        """Decodes from the keyframe with that timestamp, which lies after the place that was sought."""
+        started = False
+        for packet in packets_of(self._container, self._stream):
+            started = started or (packet.is_keyframe and packet.pts == key)
+            if started:
+                # Leading pictures, shown before the keyframe, may need frames from before it.
+                yield from (frame for frame in frames_of(packet) if frame.pts is not None and frame.pts >= key)
+        if started:
+            yield from frames_of(self._stream)
+
+    def _image(self, frame: VideoFrame) -> np.ndarray:
+        """The frame as it is shown: uint8 [H, W, 3], RGB."""
+        height, width = self._timeline.height, self._timeline.width
+        # By default swscale starts threads for every frame, which takes longer than the conversion.
+        convert = functools.partial(self._reformatter.reformat, threads=1)
+        if (frame.height, frame.width) != (height, width):  # The size changes within the file.
+            frame = convert(frame, width, height, frame.format.name, interpolation=Interpolation.BICUBIC)
+        frame = convert(frame, format="rgb24")
+        return np.ascontiguousarray(self._timeline.placement.upright(frame.to_ndarray()))
 
 
 # A playlist that poses as a video must not make us open URLs.
 _OPEN_OPTIONS = {"protocol_whitelist": "file"}
+_MOST_REORDERED = 32  # frames by which the order of decoding may differ from that of showing
+_MOST_LOST = 60  # frames in a row that do not decode and that the one before them stands in for
+_MAX_PIXELS = 2**26  # of a frame, 8192 x 8192: a damaged header must not take all memory
 
 
 @contextlib.contextmanager
@@ -202,9 +222,15 @@ def open_video(item: Readable) -> Iterator[Video]:
             raise VideoError(name, "is not a regular file")
         if os.path.getsize(name) == 0:
             raise VideoError(name, "is empty (0 bytes)")
+    opened = functools.partial(_opened, item)
     with contextlib.ExitStack() as stack:
         with _reported(name):
-            video = Video(item, stack.enter_context(_open_container(item)))
+            timeline = None if isinstance(item, Item) else kept_timeline(name)
+            if timeline is None:
+                timeline = read_timeline(name, opened)
+                if not isinstance(item, Item):
+                    keep_timeline(name, timeline)
+            video = Video(item, timeline, *stack.enter_context(opened()))
         yield video
 
 
@@ -213,32 +239,30 @@ def _name(item: Readable) -> str:
 
 
 @contextlib.contextmanager
-def _open_container(item: Readable) -> Iterator[InputContainer]:
+def _opened(item: Readable) -> Iterator[tuple[InputContainer, VideoStream]]:
     with contextlib.ExitStack() as stack:
         if isinstance(item, Item):
             file: str | BinaryIO = stack.enter_context(item.opener(item.name))
         else:
             file = os.path.abspath(item)  # a colon in a relative path reads as the name of a protocol
-        yield stack.enter_context(av.open(file, "r", options=_OPEN_OPTIONS))
+        container = stack.enter_context(av.open(file, "r", options=_OPEN_OPTIONS))
+        yield container, _video_stream(_name(item), container)
 
 
 def video_info(path: Readable) -> VideoInfo:
-    """Reads what a video file holds: demuxes all of it and decodes its first frame.
+    """Reads what a video file holds: demuxes all of it, unless its timeline is kept.
 
     Args:
       path: a video file.
 
     Returns:
-      Number of frames, size, rotation, frame rate.
+      Number of frames, size, frame rate.
 
     Raises:
       VideoError: the file is missing, empty, damaged, or not a video.
     """
     with open_video(path) as video:
-        (first,) = video._decode([0])
-        rotation = _quarter_turns(first) * 90
-        height, width = (first.width, first.height) if rotation % 180 else (first.height, first.width)
-        return VideoInfo(video.frames, height, width, rotation, video.fps)
+        return VideoInfo(video.frames, *video.frame_size, video.fps)
 
 
 def decode_frames(path: Readable, indices: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -261,12 +285,16 @@ def decode_frames(path: Readable, indices: Sequence[int] | np.ndarray) -> np.nda
 
 @contextlib.contextmanager
 def _reported(path: str) -> Iterator[None]:
-    """Turns what PyAV and the file system raise into a VideoError."""
+    """Turns whatever reading a file raises into a VideoError."""
     try:
         yield
-    except (av.FFmpegError, OSError, UnicodeError) as error:
+    except MgmaeError:
+        raise
+    except Exception as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise VideoError(path, f"cannot be read as a video ({reason})") from error
+        expected = isinstance(error, av.FFmpegError | OSError | UnicodeError)
+        told = reason if expected else f"{type(error).__name__}: {reason}"
+        raise VideoError(path, f"cannot be read as a video ({told})") from error
 
 
 def _video_stream(path: str, container: InputContainer) -> VideoStream:
@@ -279,51 +307,12 @@ def _video_stream(path: str, container: InputContainer) -> VideoStream:
     if not streams:
         others = sorted({stream.type for stream in container.streams})
         raise VideoError(path, f"has no video stream (only {', '.join(others) or 'nothing at all'})")
-    stream = streams[0]
+    best = container.streams.best("video")  # A still picture may come before the video.
+    stream = best if best in streams else streams[0]
     if stream.codec_context is None:
         raise VideoError(path, "uses a codec that this FFmpeg cannot decode")
     # AUTO has deadlocked under load, and videos are already decoded in parallel, one in each worker process.
     stream.thread_type = "SLICE"
     stream.codec_context.thread_count = 1
+    stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
     return stream
-
-
-def _read_timeline(path: str, container: InputContainer, stream: VideoStream) -> _Timeline:
-    packets = []
-    with contextlib.suppress(av.FFmpegError):  # A truncated file still has the frames before the damage.
-        for packet in container.demux(stream):
-            # VP8 codes pictures that are never shown; the fifth bit of a packet marks them.
-            hidden = stream.codec_context.name == "vp8" and packet.size and not bytes(packet)[0] & 0x10
-            if packet.size and not hidden:
-                packets.append((packet.pts, packet.is_keyframe, packet.is_discard, packet.is_corrupt))
-    while packets and packets[-1][-1]:
-        packets.pop()
-    frames = sum(not discard for _, _, discard, _ in packets)
-    if not frames:
-        raise VideoError(path, "its video stream holds no frames")
-    timed = [(pts, key, discard) for pts, key, discard, _ in packets if pts is not None]
-    if len(timed) < len(packets):
-        return _Timeline(list(range(frames)), [], seekable=False)
-    shown = [pts for pts, _, discard in timed if not discard]
-    ordered = sorted(shown)
-    # AVI stores no presentation times: if frames are reordered, FFmpeg guesses them, sometimes wrongly.
-    guessed = container.format.name == "avi" and shown != ordered
-    keys = sorted(pts for pts, key, _ in timed if key)
-    return _Timeline(ordered, keys, seekable=not guessed and len(set(ordered)) == len(ordered))
-
-
-def _decode_stream(container: InputContainer, stream: VideoStream, from_pts: int | None = None) -> Iterator[VideoFrame]:
-    """Decodes from the keyframe with that timestamp, or from the start, to the end or the first damage."""
-    started = from_pts is None
-    with contextlib.suppress(av.FFmpegError):
-        for packet in container.demux(stream):
-            started = started or (packet.is_keyframe and packet.pts == from_pts)
-            if started and packet.size:
-                yield from packet.decode()
-    if started:  # Frames before the damage may still wait in the decoder for their turn.
-        with contextlib.suppress(av.FFmpegError):
-            yield from stream.decode(None)
-
-
-def _quarter_turns(frame: VideoFrame) -> int:
-    return round(frame.rotation / 90) % 4

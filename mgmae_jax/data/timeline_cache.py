@@ -1,0 +1,84 @@
+"""Timelines kept on disk, so that a file is not demuxed for every clip: `timelines.sqlite` in the cache folder.
+
+A timeline belongs to a path, the file's size and time of change, and the decoder's version. Several processes may read
+and write at once. Without a writable cache folder nothing is kept, and each clip reads the timeline of its file again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import zlib
+
+import av
+import numpy as np
+
+from mgmae_jax.data.timeline import Placement, Timeline
+from mgmae_jax.errors import MgmaeError
+from mgmae_jax.runtime.paths import cache_folder
+
+_FORMAT = 1  # raised when a timeline of the same file would differ
+_FIELDS = 6  # numbers before the timestamps
+_MAX_BYTES = 64 * 2**20  # of a timeline: a million frames take an eighth
+_DECODER = " ".join(f"{name} {'.'.join(map(str, version))}" for name, version in sorted(av.library_versions.items()))
+_TABLE = "CREATE TABLE IF NOT EXISTS timelines (path BLOB PRIMARY KEY, state TEXT, numbers BLOB) WITHOUT ROWID"
+_WAIT_S = 2.0  # for another process that writes
+
+_here = threading.local()  # a connection belongs to its thread
+
+
+def kept_timeline(path: str) -> Timeline | None:
+    """The timeline of a file from an earlier reading; None if there is none, or the file has changed since."""
+    with contextlib.suppress(OSError, MgmaeError, sqlite3.Error, zlib.error, ValueError):
+        asked = (_key(path), _state(path))
+        row = _connection().execute("SELECT numbers FROM timelines WHERE path = ? AND state = ?", asked).fetchone()
+        return None if row is None else _unpack(row[0])
+    return None
+
+
+def keep_timeline(path: str, timeline: Timeline) -> None:
+    """Keeps a timeline in place of an earlier one of that path."""
+    with contextlib.suppress(OSError, MgmaeError, sqlite3.Error):
+        row = (_key(path), _state(path), _pack(timeline))
+        with _connection() as connection:
+            connection.execute("INSERT OR REPLACE INTO timelines VALUES (?, ?, ?)", row)
+
+
+def _connection() -> sqlite3.Connection:
+    folder = cache_folder("timelines")
+    file = folder.with_suffix(".sqlite")
+    if getattr(_here, "file", None) != file:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(file, timeout=_WAIT_S)
+        connection.execute("PRAGMA synchronous = OFF")  # what a power cut destroys is read again
+        connection.execute(_TABLE)
+        _here.file, _here.connection = file, connection
+    return _here.connection
+
+
+def _key(path: str) -> bytes:
+    return os.fsencode(os.path.abspath(path))
+
+
+def _state(path: str) -> str:
+    found = os.stat(path)
+    return f"{_FORMAT} {found.st_size} {found.st_mtime_ns} {_DECODER}"
+
+
+def _pack(timeline: Timeline) -> bytes:
+    placement = sum(turn << bit for bit, turn in enumerate(timeline.placement))
+    fields = [timeline.timed, timeline.height, timeline.width, placement, len(timeline.keys), timeline.frames]
+    numbers = np.concatenate([fields, timeline.keys, timeline.shown]).astype("<i8")
+    return zlib.compress(np.diff(numbers, prepend=0).tobytes(), 1)  # differences repeat, so they compress well
+
+
+def _unpack(packed: bytes) -> Timeline:
+    numbers = np.cumsum(np.frombuffer(zlib.decompressobj().decompress(packed, _MAX_BYTES), "<i8"))
+    timed, height, width, placement, keys, frames = numbers[:_FIELDS].tolist()
+    if len(numbers) != _FIELDS + keys + frames or frames < 1:
+        raise ValueError("the timeline is damaged")
+    turned = Placement(*(bool(placement >> bit & 1) for bit in range(3)))
+    split = _FIELDS + keys
+    return Timeline(numbers[split:], numbers[_FIELDS:split], bool(timed), height, width, turned)
