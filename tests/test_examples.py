@@ -37,6 +37,7 @@ CONFIGS = {
     "visualize": ("pretrain", None),
     "bench": ("pretrain", PAPER),
     "bench flow": (None, None),
+    "bench data": ("pretrain", None),
     "bench agreement": ("pretrain", "pretrain/common"),
     "bench guess": ("pretrain", None),
     "bench overfit": ("pretrain", None),

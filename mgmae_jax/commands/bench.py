@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -13,14 +12,20 @@ from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.masking import masking_cases
 from mgmae_jax.bench.measure import Measurement
 from mgmae_jax.bench.pretrain import pretrain_cases
-from mgmae_jax.commands import bench_agreement, bench_flow, bench_guess, bench_overfit
+from mgmae_jax.commands import bench_agreement, bench_data, bench_flow, bench_guess, bench_overfit
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.options import command_parser
+from mgmae_jax.commands.options import command_parser, path_option
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.runtime.files import write_json
 
-OTHER_BENCHES = {"flow": bench_flow, "agreement": bench_agreement, "guess": bench_guess, "overfit": bench_overfit}
+OTHER_BENCHES = {
+    "data": bench_data,
+    "flow": bench_flow,
+    "agreement": bench_agreement,
+    "guess": bench_guess,
+    "overfit": bench_overfit,
+}
 CASES = {"masking": masking_cases, "pretrain": pretrain_cases}
 PAPER = "pretrain/ssv2_vit_b"
 FLOAT32 = ("--config.model.dtype=float32", "--config.flow.dtype=float32")
@@ -32,6 +37,7 @@ Without --config, the paper's setting is measured: {PAPER}, in float32 on a CPU.
 --config.FIELD=VALUE. Clips are synthetic, parameters are random, and each row of the table is measured in a process of
 its own.
 
+`mgmae bench data --help`: clips a second that are decoded, cropped and fed to training.
 `mgmae bench flow --help`: end-point error and time of flow on pairs with known true flow.
 `mgmae bench agreement --help`: how far the masks of two flows agree on your videos.
 `mgmae bench guess --help`: how well the hidden cubes can be guessed without a network.
@@ -45,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--config", metavar="NAME", help=f"{CONFIG_HELP}; default: {PAPER}")
     command.add_argument("--batch-size", type=int, default=2, help="clips per call, over all devices (default 2)")
     command.add_argument("--repeats", type=int, default=20, help="timed calls (default 20)")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file")
+    command.add_argument("--json", type=path_option("--json"), metavar="FILE", help="write all numbers to this file")
     return command
 
 
