@@ -2,12 +2,12 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from mgmae_jax.commands.config_file import check_flags, load_config, load_run_config, run_folder
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.options import command_parser
+from mgmae_jax.commands.options import add_start_timeout, command_parser, path_option
 from mgmae_jax.evaluate.classes import read_classes
+from mgmae_jax.evaluate.report import Report
 from mgmae_jax.evaluate.run import run_evaluation
 from mgmae_jax.runtime.checkpoint import find_checkpoint
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
@@ -21,29 +21,34 @@ EXAMPLE = """examples:
 
 The run's own config is used; change fields with --config.FIELD=VALUE. If the run keeps an average of its
 weights (train.ema_decay), the average is evaluated, unless --config.eval.weights=raw. Run the same command again to
-resume an interrupted evaluation."""
+resume an interrupted evaluation. Videos without labels get predictions only."""
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae evaluate`."""
     command = command_parser("evaluate", __doc__, EXAMPLE)
     command.add_argument(
-        "--checkpoint", required=True, type=Path, help="a fine-tuning run's workdir, its `best`, or one checkpoint"
+        "--checkpoint",
+        required=True,
+        type=path_option("--checkpoint"),
+        help="a fine-tuning run's workdir, its `best`, or one checkpoint",
     )
     command.add_argument("--config", metavar="NAME", help=f"{CONFIG_HELP}; default: the run's own config")
-    command.add_argument("--out", type=Path, metavar="DIR", help="default: WORKDIR/evaluation/STEP")
+    command.add_argument("--out", type=path_option("--out"), metavar="DIR", help="default: WORKDIR/evaluation/STEP")
+    add_start_timeout(command)
     return command
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae evaluate"."""
     args, overrides = parser().parse_known_args(argv)
+    initialize(args.start_timeout)  # first: an error that one process meets ends the others too
     check_flags(overrides)
     read_classes(args.checkpoint)  # the config of a pre-trained checkpoint says nothing about evaluation
     config = load_config(args.config, overrides) if args.config else load_run_config(args.checkpoint, overrides)
     out = args.out or run_folder(args.checkpoint) / "evaluation" / find_checkpoint(args.checkpoint).name
-    initialize()
     enable_compilation_cache(config.compile_cache or None)
     report = run_evaluation(config, args.checkpoint, out, draw_confusion, ["mgmae", "evaluate", *argv])
     if is_primary():
-        print(f"{report.summary()}\nin {out}: report.json, predictions.csv, confusion.csv, confusion.png")
+        matrix = ", confusion.csv, confusion.png" if isinstance(report, Report) else ""
+        print(f"{report.summary()}\nin {out}: report.json, predictions.csv{matrix}")

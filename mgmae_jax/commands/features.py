@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mgmae_jax.commands.config_file import load_run_config
-from mgmae_jax.commands.options import command_parser
-from mgmae_jax.data.sources import EXTENSIONS, VideoList, read_source
+from mgmae_jax.commands.options import add_start_timeout, command_parser, path_option, source_option
+from mgmae_jax.data.folders import is_video
+from mgmae_jax.data.remote import is_remote, open_video_file
+from mgmae_jax.data.sources import VideoList, read_source
 from mgmae_jax.data.views import ViewSpec
+from mgmae_jax.evaluate.classes import check_numbers
 from mgmae_jax.probe.encoder import load_frozen
 from mgmae_jax.probe.features import check_ending, extract, write_features
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
@@ -29,9 +32,19 @@ input of its head. Run the same command again to resume after an interruption.""
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae features`."""
     command = command_parser("features", __doc__, EXAMPLE)
-    command.add_argument("videos", metavar="VIDEO|LIST", help="a video, a folder of them, or a .csv or .jsonl list")
-    command.add_argument("--checkpoint", required=True, type=Path, help="a run's workdir or one of its checkpoints")
-    command.add_argument("--out", required=True, type=Path, metavar="FILE", help=".npz or .safetensors")
+    command.add_argument(
+        "videos",
+        metavar="VIDEO|LIST",
+        type=source_option("VIDEO|LIST"),
+        help="a video, a folder of them, or a .csv or .jsonl list",
+    )
+    command.add_argument(
+        "--checkpoint",
+        required=True,
+        type=path_option("--checkpoint"),
+        help="a run's workdir or one of its checkpoints",
+    )
+    command.add_argument("--out", required=True, type=path_option("--out"), metavar="FILE", help=".npz or .safetensors")
     command.add_argument("--tokens", action="store_true", help="all tokens instead of their mean")
     command.add_argument("--sampling", choices=["dense", "uniform"], default="dense", help="of clips; default: dense")
     command.add_argument("--clips", type=int, default=1, help="clips per video (default 1, in the middle)")
@@ -39,16 +52,17 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--workers", type=int, default=2, help="processes that decode (default 2)")
     command.add_argument("--clips-per-device", type=int, default=16, help="views processed at once (default 16)")
     command.add_argument("--allow-missing", action="store_true", help="leave out unreadable videos, and list them")
+    add_start_timeout(command)
     return command
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae features"."""
     args, overrides = parser().parse_known_args(argv)
+    initialize(args.start_timeout)  # first: an error that one process meets ends the others too
     check_ending(args.out)
     config = load_run_config(args.checkpoint, overrides)
     videos = listed(args.videos)
-    initialize()
     enable_compilation_cache(config.compile_cache or None)
     mesh = make_mesh(config.mesh.fsdp)
     encoder = load_frozen(config, args.checkpoint, mesh)
@@ -78,8 +92,10 @@ def listed(path: str) -> VideoList:
     """The videos of a list or a folder, or the single video at the path.
 
     Raises:
-      MgmaeError: there is no such video, folder or list.
+      MgmaeError: there is no such video, folder or list, or its labels are beyond reason.
     """
-    if Path(path).suffix.lower() in EXTENSIONS and not Path(path).is_dir():
-        return VideoList((path,))
-    return read_source(path)
+    if is_video(path) and not Path(path).is_dir():
+        return VideoList((path,), opener=open_video_file if is_remote(path) else None)
+    videos = read_source(path, "VIDEO|LIST")
+    check_numbers(videos, path, least=-1)  # -1 is a usual mark of a missing label
+    return videos

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mgmae_jax.commands.options import command_parser
+from mgmae_jax.commands.options import command_parser, path_option
 from mgmae_jax.evaluate.compare import SHOWN, compare_reports, comparison_table, most_different
 from mgmae_jax.evaluate.report import REPORT_FILE, read_report
 from mgmae_jax.show.class_differences import draw_class_differences
@@ -21,9 +21,11 @@ def parser() -> argparse.ArgumentParser:
     """The options of `mgmae report`."""
     command = command_parser("report", __doc__, EXAMPLE)
     command.add_argument("what", choices=["compare"], help="what to do with the reports")
-    command.add_argument("first", metavar="A", type=Path, help="the report to compare with")
-    command.add_argument("second", metavar="B", type=Path, help="the report to compare")
-    command.add_argument("--out", type=Path, metavar="FILE", help="draw the differences: .png, .svg or .pdf")
+    command.add_argument("first", metavar="A", type=path_option("A"), help="the report to compare with")
+    command.add_argument("second", metavar="B", type=path_option("B"), help="the report to compare")
+    command.add_argument(
+        "--out", type=path_option("--out"), metavar="FILE", help="draw the differences: .png, .svg or .pdf"
+    )
     command.add_argument(
         "--names", nargs=2, metavar=("A", "B"), help="what to call them; default: their folders' names"
     )

@@ -20,6 +20,7 @@ from mgmae_jax.data.decode import Readable
 from mgmae_jax.data.sources import VideoList
 from mgmae_jax.data.workers import WorkerBatches, with_workers
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError, VideoError
+from mgmae_jax.runtime.share import Share
 
 Read = Callable[[Readable, int | None, int], dict[str, np.ndarray]]
 """Makes the example of a video: (video, label or None, position) -> arrays [views, ...]. Raises VideoError if it cannot
@@ -41,16 +42,14 @@ class BatchSpec:
       views: crops of each video's clip, so that a step has batch_size * views clips.
       seed: the seed of the order and of everything that is drawn, from 0 to 2**32 - 1.
       workers: processes that read; 0 reads in threads of this one. It does not affect the batches.
-      process_index: this process's index, from 0.
-      process_count: how many processes share the batch.
+      share: which examples of each batch this process reads.
     """
 
     batch_size: int
     views: int
     seed: int
     workers: int
-    process_index: int = 0
-    process_count: int = 1
+    share: Share = dataclasses.field(default_factory=Share)
 
 
 def random_stream(seed: int, name: str, *key: int) -> np.random.Generator:
@@ -79,9 +78,9 @@ def train_batches(
 ) -> TrainBatches:
     """Reads this process's batches from `start_step` on, endlessly.
 
-    Position `step * batch_size + i` holds a video of an endless sequence of shuffled epochs. Process h of H gets the
-    h-th of H equal runs of positions in every step, so that the processes' batches in order are the same for every H.
-    A bad video's place is taken by the next position that can be read.
+    Position `step * batch_size + i` holds a video of an endless sequence of shuffled epochs. A process reads the
+    positions of its share, so that the global batch is the same on any machine. A bad video's place is taken by the
+    next position that can be read.
 
     Args:
       videos: at least one.
@@ -95,15 +94,13 @@ def train_batches(
       Close it, or use it as a context manager. Iterating raises MgmaeError if 16 positions in a row hold bad videos.
 
     Raises:
-      ConfigError: the batch cannot be divided among the processes, or another number is out of range.
+      ConfigError: the batch cannot be divided over the devices, or another number is out of range.
     """
-    if spec.batch_size < 1 or spec.batch_size % spec.process_count:
-        want = f"a multiple of the number of processes, {spec.process_count}"
-        raise ConfigError("train.batch_size", spec.batch_size, want)
     if not 0 <= spec.seed < 2**32:
         raise ConfigError("seed", spec.seed, "a whole number from 0 to 2**32 - 1")
-    local = spec.batch_size // spec.process_count
-    examples = _Examples(videos, read, spec.seed, spec.batch_size, local, spec.process_index)
+    places = tuple(spec.share.examples(spec.batch_size, spec.views).tolist())
+    local = len(places)
+    examples = _Examples(videos, read, spec.seed, spec.batch_size, places)
     dataset = with_workers(grain.MapDataset.range(start_step * local, sys.maxsize).map(examples), spec.workers)
     return TrainBatches(dataset.batch(local, drop_remainder=True, batch_fn=_joined), videos, on_bad)
 
@@ -133,13 +130,12 @@ class _Examples:
     read: Read
     seed: int
     batch_size: int
-    local: int
-    process_index: int
+    places: tuple[int, ...]
 
     def __call__(self, number: int) -> dict[str, np.ndarray]:
         """Reads the example at this number's position, or at the next one whose video can be read."""
-        step, i = divmod(number, self.local)
-        first = step * self.batch_size + self.process_index * self.local + i
+        step, i = divmod(number, len(self.places))
+        first = step * self.batch_size + self.places[i]
         bad = np.zeros(MAX_TRIES, _BAD)
         bad["video"] = -1
         labels = self.videos.labels

@@ -12,6 +12,7 @@ from mgmae_jax.data.decode import Readable
 from mgmae_jax.data.views import ViewSpec, read_views
 from mgmae_jax.data.workers import WorkerBatches, with_workers
 from mgmae_jax.errors import VideoError
+from mgmae_jax.runtime.share import Share
 
 REASON_BYTES = 240  # the reason why a video cannot be read, of a fixed size so that it can travel with the batch
 
@@ -22,31 +23,30 @@ def view_batches(
     *,
     batch_size: int,
     workers: int,
-    process_index: int,
-    process_count: int,
+    share: Share,
 ) -> WorkerBatches:
     """Reads every video once, in order, in as many batches as it takes.
 
-    Batch b starts at video b * batch_size; process h of H reads the h-th of H equal runs of them. The last batch is
-    padded with empty places. A video is decoded once for all its views.
+    Batch b starts at video b * batch_size, and each process reads its share of it. The last batch is padded with empty
+    places. A video is decoded once for all its views.
 
     Args:
       videos: the videos, in the order wanted.
       views: which views.
-      batch_size: videos in a batch over all processes, a multiple of `process_count`.
+      batch_size: videos in a batch over all processes, a multiple of the number of devices.
       workers: processes that read; 0 reads in threads of this one. Has no influence on the batches.
-      process_index: this process, from 0.
-      process_count: how many processes share the batch.
+      share: which videos of each batch this process reads.
 
     Returns:
-      An iterator over dicts; close it, or use it as a context manager. With n = batch_size / process_count:
+      An iterator over dicts; close it, or use it as a context manager. With the n videos of this process:
       "views" uint8 [n, V, T, S, S, 3], see `views.read_views`; "video" int32 [n], its place in `videos`, or -1 if the
       place in the batch is empty; "reason" uint8 [n, 240], why it cannot be read, as zero-terminated UTF-8: all zero
       if it can. The views of an unreadable video are black.
     """
-    local = batch_size // process_count
+    places = tuple(share.examples(batch_size).tolist())
+    local = len(places)
     batches = -(-len(videos) // batch_size)
-    examples = _Views(tuple(videos), views, batch_size, local, process_index)
+    examples = _Views(tuple(videos), views, batch_size, places)
     dataset = with_workers(grain.MapDataset.range(batches * local).map(examples), workers)
     return WorkerBatches(dataset.batch(local, drop_remainder=True, batch_fn=_stacked))
 
@@ -63,12 +63,11 @@ class _Views:
     videos: tuple[Readable, ...]
     views: ViewSpec
     batch_size: int
-    local: int
-    process_index: int
+    places: tuple[int, ...]
 
     def __call__(self, number: int) -> dict[str, np.ndarray]:
-        batch, i = divmod(number, self.local)
-        video = batch * self.batch_size + self.process_index * self.local + i
+        batch, i = divmod(number, len(self.places))
+        video = batch * self.batch_size + self.places[i]
         clip = self.views.clip
         reason = np.zeros(REASON_BYTES, np.uint8)
         pixels = None

@@ -82,11 +82,11 @@ def labelled_batches(
       on_bad: called with path and reason when a bad video is first met. An exception that it raises ends the iteration.
 
     Returns:
-      An iterator over dicts; close it, or use it as a context manager. With n = batch_size / process_count * views,
+      An iterator over dicts; close it, or use it as a context manager. With the n clips of this process,
       video by video and view by view: "clip", uint8 [n, T, S, S, 3], RGB; "label", int32 [n].
 
     Raises:
-      ConfigError: the batch cannot be divided among the processes, or another number is out of range.
+      ConfigError: the batch cannot be divided over the devices, or another number is out of range.
     """
     if sampling not in ("uniform", "dense"):
         raise ConfigError("clip.sampling", sampling, "one of uniform, dense")

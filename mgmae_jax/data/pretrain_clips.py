@@ -66,14 +66,14 @@ def pretrain_batches(
       on_bad: called with path and reason when a bad video is first met. An exception that it raises ends the iteration.
 
     Returns:
-      An iterator over dicts; close it, or use it as a context manager. With n = batch_size / process_count * views,
+      An iterator over dicts; close it, or use it as a context manager. With the n clips of this process,
       video by video and view by view: "clip", uint8 [n, T, S, S, 3], RGB; and with `flow`, "flow", float32
       [n, T-1, S, S, 2] in the order of `ops.pairs.neighbour_pairs`, or with `base=None` [n, 2, T-1, S, S, 2] in that
       of `ops.pairs.adjacent_pairs`. Iterating raises MgmaeError if 16 positions in a row hold bad videos, or if the
       stored flow of a good one is missing, damaged or of another video.
 
     Raises:
-      ConfigError: the batch cannot be divided among the processes, or another number is out of range.
+      ConfigError: the batch cannot be divided over the devices, or another number is out of range.
     """
     if flow is not None and flow.base is not None and not 0 <= flow.base < clip.frames:
         raise ConfigError("mask.base_frame", flow.base, f"a frame of the clip, from 0 to {clip.frames - 1}")

@@ -5,26 +5,22 @@ A new kind is a function from a path to a `VideoList` and a line in `SOURCES`, a
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import functools
 import hashlib
-import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+import unicodedata
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Self
 
 from mgmae_jax.data.decode import Item, Readable
-from mgmae_jax.errors import ConfigError, FileError
+from mgmae_jax.data.folders import find_in_folder
+from mgmae_jax.data.lists import Listed, read_csv, read_jsonl
+from mgmae_jax.data.remote import is_remote, open_video_file
+from mgmae_jax.errors import ConfigError, MgmaeError
 
-EXTENSIONS = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
-MAX_LINE_BYTES = 64 * 1024
-
-_WHOLE_NUMBER = re.compile(r"-?\d+")
-# A path may hold spaces, so it ends at the last extension of a video: `path`, `path label` or `path frames label`.
-_SPACED = re.compile(rf"(.*(?:{'|'.join(map(re.escape, EXTENSIONS))}))(?:(?:\s+\d+)?\s+(\S+))?", re.IGNORECASE)
+_WHOLE_NUMBER = re.compile("-?[0-9]{1,100}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,151 +77,104 @@ class LabelledVideos(VideoList):
     class_names: tuple[str, ...] = dataclasses.field()
 
 
-def read_source(path: str | Path) -> VideoList:
-    """Lists the videos of a folder or of a list file. Does not check whether listed files exist.
+def read_source(path: str | Path, field: str = "data.path") -> VideoList:
+    """Lists the videos of a folder or of a list file.
 
     - A folder is searched with its sub-folders, in the order of the names. If every video is in a sub-folder, the name
     of its folder is its class.
-    - A `.csv` file has a line `path`, `path,label` or `path,frames,label` for each video, separated by commas or by
-      spaces (as VideoMAE's lists are), with or without a first line `path,label`. Labels are whole numbers or names.
+    - A `.csv` file has a line `path`, `path,label` or `path,frames,label` for each video, separated by commas, tabs or
+      spaces (as VideoMAE's lists are). A first line that names the columns may put them in another order; see
+      `data.columns` for the names. Labels are whole numbers or names.
     - A `.jsonl` file has a line `{"path": "a.mp4", "label": "jump"}` for each; labels may be left out of all lines.
 
-    Relative paths in a list are relative to the list's folder.
+    Relative paths in a list are relative to the list's folder. A list, and the videos of a list, may be remote: see
+    `data.remote`. Of the listed files, only the first few are looked for.
+    Names of classes are composed (NFC), and sorted: by their values if all are whole numbers, else as text.
 
     Args:
       path: the folder or file.
+      field: what gave the path, for errors: a config field, "eval.path", or what a command calls its argument, "VIDEO".
 
     Returns:
       The videos.
 
     Raises:
-      ConfigError: there is nothing at the path, or it is not a folder, .csv or .jsonl file.
+      MgmaeError: there is nothing at the path, or it is not a folder, .csv or .jsonl file; a ConfigError if a config
+        field gave it.
       FileError: the folder or list holds no video, or a line of the list is wrong.
     """
+    if is_remote(str(path)):
+        read = LISTS.get(PurePosixPath(str(path)).suffix.lower())
+        if read is None:
+            raise refused(
+                field, str(path), f"a list that ends in {' or '.join(LISTS)}: a remote folder is not searched"
+            )
+        return _from_list(read(str(path)))
     path = Path(path)
     if path.is_dir():
         return _read_folder(path)
     if not path.exists():
-        raise ConfigError("data.path", str(path), "a folder of videos, or a .csv or .jsonl list, that exists")
+        raise refused(field, str(path), "a folder of videos, or a .csv or .jsonl list, that exists")
     if path.suffix.lower() not in SOURCES:
         endings = " or ".join(SOURCES)
-        raise ConfigError("data.path", str(path), f"a folder of videos, or a list that ends in {endings}")
+        raise refused(field, str(path), f"a folder of videos, or a list that ends in {endings}")
     return SOURCES[path.suffix.lower()](path)
 
 
+def refused(field: str, value: str, want: str) -> MgmaeError:
+    """The error for a path that cannot be used.
+
+    Args:
+      field: see `read_source`.
+      value: what was given.
+      want: what would work instead, as a phrase.
+    """
+    return ConfigError(field, value, want) if "." in field else MgmaeError(f"{field}: {value!r}: give {want}.")
+
+
+def composed(name: str) -> str:
+    """A class's name in the one form (NFC) in which equal texts are equal: macOS and Linux write é differently."""
+    return unicodedata.normalize("NFC", name)
+
+
+def whole_number(name: str) -> int | None:
+    """The value of a name that is a whole number, such as 7 of "007"; else None."""
+    return int(name) if _WHOLE_NUMBER.fullmatch(name) else None
+
+
 def _read_folder(root: Path) -> VideoList:
-    found = []
-    seen = set()
-
-    def fail(error: OSError) -> None:
-        raise FileError(error.filename or root, f"cannot be listed ({error.strerror})")
-
-    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=fail):
-        real = os.path.realpath(folder)
-        # Sorted, so that the same one of two links to a folder is followed on every machine.
-        subfolders[:] = [] if real in seen else sorted(name for name in subfolders if not name.startswith("."))
-        if real not in seen:
-            inside = Path(folder).relative_to(root)
-            # A name that starts with a dot is hidden; macOS leaves "._a.mp4" beside "a.mp4", and it is not a video.
-            found += [inside / name for name in files if name.lower().endswith(EXTENSIONS) and name[0] != "."]
-        seen.add(real)
-    if not found:
-        raise FileError(root, f"holds no video (searched all its folders for {' '.join(EXTENSIONS)})")
-    found.sort(key=lambda video: video.parts)
+    found = find_in_folder(root)
     paths = tuple(str(root / video) for video in found)
     if any(len(video.parts) == 1 for video in found):
         return VideoList(paths)
-    return _with_classes(paths, [video.parent.name for video in found])
+    return _named(paths, [video.parent.name for video in found])
 
 
-def _with_classes(paths: tuple[str, ...], labels: Sequence[int | str]) -> VideoList:
-    numbers = tuple(label for label in labels if isinstance(label, int))
-    if len(numbers) == len(labels):
-        return VideoList(paths, numbers)
-    class_names = tuple(sorted({str(label) for label in labels}))
-    index = {name: i for i, name in enumerate(class_names)}
-    return VideoList(paths, tuple(index[str(label)] for label in labels), class_names)
+def _named(paths: tuple[str, ...], labels: Sequence[str]) -> VideoList:
+    labels = [composed(label) for label in labels]
+    values = {name: whole_number(name) for name in labels}
+    numbers = {name: value for name, value in values.items() if value is not None}
+    in_order = sorted(values, key=lambda name: (numbers[name], name)) if len(numbers) == len(values) else sorted(values)
+    index = {name: i for i, name in enumerate(in_order)}
+    return VideoList(paths, tuple(index[label] for label in labels), tuple(in_order))
 
 
-def _read_list(path: Path, entry: Callable[[str, int], tuple[str, int | str | None] | None]) -> VideoList:
-    paths: list[str] = []
-    labels: list[int | str] = []
-    for number, line in _lines(path):
-        try:
-            parsed = entry(line, number)
-        except ValueError as error:
-            raise FileError(path, f"line {number}: {error}") from error
-        if parsed is None:
-            continue
-        video, label = parsed
-        if paths and (label is None) != (not labels):
-            raise FileError(path, f"line {number}: give every line a label, or none ({line[:80]!r})")
-        paths.append(str(path.parent / video))
-        if label is not None:
-            labels.append(label)
-    if not paths:
-        raise FileError(path, "lists no video")
-    return _with_classes(tuple(paths), labels) if labels else VideoList(tuple(paths))
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields the lines that are not blank with their numbers; never holds more than one line in memory."""
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise FileError(path, f"cannot be opened ({error.strerror})") from error
-    with file:
-        number = 0
-        while line := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if len(line) > MAX_LINE_BYTES:
-                raise FileError(path, f"line {number}: is longer than {MAX_LINE_BYTES} bytes: is this a list?")
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError as error:
-                raise FileError(path, f"line {number}: is not UTF-8 text ({error.reason})") from error
-            if text:
-                yield number, text
-
-
-def _csv_entry(line: str, number: int) -> tuple[str, int | str | None] | None:
-    """Returns path and label; None for the header."""
-    if "," in line or line.startswith('"'):
-        try:
-            (cells,) = csv.reader([line], strict=True)
-        except csv.Error as error:
-            raise ValueError(f"{error} ({line[:80]!r})") from error
-        cells = [cell.strip() for cell in cells]
-    elif match := _SPACED.fullmatch(line):
-        cells = [cell for cell in match.groups() if cell]
+def _from_list(listed: Listed) -> VideoList:
+    paths, labels = listed
+    numbers = tuple(label for label in labels or () if isinstance(label, int))
+    if labels is None:
+        videos = VideoList(paths)
+    elif len(numbers) == len(labels):
+        videos = VideoList(paths, numbers)
     else:
-        cells = line.split()
-        if len(cells) > 1:
-            raise ValueError(f"separate the path from what follows by a comma ({line[:80]!r})")
-    if number == 1 and cells[0].lower() == "path":
-        return None
-    if len(cells) > 3 or not all(cells):
-        raise ValueError(f"is not `path`, `path,label` or `path,frames,label` ({line[:80]!r})")
-    label = cells[-1] if len(cells) > 1 else None
-    return cells[0], int(label) if label is not None and _WHOLE_NUMBER.fullmatch(label) else label
+        videos = _named(paths, [str(label) for label in labels])
+    return dataclasses.replace(videos, opener=open_video_file) if any(map(is_remote, paths)) else videos
 
 
-def _json_entry(line: str, number: int) -> tuple[str, int | str | None]:
-    try:
-        entry = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"is not JSON: {error} ({line[:80]!r})") from error
-    video = entry.get("path") if isinstance(entry, dict) else None
-    if not isinstance(video, str) or not video:
-        raise ValueError(f'is not an object with a "path" that is text ({line[:80]!r})')
-    label = entry.get("label")
-    if label is not None and (isinstance(label, bool) or not isinstance(label, int | str)):
-        raise ValueError(f"has a label that is neither a whole number nor a name ({line[:80]!r})")
-    return video, label
-
-
+LISTS: dict[str, Callable[[str | Path], Listed]] = {".csv": read_csv, ".jsonl": read_jsonl}
+"""The function that reads a list, by its file's extension."""
 SOURCES: dict[str, Callable[[Path], VideoList]] = {
-    ".csv": functools.partial(_read_list, entry=_csv_entry),
-    ".jsonl": functools.partial(_read_list, entry=_json_entry),
+    ".csv": lambda path: _from_list(read_csv(path)),
+    ".jsonl": lambda path: _from_list(read_jsonl(path)),
 }
 """The function that lists the videos of a file, by the file's extension."""

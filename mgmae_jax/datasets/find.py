@@ -87,7 +87,7 @@ def find_videos(config: ConfigDict, split: Split = "train", *, flow: bool = Fals
     path = config.data.path if split == "train" else config.eval.path
     name = dataset_name(config)
     if path and (path != name or os.path.exists(path)):
-        return read_source(path)
+        return read_source(path, "data.path" if split == "train" else "eval.path")
     if name is None:
         raise ConfigError("eval.path", path, "the videos that accuracy is measured on: a folder, .csv or .jsonl list")
     prepare, request = DATASETS[name].prepare, Request(split, config.seed, config.data[name], flow, None)

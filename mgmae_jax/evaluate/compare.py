@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mgmae_jax.errors import MgmaeError
+from mgmae_jax.evaluate.classes import same_name
 from mgmae_jax.evaluate.report import Report
 
 SHOWN = 29  # classes in the paper's figure
@@ -34,7 +35,7 @@ def compare_reports(first: Report, second: Report, names: tuple[str, str]) -> li
     Raises:
       MgmaeError: the reports have different classes, or were made on different videos.
     """
-    classes = [[one.name for one in report.classes] for report in (first, second)]
+    classes = [[same_name(one.name) for one in report.classes] for report in (first, second)]
     if classes[0] != classes[1]:
         pairs = zip(*classes, strict=False)
         at = next((i for i, (a, b) in enumerate(pairs) if a != b), min(map(len, classes)))

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from mgmae_jax.data.sources import VideoList
 from mgmae_jax.data.views import ViewSpec
 from mgmae_jax.errors import FileError, MgmaeError
-from mgmae_jax.evaluate.classes import match_classes
+from mgmae_jax.evaluate.classes import match_classes, name_classes
 from mgmae_jax.evaluate.predictions import PREDICTIONS_FILE, PredictionFile, Predictions, kept
 from mgmae_jax.evaluate.report import Missing, Report, make_report
 from mgmae_jax.evaluate.video_map import VideoMap, Views
@@ -27,7 +27,7 @@ Logits = Callable[[Any, Array], Float[Array, "B C"]]
 
 
 class Evaluator:
-    """Evaluates parameters on labelled videos; compiled once, so it may be called every few epochs.
+    """Evaluates parameters on videos; compiled once, so it may be called every few epochs.
 
     Args:
       logits: the model.
@@ -39,6 +39,7 @@ class Evaluator:
       clips_per_device: see `VideoMap`.
       allow_missing: whether unreadable videos are left out and reported instead of being an error.
       source: where the videos were listed, for errors.
+      unlabelled: whether the videos may have no labels; there are predictions then, but no accuracy.
 
     Raises:
       MgmaeError: the videos do not fit the classes, or a number is out of range.
@@ -56,8 +57,11 @@ class Evaluator:
         clips_per_device: int,
         allow_missing: bool = False,
         source: str = "the list of videos",
+        unlabelled: bool = False,
     ) -> None:
-        self.videos = match_classes(videos, classes, source)
+        self.videos: VideoList = (
+            name_classes(videos, classes, source) if unlabelled else match_classes(videos, classes, source)
+        )
         self._allow_missing = allow_missing
 
         def best(params: Any, views: Views) -> tuple[Array, Array]:
@@ -113,15 +117,17 @@ class Evaluator:
                 if missing and not self._allow_missing:
                     raise unreadable_error(missing)
                 if shown is not None:
-                    shown.advance(total - len(predictions.todo), f"top-1 {_so_far(predictions):.1%}")
+                    shown.advance(total - len(predictions.todo), _so_far(predictions))
         if file is not None:
             file.write_sorted()
         return predictions, missing
 
 
-def _so_far(predictions: Predictions) -> float:
+def _so_far(predictions: Predictions) -> str:
     known = predictions.best[:, 0] >= 0
-    return float((predictions.best[:, 0] == predictions.labels)[known].mean()) if known.any() else 0.0
+    if predictions.labels is None or not known.any():
+        return ""
+    return f"top-1 {(predictions.best[:, 0] == predictions.labels)[known].mean():.1%}"
 
 
 def unreadable_error(missing: list[Missing]) -> FileError:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from mgmae_jax.data.sources import LabelledVideos
+from mgmae_jax.data.sources import VideoList
 from mgmae_jax.errors import FileError
 from mgmae_jax.runtime.files import write_text
 
@@ -32,19 +32,19 @@ class Predictions:
     """The most probable classes of videos.
 
     Attributes:
-      videos: all videos of the list.
+      videos: all videos of the list, with the classifier's names of the classes. Labels are indices into them, or None.
       best: int32 [N, K], the most probable first; -1 where the video has no prediction (yet).
       probabilities: float32 [N, K], their probabilities.
     """
 
-    videos: LabelledVideos
+    videos: VideoList
     best: Int[np.ndarray, "N K"]
     probabilities: Float[np.ndarray, "N K"]
 
     @classmethod
-    def none(cls, videos: LabelledVideos) -> Predictions:
+    def none(cls, videos: VideoList) -> Predictions:
         """No prediction for any video."""
-        shape = (len(videos), kept(len(videos.class_names)))
+        shape = (len(videos), kept(len(videos.class_names or ())))
         return cls(videos, np.full(shape, -1, np.int32), np.zeros(shape, np.float32))
 
     @property
@@ -53,9 +53,14 @@ class Predictions:
         return np.flatnonzero(self.best[:, 0] < 0)
 
     @property
-    def labels(self) -> np.ndarray:
-        """int64 [N]."""
-        return np.asarray(self.videos.labels, np.int64)
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return self.videos.class_names or ()
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """int64 [N]; None if the videos have none."""
+        return None if self.videos.labels is None else np.asarray(self.videos.labels, np.int64)
 
     def fill(self, places: Sequence[int] | np.ndarray, best: np.ndarray, probabilities: np.ndarray) -> None:
         """Sets the predictions for the videos at these places of the list."""
@@ -67,7 +72,8 @@ class PredictionFile:
     """The predictions of a list as a CSV file that grows by whole rows; only process 0 makes one.
 
     Columns: video (its place in the list, from 0), path, label, prediction, probability, top5 (classes, the most
-    probable first, between spaces), top5_probabilities, label_name, prediction_name.
+    probable first, between spaces), top5_probabilities, label_name, prediction_name. Without labels, label and
+    label_name are empty. Bytes of names that are not UTF-8 are written as they are.
 
     Args:
       path: the file; created, with its folder, if absent.
@@ -90,7 +96,7 @@ class PredictionFile:
     def append(self, places: Iterable[int]) -> None:
         """Adds the rows of these videos; they are on disk when this returns."""
         try:
-            with self._path.open("a", encoding="utf-8", newline="") as file:
+            with self._path.open("a", encoding="utf-8", errors="surrogateescape", newline="") as file:
                 file.write(self._rows(places))
                 file.flush()
                 os.fsync(file.fileno())
@@ -113,16 +119,17 @@ class PredictionFile:
             probabilities = [
                 f"{probability:.9g}" for probability in of.probabilities[place]
             ]  # as many digits as float32 has
-            label = of.videos.labels[place]
+            label = None if of.videos.labels is None else of.videos.labels[place]
             writer.writerow([
                 place, of.videos.paths[place], label, best[0], probabilities[0], " ".join(map(str, best)),
-                " ".join(probabilities), of.videos.class_names[label], of.videos.class_names[best[0]],
+                " ".join(probabilities), None if label is None else of.classes[label], of.classes[best[0]],
             ])  # fmt: skip
         return text.getvalue()
 
     def _read(self) -> None:
         videos, best_kept = self._predictions.videos, self._predictions.best.shape[1]
-        text = self._path.read_bytes().decode("utf-8", errors="replace")
+        labels = videos.labels or (None,) * len(videos)
+        text = self._path.read_bytes().decode("utf-8", errors="surrogateescape")
         # A truncated row has no line end; one that was truncated inside quotes does not parse.
         lines = io.StringIO(text[: text.rfind("\n") + 1], newline="")
         rows = csv.reader(lines, strict=True)
@@ -132,8 +139,8 @@ class PredictionFile:
             for row in rows:
                 if len(row) != len(COLUMNS):
                     break
-                place, path, label = int(row[0]), row[1], int(row[2])
-                if not 0 <= place < len(videos) or (videos.paths[place], videos.labels[place]) != (path, label):
+                place, path, label = int(row[0]), row[1], int(row[2]) if row[2] else None
+                if not 0 <= place < len(videos) or (videos.paths[place], labels[place]) != (path, label):
                     raise FileError(self._path, f"line {rows.line_num}: {path} is not this list's video there")
                 best, probabilities = row[5].split(), row[6].split()
                 if not len(best) == len(probabilities) == best_kept:

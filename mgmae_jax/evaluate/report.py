@@ -84,10 +84,42 @@ class Report:
             f"mean class  {self.mean_class}",
             f"over {self.videos} videos; in brackets {100 * CONFIDENCE:.0f}% confidence intervals",
         ]
-        if self.missing:
-            lines.append(f"MISSING: {len(self.missing)} videos could not be read and are not counted")
-            lines += [f"  {path}: {reason}" for path, reason in self.missing[:10]]
-        return "\n".join(lines)
+        return "\n".join(lines + _missing_lines(self.missing))
+
+
+@dataclasses.dataclass(frozen=True)
+class UnlabelledReport:
+    """The result of an evaluation without labels: predictions, but no accuracy.
+
+    Attributes:
+      videos: how many have a prediction.
+      predicted: each class's name with the number of videos that it is predicted for, in the order of the labels.
+      missing: videos that could not be read.
+      split: see `Report`.
+      about: see `Report`.
+    """
+
+    videos: int
+    predicted: tuple[tuple[str, int], ...]
+    missing: tuple[Missing, ...]
+    split: str
+    about: Mapping[str, Any]
+
+    def summary(self) -> str:
+        """A few lines for the terminal."""
+        often = sorted(self.predicted, key=lambda one: (-one[1], one[0]))[:5]
+        lines = [
+            f"no labels: predictions only, for {self.videos} videos",
+            "most often  " + ", ".join(f"{name} ({count})" for name, count in often if count),
+        ]
+        return "\n".join(lines + _missing_lines(self.missing))
+
+
+def _missing_lines(missing: Sequence[Missing]) -> list[str]:
+    if not missing:
+        return []
+    shown = [f"  {path}: {reason}" for path, reason in missing[:10]]
+    return [f"MISSING: {len(missing)} videos could not be read and are not counted", *shown]
 
 
 def make_report(
@@ -103,11 +135,8 @@ def make_report(
     Raises:
       MgmaeError: no video has a prediction.
     """
-    known = predictions.best[:, 0] >= 0
-    if not known.any():
-        raise MgmaeError("no video of the evaluation could be read: there is nothing to report.")
-    names = predictions.videos.class_names
-    labels, best = predictions.labels[known], predictions.best[known]
+    known, names = _known(predictions), predictions.classes
+    labels, best = _labels(predictions)[known], predictions.best[known]
     first = best[:, 0] == labels
     among = (best == labels[:, None]).any(axis=1)
     # Class by class: how many are recognised, are second to fifth, are neither.
@@ -125,6 +154,30 @@ def make_report(
         predictions.videos.digest(ordered=False),
         about or {},
     )
+
+
+def make_unlabelled_report(
+    predictions: Predictions, missing: Sequence[Missing] = (), about: Mapping[str, Any] | None = None
+) -> UnlabelledReport:
+    """Counts predictions for videos without labels; see `make_report`."""
+    known = _known(predictions)
+    counts = np.bincount(predictions.best[known, 0], minlength=len(predictions.classes))
+    predicted = tuple(zip(predictions.classes, counts.tolist(), strict=True))
+    split = predictions.videos.digest(ordered=False)
+    return UnlabelledReport(int(known.sum()), predicted, tuple(missing), split, about or {})
+
+
+def _known(predictions: Predictions) -> np.ndarray:
+    known = predictions.best[:, 0] >= 0
+    if not known.any():
+        raise MgmaeError("no video of the evaluation could be read: there is nothing to report.")
+    return known
+
+
+def _labels(predictions: Predictions) -> np.ndarray:
+    if predictions.labels is None:
+        raise ValueError("the videos have no labels")
+    return predictions.labels
 
 
 def _intervals(counts: Int[np.ndarray, "classes 3"]) -> list[Interval]:
@@ -151,10 +204,10 @@ def _accuracies(counts: Int[np.ndarray, "draws classes 3"]) -> tuple[np.ndarray,
 
 
 def confusion_matrix(predictions: Predictions) -> Int[np.ndarray, "classes classes"]:
-    """Counts videos by class (row) and prediction (column)."""
-    known, classes = predictions.best[:, 0] >= 0, len(predictions.videos.class_names)
+    """Counts labelled videos by class (row) and prediction (column)."""
+    known, classes = predictions.best[:, 0] >= 0, len(predictions.classes)
     matrix = np.zeros((classes, classes), np.int64)
-    np.add.at(matrix, (predictions.labels[known], predictions.best[known, 0]), 1)
+    np.add.at(matrix, (_labels(predictions)[known], predictions.best[known, 0]), 1)
     return matrix
 
 
@@ -166,27 +219,34 @@ def write_confusion(path: Path, matrix: Int[np.ndarray, "classes classes"], name
       FileError: it cannot be written.
     """
     try:
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             csv.writer(file).writerow(["true \\ predicted", *names])
-            csv.writer(file).writerows([name, *row] for name, row in zip(names, matrix.tolist(), strict=True))
+            csv.writer(file).writerows([name, *row.tolist()] for name, row in zip(names, matrix, strict=True))
     except OSError as error:
         raise FileError(path, f"cannot be written ({error.strerror or error})") from error
 
 
-def write_report(path: Path, report: Report) -> None:
+def write_report(path: Path, report: Report | UnlabelledReport) -> None:
     """Writes a report as JSON, whole or not at all.
 
     Raises:
       FileError: it cannot be written.
     """
+    accuracies: dict[str, Any] = {"labels": False}
+    classes: list[dict[str, Any]]
+    if isinstance(report, UnlabelledReport):
+        classes = [{"name": name, "predicted": count} for name, count in report.predicted]
+    else:
+        accuracies = {name: getattr(report, name)._asdict() for name in ("top1", "top5", "mean_class")}
+        accuracies["confidence"] = CONFIDENCE
+        classes = [one._asdict() | {"accuracy": one.accuracy} for one in report.classes]
     content = {
         "videos": report.videos,
-        **{name: getattr(report, name)._asdict() for name in ("top1", "top5", "mean_class")},
-        "confidence": CONFIDENCE,
+        **accuracies,
         "missing": [one._asdict() for one in report.missing],
         "split": report.split,
         "about": report.about,
-        "classes": [one._asdict() | {"accuracy": one.accuracy} for one in report.classes],
+        "classes": classes,
     }
     write_json(path, content, indent=1)
 
@@ -198,11 +258,13 @@ def read_report(path: Path) -> Report:
       path: the file, or its folder.
 
     Raises:
-      FileError: it cannot be read as a report.
+      FileError: it cannot be read as a report, or has no accuracies since the videos had no labels.
     """
     file = path / REPORT_FILE if path.is_dir() else path
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
+        if content.get("labels") is False:
+            raise FileError(file, "has no accuracies, as the videos had no labels: evaluate a labelled list")
         top1, top5, mean_class = (
             Interval(*(content[name][end] for end in Interval._fields)) for name in ("top1", "top5", "mean_class")
         )
@@ -216,6 +278,6 @@ def read_report(path: Path) -> Report:
             content["split"],
             content["about"],
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise FileError(file, f"cannot be read as a report of `mgmae evaluate` ({reason})") from error

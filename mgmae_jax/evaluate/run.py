@@ -21,8 +21,10 @@ from mgmae_jax.evaluate.predictions import Predictions
 from mgmae_jax.evaluate.report import (
     REPORT_FILE,
     Report,
+    UnlabelledReport,
     confusion_matrix,
     make_report,
+    make_unlabelled_report,
     write_confusion,
     write_report,
 )
@@ -50,8 +52,12 @@ EVALUATION_MACHINE_FIELDS = (
 parameters.)"""
 
 
-def run_evaluation(config: ConfigDict, checkpoint: Path, out: Path, draw: Draw, argv: Sequence[str]) -> Report:
+def run_evaluation(
+    config: ConfigDict, checkpoint: Path, out: Path, draw: Draw, argv: Sequence[str]
+) -> Report | UnlabelledReport:
     """Evaluates a checkpoint, or resumes the evaluation that the folder holds.
+
+    Of videos without labels, there are predictions, but no accuracies and no confusion matrix.
 
     Args:
       config: the resolved config, see configs/finetune/common.py.
@@ -71,7 +77,7 @@ def run_evaluation(config: ConfigDict, checkpoint: Path, out: Path, draw: Draw, 
     mesh = make_mesh(config.mesh.fsdp)
     weights = which_weights(config)
     params = restore_params(checkpoint, abstract_params(classifier, mesh), weights)
-    evaluator = build_evaluator(config, classifier, mesh, classes)
+    evaluator = build_evaluator(config, classifier, mesh, classes, unlabelled=True)
 
     # 2. The folder: new, or holding this evaluation.
     about: dict[str, Any] = {
@@ -87,6 +93,11 @@ def run_evaluation(config: ConfigDict, checkpoint: Path, out: Path, draw: Draw, 
 
         # 3. The predictions, and their accuracy.
         predictions, missing = evaluator.predict(params, out, progress=True)
+        if predictions.labels is None:
+            unlabelled = make_unlabelled_report(predictions, missing, about)
+            if is_primary():
+                write_report(out / REPORT_FILE, unlabelled)
+            return unlabelled
         report = make_report(predictions, missing, about)
         if is_primary():
             write_results(out, report, predictions, draw, str(checkpoint))
@@ -95,14 +106,23 @@ def run_evaluation(config: ConfigDict, checkpoint: Path, out: Path, draw: Draw, 
 
 def write_results(out: Path, report: Report, predictions: Predictions, draw: Draw, title: str) -> None:
     """Writes report.json, confusion.csv and confusion.png."""
-    matrix, names = confusion_matrix(predictions), predictions.videos.class_names
+    matrix, names = confusion_matrix(predictions), predictions.classes
     write_confusion(out / "confusion.csv", matrix, names)
     draw(matrix, names, f"{title}: top-1 {report.top1}, {report.videos} videos", out / "confusion.png")
     write_report(out / REPORT_FILE, report)
 
 
-def build_evaluator(config: ConfigDict, classifier: Classifier, mesh: Mesh, classes: tuple[str, ...]) -> Evaluator:
+def build_evaluator(
+    config: ConfigDict, classifier: Classifier, mesh: Mesh, classes: tuple[str, ...], *, unlabelled: bool = False
+) -> Evaluator:
     """The evaluator of `classifier` on the test videos and views that a fine-tuning config describes.
+
+    Args:
+      config: see configs/finetune/common.py.
+      classifier: the model.
+      mesh: the devices.
+      classes: names of the model's classes.
+      unlabelled: see `Evaluator`.
 
     Raises:
       MgmaeError: there are no such videos, they do not fit the classes, or a field has a value that cannot work.
@@ -117,6 +137,7 @@ def build_evaluator(config: ConfigDict, classifier: Classifier, mesh: Mesh, clas
         clips_per_device=config.eval.clips_per_device,
         allow_missing=config.data.allow_missing,
         source=config.eval.path or "the procedural test videos",
+        unlabelled=unlabelled,
     )
 
 

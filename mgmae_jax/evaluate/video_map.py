@@ -13,7 +13,7 @@ from mgmae_jax.data.decode import Readable
 from mgmae_jax.data.eval_clips import reason_text, view_batches
 from mgmae_jax.data.views import ViewSpec
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.runtime.mesh import batch_sharding, put_batch, replicated
+from mgmae_jax.runtime.mesh import batch_sharding, process_share, put_batch, replicated
 
 Views = UInt8[Array, "B V T S S 3"]
 _AHEAD = 1  # batches handed to the device before the results of one are waited for
@@ -78,8 +78,7 @@ class VideoMap:
             self._views,
             batch_size=self.batch_size,
             workers=self._workers,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            share=process_share(self._mesh),
         )
         with reader as batches:
             for batch in batches:

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mgmae_jax.errors import FileError
-from mgmae_jax.show.confusion import shorten
+from mgmae_jax.show.confusion import drawable, shorten
 from mgmae_jax.show.files import writing
 
 _BETTER, _WORSE = "#2b5c8a", "#d64523"
@@ -50,9 +50,10 @@ def draw_class_differences(
     axes.set_ylim(max(len(values), 1) - 0.4, -0.6)
     axes.axvline(0, color="0.3", lw=0.8)
     axes.set_xlabel(
-        f"top-1 of the class, percentage points:  right, {names[1]} is better;  left, {names[0]} is better", fontsize=9
+        drawable(f"top-1 of the class, percentage points:  right, {names[1]} is better;  left, {names[0]} is better"),
+        fontsize=9,
     )
-    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_title(drawable(title), loc="left", fontsize=11)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="0.9", lw=0.6)
     axes.set_axisbelow(True)

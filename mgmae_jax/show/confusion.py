@@ -16,11 +16,18 @@ _NUMBERED = 24  # classes up to which the cells hold numbers
 _NAMED = 200  # classes up to which rows and columns have names
 _LONGEST = 40  # characters of a name
 _DPI = 120
+_MAX_SIDE = 40  # inches, for thousands of classes
 
 
 def shorten(name: str, length: int = _LONGEST) -> str:
-    """The name, shortened with an ellipsis."""
+    """The name, shortened with an ellipsis; bytes that are not UTF-8 become question marks."""
+    name = drawable(name)
     return name if len(name) <= length else name[: length - 1].rstrip() + "…"
+
+
+def drawable(text: str) -> str:
+    """The text with a question mark for each byte that is not UTF-8, since no font has a sign for it."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def draw_confusion(matrix: np.ndarray, names: Sequence[str], title: str, path: Path) -> None:
@@ -40,7 +47,7 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str], title: str, path: P
     shares = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     shares[matrix.sum(axis=1) == 0] = np.nan  # no videos is not the same as no hits
     cell = 0.42 if classes <= _NUMBERED else 0.16 if named else 0.02
-    side = max(4.0, cell * classes)
+    side = min(max(4.0, cell * classes), _MAX_SIDE)
     font = 9 if classes <= _NUMBERED else 6.5
     margin = 0.075 * font / 9 * max(len(shorten(name)) for name in names) if named else 0.3
     figure = Figure(figsize=(side + margin + 1.6, side + margin + 1.0), dpi=_DPI, layout="constrained")
@@ -53,7 +60,7 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str], title: str, path: P
     heading = max(11.0, 0.6 * side)
     axes.set_xlabel("predicted" if named else "predicted, class number", fontsize=heading)
     axes.set_ylabel("true class" if named else "true class, number", fontsize=heading)
-    axes.set_title(title, loc="left", fontsize=heading)
+    axes.set_title(drawable(title), loc="left", fontsize=heading)
     if named:
         labels = [shorten(name) for name in names]
         axes.set_xticks(range(classes), labels, rotation=90, fontsize=font)

@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from absl import logging
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key, UInt8
 from ml_collections import ConfigDict
 
 from mgmae_jax.data.batches import BadVideos, TrainBatches
 from mgmae_jax.data.finetune_clips import Augmentation, labelled_batches
 from mgmae_jax.data.frames import ClipSpec
-from mgmae_jax.data.sources import LabelledVideos
+from mgmae_jax.data.sources import LabelledVideos, composed
 from mgmae_jax.datasets.find import find_videos
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError
 from mgmae_jax.evaluate.classes import CLASSES_FILE, class_names, match_classes, read_names, write_classes
@@ -236,7 +238,7 @@ def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str]) -> No
                 train(
                     opened,
                     finetuning,
-                    lambda first: open_labelled(config, augmentation, videos, first, bad_videos),
+                    lambda first: open_labelled(config, augmentation, videos, first, bad_videos, mesh),
                     config,
                     frozen={},
                     clips_per_step=clips,
@@ -260,18 +262,17 @@ def load_init(config: ConfigDict, abstract: TrainState) -> Any:
 
 
 def find_labelled(config: ConfigDict) -> LabelledVideos:
-    """The training videos, with labels from 0 to `model.classes` - 1.
+    """The training videos, with labels from 0 to `model.classes` - 1. Warns of classes without videos.
 
     Raises:
-      MgmaeError: there are none, they are not labelled, or their number of classes is not the head's.
+      MgmaeError: there are none, they are not labelled, or their classes are not those of the head.
     """
-    listed = find_videos(config)
+    listed, count = find_videos(config), config.model.classes
     source = config.data.path or "the procedural videos"
-    videos = match_classes(listed, class_names(listed, config.model.classes), source)
-    found = len(set(videos.labels))
-    if found < config.model.classes:
-        want = f"{found}, the number of classes that {source} has videos of"
-        raise ConfigError("model.classes", config.model.classes, want)
+    videos = match_classes(listed, class_names(listed, count, source), source)
+    empty = count - len(set(videos.labels))
+    if empty:
+        logging.warning("%d of %d classes have no training video in %s", empty, count, source)
     return videos
 
 
@@ -285,7 +286,7 @@ def check_same_classes(workdir: Path, names: tuple[str, ...]) -> None:
     if not path.exists():
         return
     before = read_names(path)
-    if before != names:
+    if [composed(name) for name in before] != [composed(name) for name in names]:
         pairs = enumerate(zip(before, names, strict=False))
         differing = [f"; class {i} is {old!r} there, {new!r} now" for i, (old, new) in pairs if old != new]
         raise MgmaeError(
@@ -295,7 +296,7 @@ def check_same_classes(workdir: Path, names: tuple[str, ...]) -> None:
 
 
 def open_labelled(
-    config: ConfigDict, augmentation: Augmentation, videos: LabelledVideos, first: int, on_bad: BadVideos
+    config: ConfigDict, augmentation: Augmentation, videos: LabelledVideos, first: int, on_bad: BadVideos, mesh: Mesh
 ) -> TrainBatches:
     """This process's batches from step `first` on."""
     return labelled_batches(
@@ -303,7 +304,7 @@ def open_labelled(
         ClipSpec(config.clip.frames, config.clip.stride, config.clip.size),
         config.clip.sampling,
         augmentation,
-        batch_spec(config),
+        batch_spec(config, mesh),
         start_step=first,
         on_bad=on_bad,
     )

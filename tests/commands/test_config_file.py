@@ -1,10 +1,13 @@
+import json
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
-from mgmae_jax.commands.config_file import COMMON, load_config
+from mgmae_jax.commands.config_file import COMMON, LOCAL_PATHS, SOURCE_PATHS, load_config, load_run_config
 from mgmae_jax.commands.config_names import config_names
 from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.runtime.checkpoint import FOLDER
 
 
 def mine(folder: Path, base: str, *lines: str) -> str:
@@ -18,6 +21,14 @@ def mine(folder: Path, base: str, *lines: str) -> str:
         f"def get_config():\n    config = {module}.get_config()\n{body}    return config\n"
     )
     return str(path)
+
+
+def flat(config: ConfigDict, section: str = "") -> dict[str, object]:
+    """The values of all fields by their dotted names."""
+    values: dict[str, object] = {}
+    for name, value in config.items():
+        values |= flat(value, f"{section}{name}.") if isinstance(value, ConfigDict) else {f"{section}{name}": value}
+    return values
 
 
 def test_a_file_may_change_every_field_that_there_is(tmp_path: Path):
@@ -86,3 +97,58 @@ def test_a_tuple_and_an_unset_field_are_changed():
     config = load_config("flow/raft_small", ["--config.train.steps=(1, 2, 3)"])
     assert config.train.steps == (1, 2, 3)
     assert load_config("pretrain/common", ["--config.flow.size=64"]).flow.size == 64
+
+
+FIELDS = {
+    field: name
+    for field in (*LOCAL_PATHS, *SOURCE_PATHS)
+    for name in COMMON.values()
+    if field in flat(load_config(name))
+}
+"""The fields that are paths, each with a config that has it."""
+
+
+def test_the_fields_that_are_paths_are_known():
+    assert set(FIELDS) == {*LOCAL_PATHS, *SOURCE_PATHS}
+    texts = {
+        field: value
+        for name in COMMON.values()
+        for field, value in flat(load_config(name)).items()
+        if value == "" or field.rpartition(".")[2] in ("path", "folder", "weights", "init", "compile_cache")
+    }
+    others = {"mask.init", "eval.weights", "augment.rand"}
+    assert set(texts) - others <= {*LOCAL_PATHS, *SOURCE_PATHS}
+
+
+@pytest.mark.parametrize(("field", "name"), FIELDS.items())
+def test_a_tilde_in_a_path_is_expanded_wherever_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, name: str
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert flat(load_config(name, [f"--config.{field}=~/x/"]))[field] == f"{tmp_path}/x/"
+    assert flat(load_config(mine(tmp_path, name, f"config.{field} = '~/x'")))[field] == f"{tmp_path}/x"
+    assert flat(load_config(name, [f"--config.{field}=a/~/b"]))[field] == "a/~/b"
+    run = tmp_path / "run"
+    (run / FOLDER / "3").mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps(load_config(name).to_dict()))
+    assert flat(load_run_config(run, [f"--config.{field}=~/x"]))[field] == f"{tmp_path}/x"
+    with pytest.raises(MgmaeError, match=rf"^config\.{field}='~no-such-user': there is no user 'no-such-user'"):
+        load_config(name, [f"--config.{field}=~no-such-user"])
+
+
+@pytest.mark.parametrize(("field", "name"), FIELDS.items())
+def test_only_videos_may_be_in_a_bucket(field: str, name: str):
+    override = f"--config.{field}=gs://bucket/x"
+    if field in SOURCE_PATHS:
+        assert flat(load_config(name, [override]))[field] == "gs://bucket/x"
+        with pytest.raises(MgmaeError, match=rf"^config\.{field}='http://host/x': http:// cannot be read"):
+            load_config(name, [f"--config.{field}=http://host/x"])
+    else:
+        with pytest.raises(MgmaeError, match=rf"^config\.{field}='gs://bucket/x': .* mount the bucket \(gcsfuse\)"):
+            load_config(name, [override])
+
+
+def test_a_config_file_is_found_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    mine(tmp_path, "demo", "config.seed = 7")
+    assert load_config("~/mine.py").seed == 7

@@ -1,5 +1,8 @@
 import csv
+import io
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -113,10 +116,10 @@ def told(run: Path, capsys: pytest.CaptureFixture, *overrides: str) -> str:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["a.mp4,16"], "a.mp4: has label 16 in {list}; the model knows 0 to 15"),
+        (["a.mp4,2"], "{list} has numbers, the model's classes are pushed_left, pushed_right, "),
         (["a.mp4,falling", "b.mp4,liftd"], "not trained on: liftd (did you mean 'lifted'?)"),
         (["a.mp4,falling", "b.mp4"], "line 2: give every line a label, or none"),
-        (["a.mp4"], "a.mp4: has no label. Every video of {list} needs one"),
+        (["path,label,split", "a.mp4,falling,test"], "line 1: has the column 'split'"),
         ([], "{list}: lists no video"),
         (["gone.mp4,falling"], "gone.mp4: no such file. An evaluation counts every video"),
     ],
@@ -129,6 +132,34 @@ def test_a_list_that_cannot_be_measured_is_told(
     out = f"--config.eval.path={path}"
     assert main(["evaluate", "--checkpoint", str(run), "--out", str(tmp_path / "out"), out]) == 1
     assert message.format(list=path) in capsys.readouterr().err
+
+
+def test_videos_without_labels_get_predictions_only(
+    run: Path, videos: Path, report: tuple[Path, dict], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    lines = [json.loads(line) for line in videos.read_text().splitlines()]
+    path = tmp_path / "list.csv"
+    path.write_text("".join(f"{videos.parent / line['path']}\n" for line in lines))
+    found = evaluate(run, tmp_path / "out", f"--config.eval.path={path}")
+    printed = capsys.readouterr().out
+    assert "no labels: predictions only, for 18 videos" in printed
+    assert "top-1" not in printed
+    assert "confusion" not in printed
+    assert not {"top1", "top5", "mean_class"} & set(found)
+    assert {file.name for file in (tmp_path / "out").iterdir()} >= {"report.json", "predictions.csv"}
+    assert not list((tmp_path / "out").glob("confusion.*"))
+    with (
+        (tmp_path / "out" / "predictions.csv").open(newline="") as file,
+        (report[0] / "predictions.csv").open() as other,
+    ):
+        rows, labelled = list(csv.DictReader(file)), list(csv.DictReader(other))
+    assert [row["prediction_name"] for row in rows] == [row["prediction_name"] for row in labelled]
+    assert {row["label"] + row["label_name"] for row in rows} == {""}
+    counts = {one["name"]: one["predicted"] for one in found["classes"]}
+    assert counts == {name: sum(row["prediction_name"] == name for row in rows) for name in motion_shapes.CLASSES}
+    before = (tmp_path / "out" / "predictions.csv").read_bytes()
+    evaluate(run, tmp_path / "out", f"--config.eval.path={path}")
+    assert (tmp_path / "out" / "predictions.csv").read_bytes() == before
 
 
 def test_a_missing_video_is_told_in_the_report(run: Path, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -160,3 +191,28 @@ def test_a_checkpoint_without_classes_is_told(run: Path, tmp_path: Path, capsys:
     finetuned_run(tmp_path, motion_shapes.CLASSES)
     (tmp_path / "classes.json").unlink()
     assert "give a fine-tuned model; a pre-trained one has no classes" in told(tmp_path, capsys)
+
+
+def test_a_model_of_numbers_is_evaluated_by_names_that_are_not_utf8(tmp_path: Path, videos: Path):
+    name = os.fsdecode(b"caf\xe9")
+    clips = sorted(videos.parent.glob("*/*.mp4"))[:3]
+    for i, folder in enumerate(("2", "10", name)):
+        (tmp_path / "test" / folder).mkdir(parents=True)
+        shutil.copy(clips[i], tmp_path / "test" / folder / f"{name} {i}.mp4")
+    finetuned_run(tmp_path / "run", ("10", "2", name), eval__path=tmp_path / "test")  # not in the order of their values
+    found = evaluate(tmp_path / "run", tmp_path / "out")
+    assert [(one["name"], one["videos"]) for one in found["classes"]] == [("10", 1), ("2", 1), (name, 1)]
+    text = (tmp_path / "out" / "predictions.csv").read_bytes().decode("utf-8", "surrogateescape")
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [(row["label"], row["label_name"]) for row in rows] == [("0", "10"), ("1", "2"), ("2", name)]
+    assert all(os.path.exists(row["path"]) for row in rows)
+    lines = "".join(f"{row['path']},{row['label_name']}\n" for row in rows[:2])
+    (tmp_path / "list.csv").write_text(lines, errors="surrogateescape")
+    numbers = evaluate(tmp_path / "run", tmp_path / "numbers", f"--config.eval.path={tmp_path}/list.csv")
+    assert [one["correct"] for one in numbers["classes"][:2]] == [one["correct"] for one in found["classes"][:2]]
+
+
+def test_a_wrong_path_of_test_videos_is_named(run: Path, capsys: pytest.CaptureFixture):
+    assert "config.eval.path='/no/such.csv': give a folder of videos" in told(
+        run, capsys, "--config.eval.path=/no/such.csv"
+    )

@@ -7,10 +7,11 @@ import pytest
 
 from mgmae_jax.cli import main
 from mgmae_jax.commands import flow
-from mgmae_jax.commands.flow import shard
+from mgmae_jax.commands.flow import shard, video_files
 from mgmae_jax.data.decode import decode_frames, video_info
 from mgmae_jax.data.encode import encode_mp4
 from mgmae_jax.data.host_flow import tvl1_flow
+from mgmae_jax.data.sources import VideoList
 from mgmae_jax.data.stored_flow import flow_path, read_flow, to_cells
 from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import MgmaeError
@@ -160,3 +161,12 @@ def test_raft_is_compiled_once_and_right(videos: list[Path], monkeypatch: pytest
     found = np.median(stored(videos[0]), (2, 3))  # of each step, in pixels of the video: it is not square
     np.testing.assert_allclose(found.mean(1), [[2, 1], [-2, -1]], atol=0.25)
     np.testing.assert_allclose(found, np.broadcast_to([[[2, 1]], [[-2, -1]]], (2, 10, 2)), atol=0.6)
+
+
+def test_videos_in_a_bucket_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    listed = VideoList(("/videos/a.mp4", "gs://bucket/b.mp4"), opener=open)
+    monkeypatch.setattr(flow, "read_source", lambda path, field: listed)
+    with pytest.raises(MgmaeError, match=r"^list.csv: lists gs://bucket/b.mp4, which is not a file here: mount the"):
+        video_files("list.csv", "data.path")
+    listed = VideoList(("/videos/a.mp4",))
+    assert video_files("list.csv", "data.path") == ("/videos/a.mp4",)

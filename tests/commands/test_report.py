@@ -1,9 +1,11 @@
 import dataclasses
+import os
+from pathlib import Path
 
 import pytest
 
 from mgmae_jax.cli import main
-from mgmae_jax.evaluate.report import write_report
+from mgmae_jax.evaluate.report import ClassResult, UnlabelledReport, write_report
 from tests.evaluate.test_compare import report
 
 
@@ -35,6 +37,22 @@ def test_other_splits_are_told_in_one_line(folders, tmp_path, capsys):
     write_report(tmp_path / "report.json", dataclasses.replace(report(5, 5, 7), split="other"))
     assert main(["report", "compare", folders[0], str(tmp_path / "report.json")]) == 1
     assert "were evaluated on different videos or labels" in capsys.readouterr().err
+
+
+def test_names_that_are_not_utf8_are_printed_and_drawn(folders, tmp_path, capsys):
+    name = os.fsdecode(b"caf\xe9")
+    for folder, right in zip(folders, (5, 6), strict=True):
+        made = dataclasses.replace(report(right), classes=(ClassResult(name, 10, right),))
+        write_report(Path(folder) / "report.json", made)
+    assert main(["report", "compare", *folders, "--names", name, "b", "--out", str(tmp_path / "d.png")]) == 0
+    assert "caf\\udce9" in capsys.readouterr().out
+
+
+def test_predictions_without_labels_are_not_compared(folders, capsys):
+    path = Path(folders[1]) / "report.json"
+    write_report(path, UnlabelledReport(3, (("a", 3),), (), "split", {}))
+    assert main(["report", "compare", *folders]) == 1
+    assert f"{path}: has no accuracies, as the videos had no labels" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_report_is_named(folders, tmp_path, capsys):

@@ -35,6 +35,15 @@ def test_each_split_has_a_path_of_its_own(tmp_path: Path):
         find_videos(config(str(tmp_path / "train.csv")), "test")
 
 
+def test_the_path_that_is_wrong_is_named(tmp_path: Path):
+    (tmp_path / "train.csv").write_text("a.mp4,0\n")
+    wrong = config(str(tmp_path / "train.csv"), "/no/such.csv")
+    with pytest.raises(ConfigError, match=r"config\.eval\.path='/no/such\.csv': give a folder"):
+        find_videos(wrong, "test")
+    with pytest.raises(ConfigError, match=r"config\.data\.path='/no/such\.csv': give a folder"):
+        find_videos(config("/no/such.csv", str(tmp_path / "train.csv")))
+
+
 def test_a_data_set_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def prepare(request: Request) -> Path:
         path = tmp_path / f"{request.split}.csv"

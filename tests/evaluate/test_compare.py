@@ -47,6 +47,12 @@ def test_the_table_says_all():
     assert "before: " not in table
 
 
+def test_equal_names_are_equal_in_every_spelling():
+    names = ("caf\u00e9", "07"), ("cafe\u0301", "7")
+    first, second = (report(1, 2, classes=tuple(ClassResult(name, 10, 5) for name in pair)) for pair in names)
+    assert [one.difference for one in compare_reports(first, second, NAMES)] == [0, 0]
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [

@@ -39,7 +39,7 @@ def videos(tmp_path_factory):
     for i in range(13):
         noise = np.kron(rng.integers(0, 256, (12 + i, 6, 8, 3)), np.ones((1, 8, 8, 1))).astype(np.uint8)
         paths.append(str(write_video(root / f"{i}.mp4", frames=noise)))
-    return VideoList(tuple(paths), tuple(int(label) for label in rng.integers(0, 7, 13)))
+    return VideoList(tuple(paths), tuple(int(label) for label in rng.integers(0, 7, 13)), CLASSES)
 
 
 def evaluator(videos, *, devices=1, clips=6, model=logits, **options):
@@ -158,7 +158,7 @@ def test_a_diverged_model_is_told(videos, params):
     ("change", "message"),
     [
         ({"labels": None}, r"0\.mp4: has no label"),
-        ({"labels": (7,) * 13}, r"0\.mp4: has label 7"),
+        ({"labels": (2,) * 13, "class_names": None}, r"list of videos has numbers, the model's classes are a, b, c"),
         ({"labels": (0,) * 13, "class_names": ("h",)}, "not trained on: h"),
         ({"labels": (), "paths": ()}, "holds no video"),
     ],
@@ -166,6 +166,17 @@ def test_a_diverged_model_is_told(videos, params):
 def test_videos_that_do_not_fit_are_refused(videos, change, message):
     with pytest.raises(MgmaeError, match=message):
         evaluator(dataclasses.replace(videos, **change))
+
+
+def test_without_labels_the_predictions_are_the_same(videos, params, reference, tmp_path):
+    unlabelled = evaluator(dataclasses.replace(videos, labels=None), unlabelled=True)
+    found, _ = unlabelled.predict(placed(params), tmp_path)
+    np.testing.assert_array_equal(found.best, reference.best)
+    assert found.labels is None
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["label"], row["label_name"]) for row in rows} == {("", "")}
+    assert [row["prediction_name"] for row in rows] == [CLASSES[best] for best in reference.best[:, 0]]
 
 
 def test_a_device_works_on_something(videos):

@@ -1,11 +1,12 @@
 import csv
+import os
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mgmae_jax.data.sources import LabelledVideos
+from mgmae_jax.data.sources import LabelledVideos, VideoList
 from mgmae_jax.errors import FileError
 from mgmae_jax.evaluate.predictions import COLUMNS, PredictionFile, Predictions
 
@@ -92,6 +93,31 @@ def test_a_folder_in_its_place_is_told(tmp_path):
     (tmp_path / "p.csv").mkdir()
     with pytest.raises(FileError, match="cannot be written"):
         PredictionFile(tmp_path / "p.csv", filled([]))
+
+
+@given(st.lists(st.binary(min_size=1).filter(lambda name: b"\0" not in name), min_size=2, unique=True), st.booleans())
+def test_any_names_of_files_and_classes_come_back(tmp_path_factory, names, labelled):
+    path = tmp_path_factory.mktemp("names") / "p.csv"
+    texts = tuple(os.fsdecode(name) for name in names)
+    videos = VideoList(texts, tuple(range(len(texts))) if labelled else None, texts)
+    predictions = Predictions.none(videos)
+    best = np.stack([np.roll(np.arange(len(texts)), i)[: predictions.best.shape[1]] for i in range(len(texts))])
+    predictions.fill(range(len(texts)), best, np.zeros(best.shape, np.float32))
+    file = PredictionFile(path, predictions)
+    file.append([])
+    found = Predictions.none(videos)
+    PredictionFile(path, found)
+    np.testing.assert_array_equal(found.best, predictions.best)
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert [os.fsencode(row["path"]) for row in rows] == names
+    assert [row["label_name"] for row in rows] == (list(texts) if labelled else [""] * len(texts))
+
+
+def test_rows_with_labels_are_not_those_of_a_list_without(tmp_path):
+    PredictionFile(tmp_path / "p.csv", filled())
+    with pytest.raises(FileError, match=r"line \d+: a\.mp4 is not this list's video"):
+        PredictionFile(tmp_path / "p.csv", Predictions.none(VideoList(VIDEOS.paths, None, NAMES)))
 
 
 def test_with_few_classes_all_are_kept():

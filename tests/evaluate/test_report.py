@@ -1,4 +1,6 @@
 import dataclasses
+import json
+import os
 
 import numpy as np
 import pytest
@@ -9,10 +11,13 @@ from mgmae_jax.data.sources import LabelledVideos
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.evaluate.predictions import Predictions
 from mgmae_jax.evaluate.report import (
+    ClassResult,
     Missing,
     confusion_matrix,
     make_report,
+    make_unlabelled_report,
     read_report,
+    write_confusion,
     write_report,
 )
 
@@ -106,6 +111,37 @@ def test_a_file_that_is_no_report_is_named(tmp_path, content):
         path.write_text(content)
     with pytest.raises(FileError, match=r"report\.json: cannot be read as a report"):
         read_report(path)
+
+
+def test_without_labels_there_are_counts_and_no_accuracy(tmp_path):
+    labelled = predictions_of(LABELS, BEST, 7)
+    predictions = Predictions(dataclasses.replace(labelled.videos, labels=None), labelled.best, labelled.probabilities)
+    report = make_unlabelled_report(predictions, [Missing("videos/5.mp4", "is empty")], {"checkpoint": "here"})
+    assert report.predicted[:3] == (("class 0", 2), ("class 1", 2), ("class 2", 1))
+    assert report.summary().splitlines()[:2] == [
+        "no labels: predictions only, for 5 videos",
+        "most often  class 0 (2), class 1 (2), class 2 (1)",
+    ]
+    assert "videos/5.mp4: is empty" in report.summary()
+    write_report(tmp_path / "report.json", report)
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert set(content) == {"videos", "labels", "missing", "split", "about", "classes"}
+    assert content["labels"] is False
+    assert content["classes"][2] == {"name": "class 2", "predicted": 1}
+    with pytest.raises(FileError, match=r"report\.json: has no accuracies, as the videos had no labels"):
+        read_report(tmp_path)
+
+
+def test_names_that_are_not_utf8_come_back(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    report = dataclasses.replace(
+        report_of(LABELS, BEST, 7, [Missing(f"{name}.mp4", "is empty")]), classes=(ClassResult(name, 1, 1),)
+    )
+    write_report(tmp_path / "report.json", report)
+    assert read_report(tmp_path) == report
+    write_confusion(tmp_path / "confusion.csv", np.eye(2, dtype=int), [name, "b"])
+    rows = (tmp_path / "confusion.csv").read_bytes().splitlines()
+    assert rows == [b"true \\ predicted,caf\xe9,b", b"caf\xe9,1,0", b"b,0,1"]
 
 
 def test_a_split_is_known_wherever_its_folder_lies():

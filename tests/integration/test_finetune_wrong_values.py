@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from mgmae_jax.cli import main
+from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.evaluate.classes import write_classes
 from mgmae_jax.models.classifier import Classifier
 from mgmae_jax.models.variants import Variant
 from mgmae_jax.ops.tokens import TokenGrid
 from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
+from mgmae_jax.train.finetune import find_labelled
 from tests.integration.labelled import CLASSES, command, write_labelled
 
 Told = Callable[..., str]
@@ -27,7 +29,13 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_labelled(root / "test", 3)
     (root / "nothing").mkdir()
     paths = sorted(str(path) for path in (root / "train").rglob("*.mp4"))
-    for name, labels in {"numbers": [0, 1, 2], "two": [0, 1, 0], "beyond": [0, 1, 3], "negative": [0, -1, 2]}.items():
+    for name, labels in {
+        "numbers": [0, 1, 2],
+        "two": [0, 1, 0],
+        "beyond": [0, 1, 3],
+        "negative": [0, -1, 2],
+        "ids": [1, 2, 30000000],
+    }.items():
         lines = [f"{path},{labels[i % 3]}" for i, path in enumerate(paths)]
         (root / f"{name}.csv").write_text("\n".join(lines) + "\n")
     (root / "unlabelled.csv").write_text("\n".join(paths) + "\n")
@@ -90,12 +98,28 @@ def test_a_wrong_value(told: Told, field: str, value: object, message: str):
 
 def test_training_labels(told: Told, videos: Path):
     message = told(data__path=videos / "beyond.csv")
-    assert f".mp4: has label 3 in {videos}/beyond.csv; the model knows 0 to 2" in message
+    assert f"config.model.classes=3: give 4: labels of {videos}/beyond.csv go to 3" in message
     assert ".mp4: has label -1 in" in told(data__path=videos / "negative.csv")
-    assert f"config.model.classes=3: give 2, the number of classes that {videos}/two.csv has videos of" in told(
-        data__path=videos / "two.csv"
-    )
+    assert f".mp4: has label 30000000 in {videos}/ids.csv" in told(data__path=videos / "ids.csv")
     assert "00.mp4: has no label. Every video of" in told(data__path=videos / "unlabelled.csv")
+
+
+def test_classes_without_videos_are_warned_of(videos: Path, caplog: pytest.LogCaptureFixture):
+    fields = {"data.path": videos / "two.csv", "model.classes": 174}
+    config = load_config("finetune/motion_shapes", [f"--config.{name}={value}" for name, value in fields.items()])
+    with caplog.at_level("WARNING", "absl"):
+        found = find_labelled(config)
+    assert found.class_names == tuple(str(number) for number in range(174))
+    assert sorted(set(found.labels)) == [0, 1]
+    assert caplog.messages == [f"172 of 174 classes have no training video in {videos}/two.csv"]
+
+
+def test_a_stray_video_is_named(told: Told, videos: Path, tmp_path: Path):
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed" / "classes").symlink_to(videos / "train" / CLASSES[0])
+    (tmp_path / "mixed" / "zz_intro.mp4").touch()
+    message = told(data__path=tmp_path / "mixed")
+    assert f"{tmp_path}/mixed: zz_intro.mp4 lies at the top, beside folders of videos" in message
 
 
 def test_test_labels(told: Told, videos: Path):

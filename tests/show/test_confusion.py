@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,6 +32,16 @@ def test_a_class_without_videos_is_grey_and_not_wrong(tmp_path):
 @pytest.mark.parametrize("classes", [1, 16, 60, 201])
 def test_any_number_of_classes_is_drawn(tmp_path, classes):
     assert drawn(tmp_path / "new" / "m.png", np.eye(classes, dtype=int)).shape[0] < 4000
+
+
+def test_names_that_are_not_utf8_are_drawn_with_question_marks(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    assert shorten(name) == "caf?"
+    draw_confusion(np.eye(2, dtype=int), [name, "b"], f"{name}: top-1", tmp_path / "m.png")
+
+
+def test_thousands_of_classes_fit_a_picture(tmp_path):
+    assert max(drawn(tmp_path / "m.png", np.eye(4000, dtype=int)).shape) < 6000
 
 
 def test_names_are_cut():

@@ -1,0 +1,265 @@
+"""Lists of videos in files: the paths and labels of a CSV or a JSON-lines list."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from absl import logging
+
+from mgmae_jax.data.columns import CsvRows
+from mgmae_jax.data.folders import is_video
+from mgmae_jax.data.remote import is_remote, join_listed, open_list
+from mgmae_jax.errors import FileError
+from mgmae_jax.runtime.paths import BUCKETS, remote_scheme
+
+MAX_LINE_BYTES = 64 * 1024
+_FIRST = 3  # videos whose presence is checked, as a list may have hundreds of thousands
+_MAX_DIGITS = 100
+_WHOLE_NUMBER = re.compile("-?[0-9]+")
+# Any number, as tables write it.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?(?:nan|inf)", re.IGNORECASE)
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+
+
+class Listed(NamedTuple):
+    """What a list says.
+
+    Attributes:
+      paths: of the videos; relative ones are joined to the list's folder.
+      labels: one for each video: all numbers, or all names; or None.
+    """
+
+    paths: tuple[str, ...]
+    labels: tuple[int, ...] | tuple[str, ...] | None
+
+
+class Entry(NamedTuple):
+    """What a line says: a path, and a label as text and, if it is a whole number, as that."""
+
+    path: str
+    label: str | None
+    number: int | None
+
+
+Parse = Callable[[str], Entry | None]
+"""Reads a line that is not blank; None if it names no video. Raises ValueError if it is wrong."""
+
+
+def read_csv(path: str | Path) -> Listed:
+    """Reads a CSV list, which may be remote; see `sources.read_source`.
+
+    Raises:
+      FileError: it cannot be read, lists no video, or a line is wrong.
+    """
+    rows = CsvRows(_folder(path))
+
+    def entry(line: str) -> Entry | None:
+        row = rows(line)
+        if row is None or row.label is None:
+            return row and Entry(row.path, None, None)
+        whole = _WHOLE_NUMBER.fullmatch(row.label)
+        if whole and len(row.label) > _MAX_DIGITS:
+            raise ValueError(f"has a label of {len(row.label)} digits")
+        return Entry(row.path, row.label, int(row.label) if whole else None)
+
+    listed = _read(path, entry)
+    labels = listed.labels or ()
+    if labels and isinstance(labels[0], str) and all(_NUMBER.fullmatch(str(label)) for label in labels):
+        odd = next(i for i, label in enumerate(labels) if not _WHOLE_NUMBER.fullmatch(str(label)))
+        reason = f"gives {listed.paths[odd]} the label {labels[odd]!r}: give whole numbers from 0, or names"
+        raise FileError(path, reason)
+    return listed
+
+
+def read_jsonl(path: str | Path) -> Listed:
+    """Reads a JSON-lines list, which may be remote; see `sources.read_source`.
+
+    Raises:
+      FileError: it cannot be read, lists no video, or a line is wrong.
+    """
+    return _read(path, json_entry)
+
+
+def json_entry(line: str) -> Entry:
+    """Reads a line of a JSON-lines list.
+
+    Raises:
+      ValueError: it is not `{"path": ..., "label": ...}`.
+    """
+    try:
+        entry = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"is not JSON: {error} ({line[:80]!r})") from error
+    video = entry.get("path") if isinstance(entry, dict) else None
+    if not isinstance(video, str) or not video:
+        raise ValueError(f'is not an object with a "path" that is text ({line[:80]!r})')
+    label = entry.get("label")
+    if label is not None and (isinstance(label, bool) or not isinstance(label, int | str)):
+        raise ValueError(f"has a label that is neither a whole number nor a name ({line[:80]!r})")
+    if isinstance(label, int):
+        return Entry(_storable(video), str(label), label)
+    return Entry(_storable(video), None if label is None else _storable(label), None)
+
+
+def _storable(text: str) -> str:
+    """The text as it comes back from a file; JSON can spell halves of characters, which no file can hold."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"holds half a character, {text[error.start]!a}") from error
+
+
+def _read(path: str | Path, parse: Parse) -> Listed:
+    paths: list[str] = []
+    labels: list[str] = []
+    numbers: list[int] = []
+    first: tuple[int, Entry] | None = None
+    located = _Located(path)
+    for number, line in _lines(path):
+        try:
+            entry = parse(line)
+            if entry is None:
+                continue
+            if first is None:
+                first = number, entry
+            elif len(paths) == 1 and _like_header(first[1].path, entry.path, located.folder):
+                number = first[0]
+                raise ValueError(f"looks like a header, but calls no column path ({first[1].path!r})")
+            if paths and (entry.label is None) != (not labels):
+                raise ValueError(f"give every line a label, or none ({line[:80]!r})")
+            paths.append(located(entry.path))
+        except ValueError as error:
+            raise FileError(path, f"line {number}: {error}") from error
+        if entry.label is not None:
+            labels.append(entry.label)
+        if entry.number is not None:
+            numbers.append(entry.number)
+    if not paths:
+        raise FileError(path, "lists no video")
+    located.check()
+    if not labels:
+        return Listed(tuple(paths), None)
+    return Listed(tuple(paths), tuple(numbers) if len(numbers) == len(labels) else tuple(labels))
+
+
+def _like_header(first: str, second: str, folder: Path | None) -> bool:
+    return not is_video(first) and is_video(second) and not (folder and (folder / first).exists())
+
+
+def _folder(path: str | Path) -> Path | None:
+    return None if is_remote(str(path)) else Path(path).parent
+
+
+def _lines(path: str | Path) -> Iterator[tuple[int, str]]:
+    """Yields the lines that are not blank with their numbers; never holds more than one line in memory.
+
+    Bytes that are not UTF-8 become what `os.fsdecode` makes of them, so that they may name a file.
+    """
+    try:
+        file = _open(path)
+    except OSError as error:
+        raise FileError(path, f"cannot be opened ({error.strerror})") from error
+    with file:
+        number = 0
+        while line := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if number == 1 and line.startswith(b"PK\x03\x04"):
+                raise FileError(path, "is a spreadsheet or an archive, not text: save it as CSV in UTF-8")
+            if number == 1 and (line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in line[:2]):
+                raise FileError(path, "is UTF-16: save it as UTF-8")
+            if b"\0" in line:
+                raise FileError(path, f"line {number}: holds zero bytes: is this a list?")
+            if len(line) > MAX_LINE_BYTES:
+                raise FileError(path, f"line {number}: is longer than {MAX_LINE_BYTES} bytes: is this a list?")
+            if b"\r" in line.rstrip():
+                raise FileError(path, f"line {number}: ends in CR alone, as on old Macs: save the list with LF or CRLF")
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape").strip()
+            if text:
+                yield number, text
+
+
+def _open(path: str | Path) -> BinaryIO:
+    return open_list(str(path)) if is_remote(str(path)) else Path(path).open("rb")
+
+
+class _Located:
+    """Joins the paths of a list to its folder, and looks whether the first ones are there.
+
+    Args:
+      path: the list.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._list, self.folder = path, _folder(path)
+        self._names: dict[str, dict[str, str]] = {}
+        self._first: list[str] = []
+
+    def __call__(self, video: str) -> str:
+        """The path of a video.
+
+        Raises:
+          ValueError: it cannot be one.
+        """
+        scheme = remote_scheme(video)
+        if scheme not in (None, *BUCKETS):
+            raise ValueError(f"{video!r} is not a file here: fetch it, and give its path")
+        if scheme or self.folder is None:
+            return join_listed(str(self._list), video)
+        located = str(self.folder / video)
+        if len(self._first) < _FIRST:
+            if os.path.isdir(located):
+                raise ValueError(f"{video!r} is a folder of frames: not supported yet; make a video of it")
+            self._first.append(video)
+        if video.isascii() or os.path.exists(located):
+            return located
+        twin = self._twin(located)
+        if twin is None and _NOT_UTF8.search(video):
+            raise ValueError(f"is not UTF-8 text, and no file has just this name: save it as UTF-8 ({video!a})")
+        return twin or located
+
+    def _twin(self, path: str) -> str | None:
+        """The file whose name is the same text, but composed otherwise: macOS and Linux write é differently."""
+        if unicodedata.normalize("NFC", path) == unicodedata.normalize("NFD", path):
+            return None
+        found = Path(path).anchor
+        for part in Path(path).relative_to(found).parts:
+            if not os.path.lexists(os.path.join(found, part)):
+                part = self._composed(found or os.curdir).get(unicodedata.normalize("NFC", part), "")
+                if not part:
+                    return None
+            found = os.path.join(found, part)
+        return found
+
+    def _composed(self, folder: str) -> dict[str, str]:
+        """The names in a folder, by their composed forms."""
+        if folder not in self._names:
+            try:
+                names = os.listdir(folder)
+            except OSError:
+                names = []
+            self._names[folder] = {unicodedata.normalize("NFC", name): name for name in names}
+        return self._names[folder]
+
+    def check(self) -> None:
+        """Says where paths count from if none of the first videos is there.
+
+        Raises:
+          FileError: they are where the same paths lead from the current folder.
+        """
+        if self.folder is None or not self._first:
+            return
+        if any(os.path.isabs(video) or os.path.exists(self.folder / video) for video in self._first):
+            return
+        video = self._first[0]
+        where = f"paths count from the list's folder, {self.folder}"
+        if all(os.path.exists(video) for video in self._first):
+            want = f"give {os.path.relpath(video, self.folder)!r}, or an absolute path"
+            raise FileError(self._list, f"{where}, and {video!r} is not there but in the current folder: {want}")
+        slash = "; write / for \\" if "\\" in video else ""
+        logging.warning("%s: %s, and %r is not there%s", self._list, where, video, slash)
