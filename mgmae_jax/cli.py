@@ -1,7 +1,9 @@
 """`mgmae COMMAND`: pre-training, pictures and measurements from the command line."""
 
 import importlib
+import io
 import sys
+import traceback
 from collections.abc import Sequence
 
 from absl import flags
@@ -22,6 +24,10 @@ COMMANDS = {
     "visualize": "draw the motion guided masks of a video, or pairs of synthetic motion",
     "bench": "measure masking, pre-training and flow: speed, memory, error",
 }
+MORE_MEMORY = (
+    "Give fewer clips a device (train.batch_size, data.views, eval.clips_per_device), more of train.accumulate or "
+    "mesh.fsdp, or model.remat=True."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the arguments without the program's name; by default the process's own.
 
     Returns:
-      The exit status: 0, 1 for an error that the message explains, 2 for a wrong command line, 130 for Ctrl-C.
+      The exit status: 0, 1 for an error that the message explains, 2 for a wrong command line, 3 if another process
+      of the run failed, 130 for Ctrl-C.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
@@ -43,17 +50,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv[0] not in COMMANDS:
         print(f"mgmae: there is no command {argv[0]!r}\n\n{usage()}", file=sys.stderr)
         return 2
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may not be UTF-8
     keep_freed_memory()
     flags.FLAGS.mark_as_parsed()  # Grain reads absl flags in its worker processes.
     try:
         # Imported here, so that help and error messages appear without waiting for JAX.
-        return importlib.import_module(f"mgmae_jax.commands.{argv[0].replace('-', '_')}").main(argv[1:]) or 0
-    except MgmaeError as error:
-        print(f"\nmgmae {argv[0]}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command resumes from the last checkpoint", file=sys.stderr)
-        return 130
+        command = importlib.import_module(f"mgmae_jax.commands.{argv[0].replace('-', '_')}")
+    except ValueError as error:  # all that JAX raises for JAX_ENABLE_X64=maybe, for example
+        rejected = MgmaeError(f"the environment has a variable that JAX rejects: {error}. Change or unset it.")
+        return _failed(argv[0], rejected)
+    try:
+        return command.main(argv[1:]) or 0
+    except (Exception, KeyboardInterrupt) as error:
+        return _failed(argv[0], error)
+
+
+def _failed(name: str, error: BaseException) -> int:
+    """Reports what ended a command, here and to the other processes of its run, and returns the exit status.
+
+    Raises:
+      Exception: the error itself, if it is not the user's.
+    """
+    peers = sys.modules["mgmae_jax.runtime.peers"].current() if "mgmae_jax.runtime.peers" in sys.modules else None
+    status = 1
+    if isinstance(error, KeyboardInterrupt):
+        told, status = "interrupted; the same command resumes from the last checkpoint", 130
+    elif isinstance(error, MgmaeError):
+        told = f"mgmae {name}: {error}"
+    elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        told = f"mgmae {name}: out of memory ({_first_line(error)}). {MORE_MEMORY}"
+    elif peers is None:
+        raise error
+    else:
+        told = "".join(traceback.format_exception(error))
+    if peers is not None:  # does not return
+        peers.leave(told, status, error)
+    print(f"\n{told}", file=sys.stderr)
+    return status
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0][:300] or type(error).__name__
 
 
 def usage() -> str:

@@ -50,5 +50,9 @@ class VideoError(FileError):
     """A video file cannot provide the requested frames."""
 
 
+class PeerError(MgmaeError):
+    """Another process of the run has failed, and explains why; this one stops with it."""
+
+
 class WeightsError(FileError):
     """A weights file is damaged, of another format or of another shape; the reason names the tensors that differ."""

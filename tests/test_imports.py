@@ -35,6 +35,7 @@ MAY_IMPORT = {
 # What worker processes import must load quickly and use no device.
 WITHOUT_JAX = (
     "data", "datasets.flow_pairs", "datasets.motion_shapes", "ops.imagenet", "ops.pairs", "runtime.files",
+    "runtime.paths",
 )  # fmt: skip
 HEAVY = {"jax", "jaxlib", "flax", "optax", "orbax"}
 

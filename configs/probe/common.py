@@ -20,7 +20,8 @@ def get_config() -> ConfigDict:
     config.probe = ConfigDict()
     config.probe.kind = "linear"  # of mean tokens; attentive: a learned query attends to all tokens; knn
     config.probe.encoder = "trained"  # or random: the same network before training, to compare with
-    config.probe.pool = "clip"  # linear, knn: the mean of all tokens; or tubelet: a mean for each tubelet, in order
+    # linear, knn: the mean of all tokens; tubelet: a mean for each tubelet, in order; region: for 3x3 regions of each
+    config.probe.pool = "clip"
     config.probe.neighbours = 20  # knn: how many vote
     config.probe.temperature = 0.07  # knn: a vote weighs exp(cosine / temperature)
 

@@ -9,6 +9,7 @@ import jax
 import jaxlib.version
 
 import mgmae_jax
+from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.run_info import git_revision
 
 
@@ -30,7 +31,12 @@ class Machine(TypedDict):
 
 
 def describe_machine() -> Machine:
-    """The devices and the processor of this machine, and the versions of what runs on it."""
+    """The devices and the processor of this machine, and the versions of what runs on it.
+
+    Raises:
+      MgmaeError: JAX's backend does not start.
+    """
+    check_backend()
     return {
         "platform": jax.default_backend(),
         "device_kind": jax.devices()[0].device_kind,

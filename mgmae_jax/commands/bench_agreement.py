@@ -14,11 +14,12 @@ from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line, markdown_table
 from mgmae_jax.commands.bench_flow import find_method, short_name
 from mgmae_jax.commands.config_file import load_config
-from mgmae_jax.commands.options import command_parser
+from mgmae_jax.commands.flow import video_files
+from mgmae_jax.commands.options import command_parser, path_option, source_option
 from mgmae_jax.data.frames import ClipSpec
-from mgmae_jax.data.sources import read_source
 from mgmae_jax.errors import ConfigError, FileError, VideoError
 from mgmae_jax.masking.strategies import base_frame
+from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.rng import per_example, stream
@@ -40,14 +41,17 @@ defaults are the paper's (pretrain/common; 4 frames apart, as for Kinetics)."""
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae bench agreement`."""
     command = command_parser("bench agreement", __doc__, EXAMPLE)
-    command.add_argument("videos", metavar="VIDEOS", help="a folder of videos, or a list")
+    command.add_argument("videos", metavar="VIDEOS", type=source_option("VIDEOS"), help="a folder of videos, or a list")
     command.add_argument("--reference", required=True, metavar="METHOD", help="what the others are compared with")
     command.add_argument("--methods", nargs="+", default=["bundled"], metavar="METHOD", help="default: bundled")
     command.add_argument("--masks", type=int, default=8, help="random masks per clip (default 8)")
     command.add_argument(
-        "--pictures", type=Path, metavar="FOLDER", help="write a strip for each video and method to this folder"
+        "--pictures",
+        type=path_option("--pictures"),
+        metavar="FOLDER",
+        help="write a strip for each video and method to this folder",
     )
-    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file")
+    command.add_argument("--json", type=path_option("--json"), metavar="FILE", help="write all numbers to this file")
     return command
 
 
@@ -63,6 +67,7 @@ def main(argv: Sequence[str]) -> None:
     if not mask.needs_flow or mask.base_frame == "random":
         raise ConfigError("mask", f"{mask.strategy}, base_frame {mask.base_frame}", "motion, with a fixed base frame")
     spec = ClipSpec(config.clip.frames, config.clip.stride, config.clip.size)
+    check_backend()
     reference = find_method(args.reference, config.flow.iters)
     methods = {name: find_method(name, config.flow.iters) for name in args.methods}
     enable_compilation_cache(config.compile_cache or None)
@@ -73,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
     tokens = jax.jit(lambda flow: visible_mask(visible_tokens(flow, keys, grid, mask), grid))
     cells = (grid.tubelets, grid.rows, grid.columns)
     rows: list[dict[str, Any]] = []
-    for path in read_source(args.videos).paths:
+    for path in video_files(args.videos, "VIDEOS"):
         try:
             clip, title = video_clip(path, spec, None)
         except VideoError as error:

@@ -12,12 +12,14 @@ from mgmae_jax.bench.flow import score_pair
 from mgmae_jax.bench.flow_methods import CLASSICAL, Method, classical_method, raft_method
 from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line, markdown_table
-from mgmae_jax.commands.options import command_parser
+from mgmae_jax.commands.options import command_parser, path_option
 from mgmae_jax.data.flow_files import find_pairs
 from mgmae_jax.flow.metrics import THRESHOLDS
 from mgmae_jax.interop.flow_weights import load_flow_params
+from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.files import write_json
+from mgmae_jax.runtime.paths import local_text
 
 EXAMPLE = f"""example:
   mgmae bench flow PAIRS
@@ -32,11 +34,13 @@ _COLUMNS = (("epe", "EPE px"), *((f"over_{pixels}px", f"> {pixels} px") for pixe
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae bench flow`."""
     command = command_parser("bench flow", __doc__, EXAMPLE)
-    command.add_argument("pairs", metavar="PAIRS", help="a folder of frame pairs with true flow")
+    command.add_argument(
+        "pairs", metavar="PAIRS", type=path_option("PAIRS"), help="a folder of frame pairs with true flow"
+    )
     command.add_argument("--methods", nargs="+", default=["bundled"], metavar="METHOD", help="default: bundled")
     command.add_argument("--iters", type=int, default=12, help="RAFT's updates (default 12)")
     command.add_argument("--repeats", type=int, default=5, help="timed calls per pair (default 5)")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file")
+    command.add_argument("--json", type=path_option("--json"), metavar="FILE", help="write all numbers to this file")
     return command
 
 
@@ -46,6 +50,7 @@ def main(argv: Sequence[str]) -> None:
     args = command.parse_args(argv)
     if args.iters < 1 or args.repeats < 1:
         command.error(f"--iters {args.iters}, --repeats {args.repeats}: give 1 or more")
+    check_backend()
     methods = {name: find_method(name, args.iters) for name in args.methods}
     pairs = find_pairs(args.pairs)
     enable_compilation_cache()
@@ -70,10 +75,10 @@ def find_method(name: str, iters: int) -> Method:
 
     Raises:
       WeightsError: it is a file without RAFT-small's weights.
-      MgmaeError: the method is unknown.
+      MgmaeError: the method is unknown, or a path that cannot be used.
     """
     if name == "bundled" or "." in name or "/" in name:
-        return raft_method(load_flow_params(name), iters)
+        return raft_method(load_flow_params(local_text(name, "METHOD")), iters)
     return classical_method(name)
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 
@@ -10,8 +9,9 @@ from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.options import command_parser
+from mgmae_jax.commands.options import command_parser, path_option
 from mgmae_jax.interop.flow_weights import load_flow_params
+from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.mesh import make_mesh
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     """The options of `mgmae bench guess`."""
     command = command_parser("bench guess", __doc__, EXAMPLE)
     command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
-    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file")
+    command.add_argument("--json", type=path_option("--json"), metavar="FILE", help="write all numbers to this file")
     return command
 
 
@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae bench guess"."""
     args, overrides = parser().parse_known_args(argv)
     config = load_config(args.config, overrides)
+    check_backend()
     enable_compilation_cache(config.compile_cache or None)
     videos = find_clips(config)
     pretraining = build_pretraining(config, len(videos))

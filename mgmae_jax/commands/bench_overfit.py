@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +12,12 @@ from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line, markdown_table
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.options import command_parser
+from mgmae_jax.commands.options import command_parser, path_option
 from mgmae_jax.interop.flow_weights import load_flow_params
+from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.files import write_json
+from mgmae_jax.runtime.mesh import make_mesh
 from mgmae_jax.runtime.rng import per_example, stream
 from mgmae_jax.train.loop import batch_spec
 from mgmae_jax.train.masks import find_clips, open_clips
@@ -40,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
     command.add_argument("--steps", type=int, default=400, help="updates on the batch (default 400)")
     command.add_argument("--same-masks", action="store_true", help="hold the masks fixed instead of drawing new ones")
-    command.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to this file")
+    command.add_argument("--json", type=path_option("--json"), metavar="FILE", help="write all numbers to this file")
     return command
 
 
@@ -51,11 +52,13 @@ def main(argv: Sequence[str]) -> None:
     if args.steps < _ROWS:
         command.error(f"--steps {args.steps}: give {_ROWS} or more")
     config = load_config(args.config, overrides)
+    check_backend()
     enable_compilation_cache(config.compile_cache or None)
     videos = find_clips(config)
     pretraining = build_pretraining(config, len(videos))
     flow_params = load_flow_params(config.flow.weights) if pretraining.masks.runs_raft else {}
-    spec = dataclasses.replace(batch_spec(config), workers=0)
+    mesh = make_mesh(devices=jax.devices()[:1])
+    spec = dataclasses.replace(batch_spec(config, mesh), workers=0)
     with open_clips(config, pretraining.masks, videos, 0, lambda path, reason: None, spec) as batches:
         batch = next(batches)
     rate = scaled_rate(config.optim.lr, config.train.batch_size)

@@ -13,6 +13,7 @@ from mgmae_jax.commands.config_names import run_config
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.runtime.checkpoint import file_above
 from mgmae_jax.runtime.config_checks import kind_of
+from mgmae_jax.runtime.paths import local_text, source_path
 from mgmae_jax.runtime.run_info import CONFIG
 
 COMMON = {
@@ -22,6 +23,10 @@ COMMON = {
     "flow": "flow/raft_small",
 }
 """For each kind of config, the one that has every field."""
+LOCAL_PATHS = ("init", "flow.path", "flow.weights", "validate.folder", "compile_cache")
+"""The fields of all kinds that are local paths, if they are not empty."""
+SOURCE_PATHS = ("data.path", "eval.path")
+"""Those that say where videos are, which may be in a bucket."""
 
 
 def load_config(value: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -33,14 +38,14 @@ def load_config(value: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
     Raises:
       MgmaeError: there is no such config, it has a field that its kind does not have, an override names no field, or a
-        value has the wrong type.
+        value has the wrong type or is a path that cannot be used.
     """
     check_flags(overrides)
     config = run_config(value)
     if not isinstance(config, ConfigDict):
         raise FileError(value, f"its get_config() gives a {type(config).__name__}, not an ml_collections.ConfigDict")
     check_fields(config, value)
-    return _with_overrides(config, overrides)
+    return _with_paths(_with_overrides(config, overrides))
 
 
 def check_fields(config: ConfigDict, value: str) -> None:
@@ -66,7 +71,8 @@ def load_run_config(checkpoint: Path, overrides: Sequence[str] = ()) -> ConfigDi
     """The config of the run that a workdir, or a checkpoint in it, belongs to.
 
     Raises:
-      MgmaeError: there is no readable config.json, or an override names no field or has the wrong type.
+      MgmaeError: there is no readable config.json, or an override names no field, has the wrong type or is a path that
+        cannot be used.
     """
     check_flags(overrides)
     path = run_folder(checkpoint) / CONFIG
@@ -74,7 +80,7 @@ def load_run_config(checkpoint: Path, overrides: Sequence[str] = ()) -> ConfigDi
         config = ConfigDict(_open_fields(json.loads(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError, AttributeError) as error:
         raise FileError(path, f"cannot be read as the config of a run ({error}).") from error
-    return _with_overrides(config, overrides)
+    return _with_paths(_with_overrides(config, overrides))
 
 
 def check_flags(overrides: Sequence[str]) -> None:
@@ -145,3 +151,15 @@ def _with_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         return values.config
     except flags.Error as error:
         raise MgmaeError(f"{error}.") from error
+
+
+def _with_paths(config: ConfigDict) -> ConfigDict:
+    """Expands `~` in the fields that are paths, and refuses remote ones where they cannot be read."""
+    for fields, resolve in ((LOCAL_PATHS, local_text), (SOURCE_PATHS, source_path)):
+        for field in fields:
+            section, _, name = field.rpartition(".")
+            holder = config.get(section) if section else config
+            value = holder.get(name) if isinstance(holder, ConfigDict) else None
+            if isinstance(value, str) and value and (path := resolve(value, f"config.{field}")) != value:
+                holder[name] = path
+    return config

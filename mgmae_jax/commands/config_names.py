@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from mgmae_jax import configs  # type: ignore[attr-defined]  # mypy does not know where setuptools finds it
 from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.runtime.paths import local_text
 
 CONFIG_HELP = "a config's name, like demo or pretrain/ssv2_vit_b, or a Python file"
 """The help text of every `--config`."""
@@ -36,6 +37,7 @@ def run_config(value: str) -> ConfigDict:
     Raises:
       MgmaeError: it is neither a name nor a file, a row is missing or unknown, or the file cannot be run.
     """
+    value = local_text(value, "--config") if value else value
     whole = Path(value)
     stem, _, row = (value, "", "") if whole.suffix == ".py" and whole.is_file() else value.partition(":")
     if (file := Path(stem)).suffix == ".py" and file.is_file():

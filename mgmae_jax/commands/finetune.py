@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from mgmae_jax.commands.config_file import load_config
-from mgmae_jax.commands.options import training_parser
+from mgmae_jax.commands.options import text_option, training_parser
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.distributed import initialize
 from mgmae_jax.train.finetune import run_finetuning
@@ -21,16 +21,21 @@ command again to resume an interrupted run. Without --init the encoder is traine
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae finetune`."""
     command = training_parser("finetune", __doc__, EXAMPLE, keeps="checkpoints, metrics and accuracies")
-    command.add_argument("--init", metavar="CHECKPOINT", help="a pre-training run's workdir, or one of its checkpoints")
+    command.add_argument(
+        "--init",
+        type=text_option("--init"),
+        metavar="CHECKPOINT",
+        help="a pre-training run's workdir, or one of its checkpoints",
+    )
     return command
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae finetune"."""
     args, overrides = parser().parse_known_args(argv)
+    initialize(args.start_timeout)  # first: an error that one process meets ends the others too
     if args.init is not None:
         overrides = [*overrides, f"--config.init={args.init}"]
     config = load_config(args.config, overrides)
-    initialize()
     enable_compilation_cache(config.compile_cache or None)
     run_finetuning(config, args.workdir, ["mgmae", "finetune", *argv])

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.commands.options import command_parser
+from mgmae_jax.data.remote import is_remote
 from mgmae_jax.data.sources import read_source
 from mgmae_jax.data.stored_flow import flow_path
 from mgmae_jax.datasets.find import flow_folders
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError
 from mgmae_jax.interop.flow_weights import load_flow_params
+from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.config_checks import parse_dtype
 from mgmae_jax.runtime.progress import Progress
@@ -57,10 +59,11 @@ def main(argv: Sequence[str]) -> None:
         raise ConfigError("flow.size", size, f"{_LEAST_SIZE} or more")
     parse_dtype("flow.dtype", config.flow.dtype)
     options = FlowOptions(args.method, config.flow.iters, size, config.flow.dtype, config.flow.tvl1_fast)
-    videos = shard(read_source(config.data.path).paths, args.shard)
+    videos = shard(video_files(config.data.path, "data.path"), args.shard)
     enable_compilation_cache(config.compile_cache or None)
     method: Method = tvl1_method(options.tvl1_fast)
     if args.method == "raft":
+        check_backend()
         method = raft_method(load_flow_params(config.flow.weights), options, size)
 
     progress, began, made = Progress(len(videos), unit="video"), time.monotonic(), 0
@@ -80,6 +83,23 @@ def main(argv: Sequence[str]) -> None:
             "\n".join([f"{len(failed)} of {len(videos)} videos cannot be read and have no flow:", *lines])
             + "\nFix them and run the same command again, or remove them from config.data.path."
         )
+
+
+def video_files(path: str, field: str) -> tuple[str, ...]:
+    """The videos of a folder or a list, for a command that reads only files.
+
+    Args:
+      path: the folder or list.
+      field: what gave it, see `read_source`.
+
+    Raises:
+      MgmaeError: see `read_source`; or the videos are in a bucket.
+    """
+    videos = read_source(path, field)
+    if videos.opener is not None:
+        first = next(filter(is_remote, videos.paths), videos.paths[0])
+        raise FileError(path, f"lists {first}, which is not a file here: mount the bucket (gcsfuse) and list its files")
+    return videos.paths
 
 
 def shard(videos: Sequence[str], part: str) -> Sequence[str]:

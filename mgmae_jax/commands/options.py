@@ -1,9 +1,16 @@
 """Options that several commands share."""
 
 import argparse
+import functools
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 from mgmae_jax.commands.config_names import CONFIG_HELP
+from mgmae_jax.runtime.distributed import FLAG, START_TIMEOUT_S
+from mgmae_jax.runtime.paths import local_path, local_text, source_path
+
+_MAX_SECONDS = 7 * 24 * 3600
 
 
 def command_parser(name: str, doc: str | None, epilog: str) -> argparse.ArgumentParser:
@@ -20,7 +27,7 @@ def command_parser(name: str, doc: str | None, epilog: str) -> argparse.Argument
 
 
 def training_parser(name: str, doc: str | None, epilog: str, *, keeps: str) -> argparse.ArgumentParser:
-    """The parser of a command that trains: with --config and --workdir.
+    """The parser of a command that trains: with --config, --workdir and --start-timeout.
 
     Args:
       name: the command.
@@ -30,5 +37,54 @@ def training_parser(name: str, doc: str | None, epilog: str, *, keeps: str) -> a
     """
     command = command_parser(name, doc, epilog)
     command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
-    command.add_argument("--workdir", required=True, type=Path, help=f"folder for {keeps}")
+    command.add_argument("--workdir", required=True, type=path_option("--workdir"), help=f"folder for {keeps}")
+    add_start_timeout(command)
     return command
+
+
+def add_start_timeout(command: argparse.ArgumentParser) -> None:
+    """Adds --start-timeout, for a command that calls `initialize`."""
+    text = f"seconds that the processes of a run wait for each other at its start (default {START_TIMEOUT_S:g})"
+    command.add_argument(FLAG, type=seconds, default=START_TIMEOUT_S, metavar="SECONDS", help=text)
+
+
+def seconds(value: str) -> float:
+    """The `type` of an argument that is a time of up to a week.
+
+    Raises:
+      ArgumentTypeError: it is not.
+    """
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not 0 < number <= _MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"{value!r}: give a number of seconds above 0, at most {_MAX_SECONDS}")
+    return number
+
+
+def path_option(name: str) -> Callable[[str], Path]:
+    """The `type` of an argument that is a local path: `~` is expanded, and a remote path is an error.
+
+    Args:
+      name: the flag, or what the help calls a positional argument.
+    """
+    return functools.partial(local_path, name=name)
+
+
+def text_option(name: str) -> Callable[[str], str]:
+    """As `path_option`, for a path that becomes the value of a config field, and keeps its text.
+
+    Args:
+      name: the flag.
+    """
+    return functools.partial(local_text, name=name)
+
+
+def source_option(name: str) -> Callable[[str], str]:
+    """The `type` of an argument that says where videos are: as `path_option`, but a bucket may be read.
+
+    Args:
+      name: the flag, or what the help calls a positional argument.
+    """
+    return functools.partial(source_path, name=name)

@@ -38,8 +38,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae pretrain"."""
     args, overrides = parser().parse_known_args(argv)
+    initialize(args.start_timeout)  # first: an error that one process meets ends the others too
     config = load_config(args.config, overrides)
-    initialize()
     enable_compilation_cache(config.compile_cache or None)
     flow_params = load_flow_params(config.flow.weights) if build_mask_step(config).runs_raft else {}
     run_pretraining(config, args.workdir, flow_params, draw_previews(args.workdir), ["mgmae", "pretrain", *argv])

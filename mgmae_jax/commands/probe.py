@@ -2,11 +2,10 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from mgmae_jax.commands.config_file import load_config, load_run_config, run_folder
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.options import command_parser
+from mgmae_jax.commands.options import add_start_timeout, command_parser, path_option
 from mgmae_jax.probe.run import run_probe
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.distributed import initialize, is_primary
@@ -25,27 +24,41 @@ at once. Change any field of the config with --config.FIELD=VALUE; configs/probe
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae probe`."""
     command = command_parser("probe", __doc__, EXAMPLE)
-    command.add_argument("--checkpoint", required=True, type=Path, help="a run's workdir or one of its checkpoints")
+    command.add_argument(
+        "--checkpoint",
+        required=True,
+        type=path_option("--checkpoint"),
+        help="a run's workdir or one of its checkpoints",
+    )
     command.add_argument(
         "--config", default="probe/common", metavar="NAME", help=f"{CONFIG_HELP}; default: probe/common"
     )
     command.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for the report; default: WORKDIR/probe/KIND (KIND_random)"
+        "--out",
+        type=path_option("--out"),
+        metavar="DIR",
+        help="folder for the report; default: WORKDIR/probe/KIND (KIND_random)",
     )
-    command.add_argument("--features", type=Path, metavar="DIR", help="folder for features; default: WORKDIR/features")
+    command.add_argument(
+        "--features",
+        type=path_option("--features"),
+        metavar="DIR",
+        help="folder for features; default: WORKDIR/features",
+    )
+    add_start_timeout(command)
     return command
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae probe"."""
     args, overrides = parser().parse_known_args(argv)
+    initialize(args.start_timeout)  # first: an error that one process meets ends the others too
     config = load_config(args.config, overrides)
     run_config = load_run_config(args.checkpoint)
     workdir = run_folder(args.checkpoint)
     name = config.probe.kind + ("" if config.probe.encoder == "trained" else f"_{config.probe.encoder}")
     out = args.out or workdir / "probe" / name
     cache = args.features or workdir / "features"
-    initialize()
     enable_compilation_cache(config.compile_cache or None)
     report = run_probe(config, run_config, args.checkpoint, out, cache, draw_confusion, ["mgmae", "probe", *argv])
     if is_primary():

@@ -33,8 +33,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae train-flow"."""
     args, overrides = parser().parse_known_args(argv)
+    initialize(args.start_timeout)  # first: an error that one process meets ends the others too
     config = load_config(args.config, overrides)
-    initialize()
     enable_compilation_cache(config.compile_cache or None)
     start = load_flow_weights(config.init) if config.init else None
 

@@ -9,7 +9,7 @@ import jax
 
 from mgmae_jax.commands.config_file import load_config, load_run_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.options import command_parser
+from mgmae_jax.commands.options import command_parser, path_option, text_option
 from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.pretrain_clips import tvl1_clip_flow
@@ -19,6 +19,7 @@ from mgmae_jax.datasets.flow_pairs.scene import sample_scene
 from mgmae_jax.datasets.motion_shapes import CLASSES
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.interop.flow_weights import load_flow_params
+from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.rng import stream
 from mgmae_jax.show.clip import motion_shapes_clip, motion_shapes_flow, video_clip, video_flow
@@ -44,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     """The options of `mgmae visualize`."""
     command = command_parser("visualize", __doc__, EXAMPLE)
     what = command.add_mutually_exclusive_group(required=True)
-    what.add_argument("video", nargs="?", metavar="VIDEO", help="a video file")
+    what.add_argument("video", nargs="?", type=path_option("VIDEO"), metavar="VIDEO", help="a video file")
     what.add_argument(
         "--motion-shapes", metavar="CLASS", choices=CLASSES,
         help="instead of a VIDEO, a procedural one: " + ", ".join(CLASSES),
@@ -53,18 +54,26 @@ def parser() -> argparse.ArgumentParser:
         "--synthetic-flow", type=int, metavar="N", help="draw N of the pairs that `mgmae train-flow` learns from"
     )
     command.add_argument(
-        "--out", type=Path, default=Path("masks.png"), metavar="FILE", help=".png, .gif or .mp4; default: masks.png"
+        "--out",
+        type=path_option("--out"),
+        default=Path("masks.png"),
+        metavar="FILE",
+        help=".png, .gif or .mp4; default: masks.png",
     )
     which = command.add_mutually_exclusive_group()
     which.add_argument(
-        "--checkpoint", type=Path, help="a run's workdir or one of its checkpoints: adds reconstructions"
+        "--checkpoint",
+        type=path_option("--checkpoint"),
+        help="a run's workdir or one of its checkpoints: adds reconstructions",
     )
     which.add_argument(
         "--config", default="pretrain/common", metavar="NAME", help=f"{CONFIG_HELP}; default: pretrain/common"
     )
     command.add_argument("--start", type=int, metavar="FRAME", help="first frame; default: the clip is in the middle")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the mask and the procedural video")
-    command.add_argument("--weights", metavar="FILE", help="RAFT-small's weights, as config.flow.weights")
+    command.add_argument(
+        "--weights", type=text_option("--weights"), metavar="FILE", help="RAFT-small's weights, as config.flow.weights"
+    )
     return command
 
 
@@ -79,6 +88,7 @@ def main(argv: Sequence[str]) -> None:
         return draw_synthetic_pairs(args.synthetic_flow, args.seed, args.out)
     overrides += [f"--config.flow.weights={args.weights}"] if args.weights else []
     config = load_run_config(args.checkpoint, overrides) if args.checkpoint else load_config(args.config, overrides)
+    check_backend()
     pretraining = build_pretraining(config, videos=1)
     spec = ClipSpec(config.clip.frames, config.clip.stride, config.clip.size)
     if args.motion_shapes:

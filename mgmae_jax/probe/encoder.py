@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
@@ -21,7 +22,9 @@ from mgmae_jax.runtime.config_checks import kind_of
 from mgmae_jax.runtime.mesh import make_on
 from mgmae_jax.runtime.rng import stream
 
-What = Literal["pooled", "tubelets", "tokens"]
+What = Literal["pooled", "tubelets", "regions", "tokens"]
+REGIONS = 3
+"""Regions along each side of a frame."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,24 +48,43 @@ class FrozenEncoder:
 
         "pooled" [B, D] is the mean of the tokens; for a fine-tuned model, it is the input of its head, which is that
         mean, normalised. "tubelets" [B, t * D] are the means of the tokens of each tubelet, one after another: unlike
-        the mean of all tokens, they keep the temporal order. "tokens" [B, N, D] are by (tubelet, row, column): for a
-        pre-trained model after its last norm, for a fine-tuned one, which has no norm there, unchanged.
+        the mean of all tokens, they keep the temporal order. "regions" [B, t * r * c * D] are the means of 3 x 3
+        regions of each tubelet (fewer if it has fewer rows or columns): they also tell roughly where things are.
+        "tokens" [B, N, D] are by (tubelet, row, column): for a pre-trained model after its last norm, for a fine-tuned
+        one, which has no norm there, unchanged.
         """
         method = "features" if what == "pooled" else "tokens"
+        grid = self.model.grid
 
         def features(params: Any, clips: Array) -> Float[Array, "B ..."]:
             found = apply_module(self.model, params, clips, method=method).astype(jnp.float32)
-            if what == "tubelets":
-                apart = found.reshape(len(found), self.model.grid.tubelets, self.model.grid.per_tubelet, -1)
-                found = apart.mean(axis=2).reshape(len(found), -1)
+            if what in ("tubelets", "regions"):
+                apart = found.reshape(len(found), grid.tubelets, grid.rows, grid.columns, -1)
+                sides = (1, 1) if what == "tubelets" else (REGIONS, REGIONS)
+                rows, columns = (_averages(*side) for side in zip((grid.rows, grid.columns), sides, strict=True))
+                exact = jax.lax.Precision.HIGHEST
+                found = jnp.einsum("btrcd,ir,jc->btijd", apart, rows, columns, precision=exact).reshape(len(found), -1)
             return found
 
         return features
 
     def shape(self, what: What) -> tuple[int, ...]:
-        """The shape of a clip's features: (D,), (t * D,) or (N, D)."""
+        """The shape of a clip's features: (D,), (t * D,), (t * r * c * D,) or (N, D)."""
         width, grid = self.model.variant.width, self.model.grid
-        return {"pooled": (width,), "tubelets": (grid.tubelets * width,), "tokens": (grid.tokens, width)}[what]
+        regions = grid.tubelets * min(REGIONS, grid.rows) * min(REGIONS, grid.columns)
+        shapes: dict[What, tuple[int, ...]] = {
+            "pooled": (width,),
+            "tubelets": (grid.tubelets * width,),
+            "regions": (regions * width,),
+            "tokens": (grid.tokens, width),
+        }
+        return shapes[what]
+
+
+def _averages(length: int, regions: int) -> Float[np.ndarray, "{min(length,regions)} {length}"]:
+    """The weights that average a side of `length` tokens over regions of nearly equal size."""
+    parts = np.array_split(np.eye(length, dtype=np.float32), min(length, regions))
+    return np.stack([part.mean(axis=0) for part in parts])
 
 
 def load_frozen(config: ConfigDict, checkpoint: Path, mesh: Mesh, *, trained: bool = True) -> FrozenEncoder:

@@ -30,6 +30,7 @@ from mgmae_jax.runtime.progress import Progress
 _STORED: Mapping[What, np.dtype] = {
     "pooled": np.dtype(np.float32),
     "tubelets": np.dtype(np.float32),
+    "regions": np.dtype(np.float32),
     "tokens": np.dtype(np.float16),
 }
 
@@ -41,8 +42,8 @@ class VideoFeatures(Generic[Videos]):
     """The features of all views of some videos.
 
     Attributes:
-      features: pooled float32 [n, V, D], tubelets float32 [n, V, t * D], or tokens float16 [n, V, N, D]; a file that is
-        read on demand.
+      features: pooled [n, V, D], tubelets or regions [n, V, ...] in float32, or tokens float16 [n, V, N, D]; a file
+        that is read on demand.
       videos: the n that could be read, in the order of the list.
       places: int64 [n], their places in the list.
       missing: the videos that could not be read.
@@ -75,7 +76,7 @@ def extract(
       encoder: the frozen encoder.
       videos: the videos, in the order wanted.
       views: the views of each video.
-      what: "pooled", "tubelets" or "tokens".
+      what: "pooled", "tubelets", "regions" or "tokens"; see `FrozenEncoder.function`.
       mesh: the devices.
       cache: a folder that every process sees; created if absent.
       workers: number of reading processes.

@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, Int, Key
 from mgmae_jax.evaluate.predictions import kept
 from mgmae_jax.models.probes import AttentiveProbe, LinearProbe
 from mgmae_jax.ops.apply import apply_module
-from mgmae_jax.runtime.mesh import put_batch, replicated
+from mgmae_jax.runtime.mesh import process_share, put_batch, replicated
+from mgmae_jax.runtime.share import Share
 from mgmae_jax.train.optim import Schedule
 from mgmae_jax.train.state import TrainState, apply_update, create
 
@@ -93,7 +94,7 @@ class Scaling:
 
 
 def feature_batches(
-    features: np.ndarray, labels: np.ndarray, *, batch_size: int, seed: int, process_index: int, process_count: int
+    features: np.ndarray, labels: np.ndarray, *, batch_size: int, seed: int, share: Share
 ) -> Callable[[int], AbstractContextManager[Iterator[dict[str, np.ndarray]]]]:
     """Batches of views in shuffled epochs, for `loop.Run.batches`: the example at a position is a function of the seed.
 
@@ -102,11 +103,10 @@ def feature_batches(
       labels: int [n].
       batch_size: views per step, over all processes.
       seed: the seed of the order.
-      process_index: this process's index, from 0.
-      process_count: how many processes share the batch.
+      share: which examples of each batch this process gives.
     """
     videos, views = features.shape[:2]
-    examples, local = videos * views, batch_size // process_count
+    examples, mine = videos * views, share.examples(batch_size)
 
     def order_of(epoch: int) -> np.ndarray:
         return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch,))).permutation(examples)
@@ -115,7 +115,7 @@ def feature_batches(
         orders: dict[int, np.ndarray] = {}
         step = first
         while True:
-            positions = step * batch_size + process_index * local + np.arange(local)
+            positions = step * batch_size + mine
             epochs, places = np.divmod(positions, examples)
             needed = np.unique(epochs).tolist()
             orders = {epoch: orders[epoch] if epoch in orders else order_of(epoch) for epoch in needed}
@@ -180,12 +180,13 @@ def best_classes(
         return jax.lax.top_k(found, kept(found.shape[1]))
 
     step = jax.jit(best, out_shardings=replicated(mesh))
-    local = per_device * mesh.size // jax.process_count()
+    batch = per_device * mesh.size
+    places = process_share(mesh).rows(batch)
     results = []
-    for start in range(0, len(rows), local * jax.process_count()):
-        mine = rows[start + jax.process_index() * local :][:local]
-        padded = np.zeros((local, *rows.shape[1:]), rows.dtype)
-        padded[: len(mine)] = mine
+    for start in range(0, len(rows), batch):
+        mine = start + places
+        padded = np.zeros((len(mine), *rows.shape[1:]), rows.dtype)
+        padded[mine < len(rows)] = rows[mine[mine < len(rows)]]
         results.append(jax.device_get(step(known, put_batch({"rows": padded}, mesh))))
     probabilities, indices = (np.concatenate(part)[: len(rows)] for part in zip(*results, strict=True))
     return indices.astype(np.int32), probabilities

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from mgmae_jax.data.sources import LabelledVideos
 from mgmae_jax.data.views import ViewSpec
 from mgmae_jax.datasets.find import find_videos
-from mgmae_jax.evaluate.classes import class_names, match_classes
+from mgmae_jax.evaluate.classes import class_names, count_classes, match_classes
 from mgmae_jax.evaluate.predictions import PREDICTIONS_FILE, PredictionFile, Predictions
 from mgmae_jax.evaluate.report import Report, make_report
 from mgmae_jax.evaluate.run import Draw, write_results
@@ -24,7 +24,7 @@ from mgmae_jax.probe.features import VideoFeatures, extract
 from mgmae_jax.probe.heads import Probing, Scaling, best_classes, feature_batches, neighbour_shares, unit_length
 from mgmae_jax.runtime.config_checks import TRAINER_MINIMA, check_kind, check_minima, check_one_of, check_positive
 from mgmae_jax.runtime.distributed import is_primary
-from mgmae_jax.runtime.mesh import check_divides, make_mesh, put_replicated
+from mgmae_jax.runtime.mesh import check_divides, make_mesh, process_share, put_replicated
 from mgmae_jax.runtime.run_info import write_run_info
 from mgmae_jax.runtime.session import claimed, restored
 from mgmae_jax.train.loop import train
@@ -33,7 +33,7 @@ from mgmae_jax.train.state import TrainState
 
 KINDS = ("linear", "attentive", "knn")
 ENCODERS = ("trained", "random")
-POOLS: Mapping[str, What] = {"clip": "pooled", "tubelet": "tubelets"}
+POOLS: Mapping[str, What] = {"clip": "pooled", "tubelet": "tubelets", "region": "regions"}
 PROBE_MACHINE_FIELDS = (
     "data.workers",
     "data.allow_missing",
@@ -141,10 +141,9 @@ def find_both(config: ConfigDict) -> tuple[LabelledVideos, LabelledVideos]:
     Raises:
       MgmaeError: there are none, they are not labelled, or the test videos have other classes.
     """
-    found = find_videos(config)
-    count = len(found.class_names or ()) or max(found.labels or (0,)) + 1
-    names = class_names(found, count)
-    videos = match_classes(found, names, config.data.path or "the procedural videos")
+    found, source = find_videos(config), config.data.path or "the procedural videos"
+    names = class_names(found, count_classes(found, source), source)
+    videos = match_classes(found, names, source)
     return videos, match_classes(find_videos(config, "test"), names, config.eval.path or "the procedural test videos")
 
 
@@ -201,8 +200,7 @@ def train_probe(
                     np.asarray(known.videos.labels),
                     batch_size=batch_size,
                     seed=config.seed,
-                    process_index=jax.process_index(),
-                    process_count=jax.process_count(),
+                    share=process_share(mesh),
                 ),
                 config,
                 frozen=scaling,

@@ -6,50 +6,59 @@ import contextlib
 import importlib.util
 import os
 import socket
+import sys
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypedDict
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from mgmae_jax.errors import MgmaeError
+from mgmae_jax.errors import MgmaeError, PeerError
+from mgmae_jax.runtime import peers
+from mgmae_jax.runtime.backend import check_backend
+from mgmae_jax.runtime.cluster import VARIABLES, Processes, check_environment, processes_from_environment
 
 _MESSAGE_BYTES = 4096  # the length of an error reported to the other processes
-VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+START_TIMEOUT_S = 300.0
+"""How long the processes of a run wait for each other at its start, in seconds."""
+FLAG = "--start-timeout"  # which sets it
+_RETRY_S = 2.0  # between two attempts to resolve a name
 
 
-class Processes(TypedDict, total=False):
-    """The arguments for `jax.distributed.initialize`; none at all if JAX is to detect the cluster."""
+def initialize(timeout_s: float = START_TIMEOUT_S) -> None:
+    """Joins this process to the others of its run, if it has several, and starts JAX's backend.
 
-    coordinator_address: str
-    num_processes: int
-    process_id: int
-
-
-def initialize(timeout_s: float = 300.0) -> None:
-    """Joins this process to the others of its run; does nothing in a run of one process, or when called again.
-
-    Call it before anything uses a device. The processes are found from JAX_COORDINATOR_ADDRESS (host:port of
-    process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID, or else by JAX's own detection if the environment is that of a
-    Slurm or Open MPI step of several tasks, or of a TPU pod.
+    Call it before anything uses a device; another call does nothing. The processes are found from
+    JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID, or else by JAX's own
+    detection if the environment is that of a Slurm or Open MPI step of several tasks, or of a TPU pod.
 
     Args:
       timeout_s: how long to wait for the other processes, in seconds.
 
     Raises:
-      MgmaeError: the variables are incomplete or malformed, the port is taken, or the processes did not find each
-        other in time.
+      MgmaeError: the variables are incomplete or malformed, the host name of process 0 does not resolve, its port is
+        taken, the processes did not find each other in time, or there is no such backend.
     """
     if jax.distributed.is_initialized():
         return
-    arguments = processes_from_environment(os.environ, on_tpu_vm=_on_tpu_vm())
-    if arguments is None:
-        return
-    if arguments.get("process_id") == 0:
-        _check_port(str(arguments["coordinator_address"]))
+    on_tpu_vm = _on_tpu_vm()
+    check_environment(os.environ, on_tpu_vm)
+    arguments = processes_from_environment(os.environ, on_tpu_vm)
+    if arguments is not None:
+        _join(arguments, timeout_s)
+        peers.watch()
+    check_backend()
+
+
+def _join(arguments: Processes, timeout_s: float) -> None:
+    end = time.monotonic() + timeout_s
+    if address := arguments.get("coordinator_address"):
+        wait_for_host(address, timeout_s)
+    if address and arguments.get("process_id") == 0:
+        _check_port(address)
     failure: list[Exception] = []
 
     def connect() -> None:
@@ -61,13 +70,13 @@ def initialize(timeout_s: float = 300.0) -> None:
 
     thread = threading.Thread(target=connect, name="distributed-initialize", daemon=True)
     thread.start()
-    thread.join(timeout_s)
-    where = arguments.get("coordinator_address", "the address that JAX found for this cluster")
+    thread.join(max(0.0, end - time.monotonic()))
+    where = address or "the address that JAX found for this cluster"
     if thread.is_alive():
         raise MgmaeError(
             f"process {arguments.get('process_id', '?')} did not meet the other processes at {where} within "
-            f"{timeout_s:.0f} s: start all {arguments.get('num_processes', 'of the')} processes of the run, and let "
-            f"them reach that port of process 0. For a run of one process unset {', '.join(VARIABLES)}."
+            f"{timeout_s:g} s ({FLAG}): start all {arguments.get('num_processes', 'of the')} processes of the run, and "
+            f"let them reach that port of process 0. For a run of one process unset {', '.join(VARIABLES)}."
         )
     if failure:
         raise MgmaeError(
@@ -77,46 +86,51 @@ def initialize(timeout_s: float = 300.0) -> None:
         ) from failure[0]
 
 
-def processes_from_environment(environ: Mapping[str, str], on_tpu_vm: bool = False) -> Processes | None:
-    """Reads from the environment which processes make up the run.
+def wait_for_host(
+    address: str,
+    timeout_s: float,
+    resolve: Callable[[str, None], object] = socket.getaddrinfo,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Waits until the host name of process 0 resolves, as the name of a pod does only once it runs.
+
+    The first failure is told at once on standard error.
 
     Args:
-      environ: the environment variables.
-      on_tpu_vm: whether this machine has TPU chips.
-
-    Returns:
-      The arguments for `jax.distributed.initialize`: none at all if JAX is to detect the cluster, None if the run is a
-      single process.
+      address: JAX_COORDINATOR_ADDRESS, HOST:PORT.
+      timeout_s: how long to try, in seconds.
+      resolve: as `socket.getaddrinfo`.
+      clock: the time in seconds.
+      sleep: waits for so many seconds.
 
     Raises:
-      MgmaeError: some of `VARIABLES` are set but not all, or they are malformed.
+      MgmaeError: the name does not resolve.
     """
-    given = {name: environ[name] for name in VARIABLES if environ.get(name)}
-    if given:
-        if missing := [name for name in VARIABLES if name not in given]:
+    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    end, told = clock() + timeout_s, False
+    while True:
+        try:
+            resolve(host, None)
+            return
+        except (OSError, UnicodeError) as error:  # a UnicodeError for a name that cannot be one, such as a..b
+            failure, reason = error, getattr(error, "strerror", None) or str(error)
+        left = end - clock()
+        if left <= 0 or isinstance(failure, UnicodeError):
+            waited = "" if isinstance(failure, UnicodeError) else f" within {timeout_s:g} s ({FLAG})"
             raise MgmaeError(
-                f"the environment sets {', '.join(given)} but not {', '.join(missing)}: set all three for a run of "
-                "several processes, none for a run of one."
+                f"JAX_COORDINATOR_ADDRESS={address}: the host name {host!r} does not resolve{waited}: {reason}. Give "
+                f"the name or the IP address of process 0; for a run of one process unset {', '.join(VARIABLES)}."
+            ) from failure
+        if not told:
+            print(
+                f"JAX_COORDINATOR_ADDRESS={address}: the host name {host!r} does not resolve yet ({reason}): trying "
+                f"for {timeout_s:g} s ({FLAG})",
+                file=sys.stderr,
+                flush=True,
             )
-        address, count, index = (given[name] for name in VARIABLES)
-        if not address.rpartition(":")[0] or not address.rpartition(":")[2].isdigit():
-            raise MgmaeError(f"JAX_COORDINATOR_ADDRESS={address}: give HOST:PORT of process 0.")
-        if not (count.isdigit() and index.isdigit() and int(index) < int(count)):
-            raise MgmaeError(
-                f"JAX_NUM_PROCESSES={count}, JAX_PROCESS_ID={index}: give a number of processes, and this one's "
-                "number, which counts from 0."
-            )
-        return {"coordinator_address": address, "num_processes": int(count), "process_id": int(index)}
-    # Only inside `srun`: in the batch script itself SLURM_NTASKS is the whole job's, and no other process would join.
-    tasks = [environ.get("SLURM_STEP_NUM_TASKS", "1"), environ.get("OMPI_COMM_WORLD_SIZE", "1")]
-    if any(number.isdigit() and int(number) > 1 for number in tasks):
-        return {}
-    if on_tpu_vm and environ.get("JAX_PLATFORMS", "tpu").startswith("tpu"):
-        hosts = environ.get("TPU_PROCESS_ADDRESSES") or environ.get("TPU_WORKER_HOSTNAMES")
-        several = "," in hosts if hosts else not environ.get("TPU_SKIP_MDS_QUERY")
-        if several or int(environ.get("MEGASCALE_NUM_SLICES") or 1) > 1:
-            return {}
-    return None
+            told = True
+        sleep(min(_RETRY_S, left))
 
 
 def _check_port(address: str) -> None:
@@ -160,7 +174,7 @@ def agree_on_errors() -> Iterator[None]:
     The block itself must not wait for other processes.
 
     Raises:
-      MgmaeError: the block failed in another process; the message says how.
+      PeerError: the block failed in another process alone.
     """
     error: Exception | None = None
     try:
@@ -174,6 +188,6 @@ def agree_on_errors() -> Iterator[None]:
         told[: len(text)] = text
         for process, other in enumerate(np.asarray(multihost_utils.process_allgather(told))):
             if error is None and other.any():
-                error = MgmaeError(f"process {process}: {other.tobytes().rstrip(bytes(1)).decode(errors='replace')}")
+                error = PeerError(f"process {process}: {other.tobytes().rstrip(bytes(1)).decode(errors='replace')}")
     if error is not None:
         raise error

@@ -12,16 +12,21 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental.mesh_utils import create_device_mesh, create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mgmae_jax.errors import ConfigError
+from mgmae_jax.runtime.share import Share
 
 AXES = ("data", "fsdp")
 _SMALLEST_SHARDED = 2**16  # elements; gathering anything smaller costs more than the freed memory is worth
 
 
 def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Lays the devices out as a mesh of shape ("data", "fsdp").
+    """Lays the devices out as a mesh of shape ("data", "fsdp"), which follows the network between them.
+
+    On a TPU slice neighbours in the mesh are neighbours in the torus, which is not the order of the processes: see
+    `process_share`. Over several slices, parameters are split within a slice, unless `fsdp` is larger than it.
 
     Args:
       fsdp: the number of neighbouring devices that each large parameter is split over, at least 1.
@@ -32,12 +37,25 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
       `Explicit`, where shardings are part of the types).
 
     Raises:
-      ConfigError: `fsdp` does not divide the number of devices.
+      ConfigError: `fsdp` does not divide the number of devices, or neither divides those of a slice nor is a multiple
+        of them.
     """
     devices = jax.devices() if devices is None else devices
     if fsdp < 1 or len(devices) % fsdp:
         raise ConfigError("mesh.fsdp", fsdp, f"a divisor of the number of devices, which is {len(devices)}")
-    return jax.make_mesh((len(devices) // fsdp, fsdp), AXES, axis_types=(AxisType.Auto,) * 2, devices=devices)
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    each = len(devices) // slices
+    if each % fsdp and fsdp % each:
+        want = f"a divisor or a multiple of the devices of a slice, which are {each} ({slices} slices)"
+        raise ConfigError("mesh.fsdp", fsdp, want)
+    within = (each // min(fsdp, each), min(fsdp, each))
+    # Splitting an axis of the torus lets any divisor be laid out, at the price of some bandwidth.
+    if slices == 1:
+        grid = create_device_mesh(within, devices, allow_split_physical_axes=True)
+    else:
+        between = (slices * min(fsdp, each) // fsdp, fsdp // min(fsdp, each))
+        grid = create_hybrid_device_mesh(within, between, devices, allow_split_physical_axes=True)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -107,12 +125,19 @@ def check_divides(field: str, count: int, mesh: Mesh, views: int = 1) -> None:
         raise ConfigError(field, count, f"a multiple of the number of devices, which is {mesh.size}")
 
 
+def process_share(mesh: Mesh) -> Share:
+    """The share of each batch that this process reads: what its devices hold."""
+    here = jax.process_index()
+    slots = tuple(slot for slot, device in enumerate(mesh.devices.flat) if device.process_index == here)
+    return Share(slots, mesh.size)
+
+
 def put_batch(local: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Moves this process's share of a batch to its devices, as a part of the global batch.
 
     Args:
-      local: arrays [local batch, ...] of the same leading size in every process; the global batch is the processes'
-        shares one after another.
+      local: arrays [local batch, ...] of the same leading size in every process: the rows of the global batch that
+        `process_share` names, in their order.
       mesh: the devices, from `make_mesh`.
 
     Returns:
@@ -121,13 +146,21 @@ def put_batch(local: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
     Raises:
       ConfigError: the leading size does not divide over this process's devices.
     """
-    sharding = batch_sharding(mesh)
-    here = len(sharding.addressable_devices)
-    for array in local.values():
-        check_divides("train.batch_size", len(array) * mesh.size // here, mesh)
+    share, sharding = process_share(mesh), batch_sharding(mesh)
+
+    def put(array: np.ndarray) -> jax.Array:
+        batch = len(array) * mesh.size // len(share.slots)
+        check_divides("train.batch_size", batch, mesh)
+        each = batch // mesh.size
+        parts = [
+            jax.device_put(array[i * each : (i + 1) * each], mesh.devices.flat[slot])
+            for i, slot in enumerate(share.slots)
+        ]
+        return jax.make_array_from_single_device_arrays((batch, *array.shape[1:]), sharding, parts)
+
     # An intended transfer; with several processes JAX would treat it as an implicit one.
     with jax.transfer_guard_host_to_device("allow"):
-        return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in local.items()}
+        return {name: put(array) for name, array in local.items()}
 
 
 def put_replicated(tree: Any, mesh: Mesh) -> Any:

@@ -221,7 +221,9 @@ def locked(folder: Path, flag: str = "--workdir") -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("a+", encoding="utf-8")
     except OSError as error:
-        reason = f"cannot be written to ({error.strerror or error}): give a {flag} that you can write to"
+        exists = isinstance(error, FileExistsError | NotADirectoryError)
+        why = "it is, or is below, a file" if exists else error.strerror or error
+        reason = f"cannot be written to ({why}): give a {flag} that you can write to"
         raise FileError(folder, reason) from error
     with file:
         try:

@@ -23,7 +23,7 @@ from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.mesh import put_batch, put_replicated, replicated
 from mgmae_jax.runtime.rng import per_example, stream
 from mgmae_jax.runtime.session import OpenRun
-from mgmae_jax.train.loop import Hook
+from mgmae_jax.train.loop import Hook, batch_spec
 from mgmae_jax.train.masks import open_clips
 from mgmae_jax.train.state import TrainState
 
@@ -212,7 +212,8 @@ def measure_guesses(
     jitted = jax.jit(moments, out_shardings=replicated(mesh))
     flow_params = put_replicated(flow_params, mesh)
     parts = []
-    with open_clips(config, pretraining.masks, videos, first, lambda path, reason: None) as reader:
+    spec = batch_spec(config, mesh)
+    with open_clips(config, pretraining.masks, videos, first, lambda path, reason: None, spec) as reader:
         for step in range(first, first + batches):
             keys = put_replicated(stream(key, step, "mask"), mesh)
             parts.append(jax.device_get(jitted(params, flow_params, put_batch(next(reader), mesh), keys)))

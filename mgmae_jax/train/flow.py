@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key, UInt8
 from ml_collections import ConfigDict
@@ -34,7 +35,7 @@ from mgmae_jax.runtime.config_checks import (
     parse_dtype,
 )
 from mgmae_jax.runtime.distributed import is_primary
-from mgmae_jax.runtime.mesh import check_divides, make_mesh
+from mgmae_jax.runtime.mesh import check_divides, make_mesh, process_share
 from mgmae_jax.runtime.metrics import MetricWriter
 from mgmae_jax.runtime.session import open_run
 from mgmae_jax.train.flow_pairs import bank_arrays, draw_pairs
@@ -217,7 +218,7 @@ def run_flow_training(
                 train(
                     opened,
                     training,
-                    functools.partial(open_flow_batches, config, stage),
+                    functools.partial(open_flow_batches, config, stage, mesh),
                     config,
                     frozen=bank_arrays(make_banks(config.seed)) if config.data.draw == "device" else {},
                     clips_per_step=stage.batch_size,
@@ -294,7 +295,7 @@ def _first_state(training: FlowTraining, params: Mapping[str, Any] | None, key: 
 
 
 def open_flow_batches(
-    config: ConfigDict, stage: Stage, step: int
+    config: ConfigDict, stage: Stage, mesh: Mesh, step: int
 ) -> AbstractContextManager[Iterator[dict[str, np.ndarray]]]:
     """This process's batches of a stage, from step `step` of the run on."""
     return synthetic_batches(
@@ -304,6 +305,5 @@ def open_flow_batches(
         size=stage.size,
         threads=config.data.threads,
         drawn=config.data.draw == "host",
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        share=process_share(mesh),
     )

@@ -13,13 +13,14 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
 from mgmae_jax.data.batches import BatchSpec
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.runtime.device_info import device_memory
-from mgmae_jax.runtime.mesh import put_batch, put_replicated, replicated
+from mgmae_jax.runtime.mesh import process_share, put_batch, put_replicated, replicated
 from mgmae_jax.runtime.metrics import MetricWriter
 from mgmae_jax.runtime.progress import Progress
 from mgmae_jax.runtime.session import OpenRun
@@ -108,15 +109,14 @@ def train(
     opened.state, opened.start = state, end
 
 
-def batch_spec(config: ConfigDict) -> BatchSpec:
-    """How config.train and config.data compose the batches of this process."""
+def batch_spec(config: ConfigDict, mesh: Mesh) -> BatchSpec:
+    """How config.train and config.data compose the batches, and which share of them this process reads."""
     return BatchSpec(
         batch_size=config.train.batch_size,
         views=config.data.views,
         seed=config.seed,
         workers=config.data.workers,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        share=process_share(mesh),
     )
 
 

@@ -21,7 +21,6 @@ from mgmae_jax.masking.strategies import STRATEGIES, MaskInput, MaskOptions, Str
 from mgmae_jax.ops.pairs import neighbour_pairs
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit, unpatchify
 from mgmae_jax.runtime.config_checks import parse_dtype
-from mgmae_jax.train.loop import batch_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,13 +259,13 @@ def open_clips(
     videos: VideoList,
     first: int,
     on_bad: Callable[[str, str], None],
-    spec: BatchSpec | None = None,
+    spec: BatchSpec,
 ) -> TrainBatches:
-    """This process's batches from step `first` on; by `spec`, or as the config has them."""
+    """This process's batches from step `first` on; `spec` is `loop.batch_spec`, or another composition."""
     return pretrain_batches(
         videos,
         ClipSpec(config.clip.frames, config.clip.stride, config.clip.size),
-        spec or batch_spec(config),
+        spec,
         start_step=first,
         flow=flow_spec(config, masks),
         on_bad=on_bad,

@@ -31,7 +31,7 @@ from mgmae_jax.runtime.mesh import check_divides, make_mesh
 from mgmae_jax.runtime.rng import STREAMS, named_key, per_example, stream
 from mgmae_jax.runtime.session import MACHINE_FIELDS, open_run
 from mgmae_jax.train.baselines import guess_hook
-from mgmae_jax.train.loop import train
+from mgmae_jax.train.loop import batch_spec, train
 from mgmae_jax.train.masks import MaskDetails, MaskStep, build_mask_step, find_clips, open_clips
 from mgmae_jax.train.optim import Schedule, build_optimiser, build_schedule, epochs_to_steps, loss_and_grad
 from mgmae_jax.train.previews import Draw, preview_hook
@@ -204,10 +204,11 @@ def run_pretraining(
         if opened.finished:
             return
         bad_videos = BadVideos(workdir / "bad_videos.jsonl", len(videos), config.data.max_bad_fraction)
+        spec = batch_spec(config, mesh)
         train(
             opened,
             pretraining,
-            lambda first: open_clips(config, pretraining.masks, videos, first, bad_videos),
+            lambda first: open_clips(config, pretraining.masks, videos, first, bad_videos, spec),
             config,
             frozen=flow_params,
             clips_per_step=clips,

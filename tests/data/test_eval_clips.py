@@ -13,13 +13,15 @@ from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.sources import read_source
 from mgmae_jax.data.views import ViewSpec, read_views
 from mgmae_jax.errors import ConfigError
+from mgmae_jax.runtime.share import Share
 
+WHOLE = Share()
 VIEWS = ViewSpec(ClipSpec(4, 2, 32), "uniform", clips=2, crops=3)
 
 
-def read(paths, *, batch_size=2, workers=0, process=(0, 1), views=VIEWS):
+def read(paths, *, batch_size=2, workers=0, share=WHOLE, views=VIEWS):
     options = {"batch_size": batch_size, "workers": workers}
-    with view_batches(paths, views, **options, process_index=process[0], process_count=process[1]) as batches:
+    with view_batches(paths, views, **options, share=share) as batches:
         return list(batches)
 
 
@@ -41,25 +43,33 @@ def test_every_video_comes_once_with_all_its_views(paths, workers):
     assert multiprocessing.active_children() == []
 
 
-@given(videos=st.integers(1, 40), processes=st.integers(1, 4), share=st.integers(1, 5))
-def test_processes_share_all_videos_and_make_equally_many_batches(videos, processes, share):
-    options = (VIEWS, processes * share, share)
+@given(videos=st.integers(1, 40), processes=st.integers(1, 4), each=st.integers(1, 5))
+def test_processes_share_all_videos_and_make_equally_many_batches(videos, processes, each):
     found, lengths = [], set()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(eval_views, "read_views", lambda path, views: np.zeros(()))
-        batches = -(-videos // (processes * share))
+        batches = -(-videos // (processes * each))
         for process in range(processes):
-            examples = eval_views._Views(tuple(map(str, range(videos))), *options, process)
-            numbers = [int(examples(n)["video"]) for n in range(batches * share)]
+            places = tuple(Share((process,), processes).examples(processes * each).tolist())
+            examples = eval_views._Views(tuple(map(str, range(videos))), VIEWS, processes * each, places)
+            numbers = [int(examples(n)["video"]) for n in range(batches * each)]
             lengths.add(len(numbers))
             found += [number for number in numbers if number >= 0]
     assert sorted(found) == list(range(videos))
     assert len(lengths) == 1
 
 
-def test_two_processes_read_halves_of_each_batch(paths):
-    halves = [read(paths, batch_size=4, process=(process, 2)) for process in range(2)]
-    assert [[batch["video"].tolist() for batch in half] for half in halves] == [[[0, 1], [4, -1]], [[2, 3], [-1, -1]]]
+@pytest.mark.parametrize(
+    ("slots", "expected"),
+    [
+        ([(0,), (1,)], [[[0, 1], [4, -1]], [[2, 3], [-1, -1]]]),
+        ([(0, 3), (1, 2)], [[[0, 3], [4, -1]], [[1, 2], [-1, -1]]]),
+    ],
+)
+def test_two_processes_read_their_shares_of_each_batch(paths, slots, expected):
+    of = sum(map(len, slots))
+    halves = [read(paths, batch_size=4, share=Share(held, of)) for held in slots]
+    assert [[batch["video"].tolist() for batch in half] for half in halves] == expected
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -86,9 +96,10 @@ from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.eval_clips import view_batches
 from mgmae_jax.data.views import ViewSpec
+from mgmae_jax.runtime.share import Share
 
 if __name__ == "__main__":
-    options = {"batch_size": 2, "workers": 2, "process_index": 0, "process_count": 1}
+    options = {"batch_size": 2, "workers": 2, "share": Share()}
     with view_batches(sys.argv[1:], ViewSpec(ClipSpec(4, 2, 32)), **options) as batches:
         print(sum(1 for batch in batches))
     # What was let go is freed by a thread of Grain's own, first come, first served: wait for it.

@@ -24,8 +24,6 @@ def read(videos, count, *, sampling="uniform", augmentation=Augmentation(), **ch
         "seed": 0,
         "workers": 0,
         "start_step": 0,
-        "process_index": 0,
-        "process_count": 1,
     }
     options |= changes
     first = options.pop("start_step")

@@ -15,6 +15,7 @@ from mgmae_jax.data.pretrain_clips import FlowSpec, pretrain_batches
 from mgmae_jax.data.sources import VideoList, read_source
 from mgmae_jax.errors import ConfigError, MgmaeError
 from mgmae_jax.ops.pairs import adjacent_pairs, neighbour_pairs
+from mgmae_jax.runtime.share import Share
 
 CLIP = ClipSpec(frames=4, stride=2, size=32)
 
@@ -31,8 +32,6 @@ def read(videos, count, *, clip=CLIP, on_bad=no_bad, **changes):
         "seed": 0,
         "workers": 0,
         "start_step": 0,
-        "process_index": 0,
-        "process_count": 1,
         "flow": None,
     } | changes
     rest = {name: options.pop(name) for name in ("start_step", "flow")}
@@ -98,11 +97,15 @@ def test_resuming_at_a_step_goes_on_with_the_same_batches(videos, clips, start_s
         np.testing.assert_array_equal(batch["clip"], expected)
 
 
-@pytest.mark.parametrize("process_count", [2, 4])
-def test_the_blocks_of_all_processes_make_the_batch(videos, clips, process_count):
-    parts = [read(videos, 2, process_index=h, process_count=process_count) for h in range(process_count)]
+@pytest.mark.parametrize("slots", [[(0,), (1,)], [(0,), (1,), (2,), (3,)], [(0, 3), (1, 2)], [(1, 3), (0, 2)]])
+def test_the_shares_of_all_processes_make_the_batch(videos, clips, slots):
+    shares = [Share(held, sum(map(len, slots))) for held in slots]
+    parts = [read(videos, 2, share=share) for share in shares]
     for step in range(2):
-        np.testing.assert_array_equal(np.concatenate([part[step]["clip"] for part in parts]), clips[step])
+        whole = np.empty_like(clips[step])
+        for share, part in zip(shares, parts, strict=True):
+            whole[share.rows(len(whole))] = part[step]["clip"]
+        np.testing.assert_array_equal(whole, clips[step])
 
 
 def test_every_epoch_holds_every_video_once_in_another_order(tmp_path, make_video):
@@ -194,7 +197,14 @@ def test_what_on_bad_raises_ends_the_run(videos, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
-        ({"batch_size": 3, "process_count": 2}, "train.batch_size=3: give a multiple of the number of processes, 2"),
+        (
+            {"batch_size": 3, "views": 1, "share": Share((0,), 2)},
+            "train.batch_size=3: give a multiple of the number of devices, which is 2",
+        ),
+        (
+            {"batch_size": 1, "share": Share((0,), 2)},
+            "train.batch_size=1: give a multiple of the number of devices, which is 2: a process would hold half",
+        ),
         ({"batch_size": 0}, "train.batch_size"),
         ({"seed": -1}, "seed"),
         ({"seed": 2**32}, "seed"),

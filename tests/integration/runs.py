@@ -17,6 +17,7 @@ from mgmae_jax.runtime.metrics import METRICS_FILE, read_metrics
 
 ROOT = Path(__file__).parents[2]
 STEPS = 12
+ORDERS = ("mgmae_jax.cli", "tests.integration.interleaved")
 # The demo's config, made small: 12 steps of 8 videos for a folder of 12, and a checkpoint every third.
 SMALL = {
     "clip.frames": 8,
@@ -82,6 +83,19 @@ class Launcher:
             process.kill()
         assert process.returncode == status, errors
         return errors
+
+    def run_two(self, arguments: Sequence[str], module: str = "mgmae_jax.cli") -> subprocess.CompletedProcess[str]:
+        """Runs to the end in two processes of four devices each; `tests.integration.interleaved` mixes the devices."""
+        launch = [str(ROOT / "launch" / "local.sh"), "-n", "2", "--devices-per-process", "4", "--"]
+        done = subprocess.run(
+            [*launch, sys.executable, "-m", module, *arguments],
+            env=self.environment() | {"XLA_FLAGS": "--xla_backend_optimization_level=0", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        return done
 
 
 def losses(workdir: Path, steps: int = STEPS) -> list[float]:

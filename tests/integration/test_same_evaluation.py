@@ -3,14 +3,12 @@
 import json
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mgmae_jax.datasets import motion_shapes
-from tests.integration.runs import ROOT, Launcher
+from tests.integration.runs import ORDERS, Launcher
 from tests.train.finetuned import finetuned_run
 
 pytestmark = pytest.mark.slow
@@ -55,12 +53,9 @@ def test_eight_devices(launcher: Launcher, run: Path, reference: tuple, tmp_path
     assert result(tmp_path) == reference
 
 
-def test_two_processes_of_four_devices(launcher: Launcher, run: Path, reference: tuple, tmp_path: Path):
-    arguments = [str(ROOT / "launch" / "local.sh"), "-n", "2", "--devices-per-process", "4", "--"]
-    arguments += [sys.executable, "-m", "mgmae_jax.cli", *command(run, tmp_path)]
-    environ = launcher.environment() | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    done = subprocess.run(arguments, env=environ, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("order", ORDERS)
+def test_two_processes_of_four_devices(launcher: Launcher, run: Path, reference: tuple, tmp_path: Path, order: str):
+    done = launcher.run_two(command(run, tmp_path), order)
     assert result(tmp_path) == reference
     assert done.stdout.count("top-1") == 1
 
@@ -91,3 +86,24 @@ def test_progress_is_shown(launcher: Launcher, run: Path, tmp_path: Path):
     errors = launcher.run(command(run, tmp_path))
     assert f"video 0/{VIDEOS}" in errors
     assert f"100%  video {VIDEOS}/{VIDEOS}  top-1" in errors
+
+
+@pytest.mark.parametrize("kind", ["linear", "knn"])
+def test_a_probe_in_two_processes(launcher: Launcher, run: Path, tmp_path: Path, kind: str):
+    fields = {"probe.kind": kind, "train.epochs": 10, "train.batch_size": 16, "eval.clips_per_device": 4}
+    fields |= {f"data.motion_shapes.{name}": n for name, n in (("videos", 37), ("test_videos", 29), ("frames", 8))}
+    options = [f"--config.{name}={value}" for name, value in (fields | {"data.motion_shapes.size": 32}).items()]
+
+    def probe(name: str) -> list[str]:
+        places = ["--out", str(tmp_path / name), "--features", str(tmp_path / f"{name}_features")]
+        return ["probe", "--checkpoint", str(run), *places, *options]
+
+    def found(name: str) -> tuple[dict, list[str]]:
+        report = json.loads((tmp_path / name / "report.json").read_text())
+        rows = (tmp_path / name / "predictions.csv").read_text().splitlines()
+        return {key: value for key, value in report.items() if key != "about"}, [row.split(",")[:4] for row in rows]
+
+    launcher.run(probe("one"))
+    for order in ORDERS:
+        launcher.run_two(probe(order), order)
+        assert found(order) == found("one")

@@ -2,14 +2,12 @@
 
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.integration.runs import ROOT, STEPS, Launcher, command, lines_reach, losses, stop_when, tensors
+from tests.integration.runs import ORDERS, STEPS, Launcher, command, lines_reach, losses, stop_when, tensors
 
 pytestmark = pytest.mark.slow
 
@@ -49,17 +47,13 @@ def test_eight_devices(launcher: Launcher, reference: Path, twelve_videos: Path,
     np.testing.assert_allclose(losses(tmp_path), losses(reference), rtol=1e-5)
 
 
-def test_two_processes_of_four_devices(launcher: Launcher, reference: Path, twelve_videos: Path, tmp_path: Path):
-    arguments = [str(ROOT / "launch" / "local.sh"), "-n", "2", "--devices-per-process", "4", "--"]
-    arguments += [
-        sys.executable,
-        "-m",
-        "mgmae_jax.cli",
-        *command(tmp_path, data__path=twelve_videos, checkpoint__every=1000),
-    ]
-    environ = launcher.environment() | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    done = subprocess.run(arguments, env=environ, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("fsdp", [1, 4])
+@pytest.mark.parametrize("order", ORDERS)
+def test_two_processes_of_four_devices(
+    launcher: Launcher, reference: Path, twelve_videos: Path, tmp_path: Path, order: str, fsdp: int
+):
+    arguments = command(tmp_path, data__path=twelve_videos, checkpoint__every=1000, mesh__fsdp=fsdp)
+    done = launcher.run_two(arguments, order)
     assert "8 cpu device(s) in 2 process(es)" in done.stderr
     np.testing.assert_allclose(losses(tmp_path), losses(reference), rtol=1e-5)
 

@@ -10,16 +10,17 @@ from hypothesis import strategies as st
 from mgmae_jax.models.probes import AttentiveProbe, LinearProbe
 from mgmae_jax.probe.heads import Probing, Scaling, best_classes, feature_batches, neighbour_shares, unit_length
 from mgmae_jax.runtime.mesh import make_mesh, put_replicated
+from mgmae_jax.runtime.share import Share
 from mgmae_jax.train.optim import adamw_direction, cosine_schedule
 
+WHOLE = Share()
 
-def take(count, *, seed=0, first=0, batch_size=8, process=(0, 1), videos=5, views=2):
+
+def take(count, *, seed=0, first=0, batch_size=8, share=WHOLE, videos=5, views=2):
     """Numbers of the examples of `count` batches: video * 10 + view."""
     features = np.arange(videos)[:, None, None] * 10.0 + np.arange(views)[:, None]
     labels = np.arange(videos) + 100
-    batches = feature_batches(
-        features, labels, batch_size=batch_size, seed=seed, process_index=process[0], process_count=process[1]
-    )
+    batches = feature_batches(features, labels, batch_size=batch_size, seed=seed, share=share)
     with batches(first) as found:
         taken = list(itertools.islice(found, count))
     for batch in taken:
@@ -41,7 +42,7 @@ def test_batches_are_a_function_of_seed_and_step():
     whole = take(6)
     assert take(2, first=4) == whole[4:]
     assert take(6, seed=1) != whole
-    halves = [take(6, process=(process, 2)) for process in range(2)]
+    halves = [take(6, share=Share((process,), 2)) for process in range(2)]
     assert [first + second for first, second in zip(*halves, strict=True)] == whole
 
 
@@ -80,7 +81,7 @@ def test_a_probe_learns_what_can_be_told(kind):
     probing = Probing(model, adamw_direction(b1=0.9, b2=0.999, weight_decay=0.0), schedule)
     scaling, state = Scaling.of(features), probing.init(jax.random.key(0), features.shape[2:])
     step = jax.jit(probing.step)
-    batches = feature_batches(features, labels, batch_size=32, seed=0, process_index=0, process_count=1)
+    batches = feature_batches(features, labels, batch_size=32, seed=0, share=Share())
     with batches(0) as found:
         losses = []
         for batch in itertools.islice(found, 150):

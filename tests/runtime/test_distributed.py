@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mgmae_jax.errors import MgmaeError
-from mgmae_jax.runtime.distributed import initialize, processes_from_environment
+from mgmae_jax.runtime.cluster import processes_from_environment
+from mgmae_jax.runtime.distributed import initialize, wait_for_host
 
 GIVEN = {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:1234", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
 
@@ -95,6 +96,12 @@ def test_variables_that_are_incomplete_are_an_error_that_names_them(missing: str
         {"JAX_COORDINATOR_ADDRESS": "host"},
         {"JAX_COORDINATOR_ADDRESS": ":12"},
         {"JAX_COORDINATOR_ADDRESS": "host:port"},
+        {"JAX_COORDINATOR_ADDRESS": "host:0"},
+        {"JAX_COORDINATOR_ADDRESS": "host:65536"},
+        {"JAX_COORDINATOR_ADDRESS": "http://host:80"},
+        {"JAX_COORDINATOR_ADDRESS": "my host:80"},
+        {"JAX_NUM_PROCESSES": "0"},
+        {"JAX_PROCESS_ID": "first"},
         {"JAX_NUM_PROCESSES": "two"},
         {"JAX_PROCESS_ID": "4"},
         {"JAX_PROCESS_ID": "-1"},
@@ -112,6 +119,67 @@ def test_without_any_sign_of_others_the_run_is_one_process(monkeypatch: pytest.M
     initialize()
 
 
+class Names:
+    """A name server with its own clock: "pod" is known after some seconds."""
+
+    def __init__(self, known_after_s: float) -> None:
+        self.now, self.asked, self._known_after_s = 0.0, [], known_after_s
+
+    def resolve(self, host: str, port: None) -> None:
+        self.asked.append(host)
+        if self.now < self._known_after_s:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    def wait(self, address: str, timeout_s: float) -> None:
+        def sleep(seconds: float) -> None:
+            self.now += seconds
+
+        wait_for_host(address, timeout_s, self.resolve, lambda: self.now, sleep)
+
+
+@pytest.mark.parametrize(("address", "host"), [("pod:1", "pod"), ("[::1]:1", "::1"), ("10.0.0.1:1", "10.0.0.1")])
+def test_a_host_that_is_known_is_not_waited_for(capsys: pytest.CaptureFixture, address: str, host: str):
+    names = Names(0)
+    names.wait(address, 300)
+    assert (names.asked, names.now) == ([host], 0)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_host_that_is_not_known_yet_is_told_once_and_waited_for(capsys: pytest.CaptureFixture):
+    names = Names(61)
+    names.wait("pod-0.service:8476", 300)
+    assert 61 <= names.now < 65
+    assert capsys.readouterr().err == (
+        "JAX_COORDINATOR_ADDRESS=pod-0.service:8476: the host name 'pod-0.service' does not resolve yet (Name or "
+        "service not known): trying for 300 s (--start-timeout)\n"
+    )
+
+
+@pytest.mark.parametrize("timeout_s", [0, 7])
+def test_a_host_that_stays_unknown_is_an_error_that_names_it(timeout_s: float):
+    names = Names(1000)
+    with pytest.raises(MgmaeError) as told:
+        names.wait("no-such-node:23999", timeout_s)
+    assert names.now == timeout_s
+    assert str(told.value).startswith(
+        "JAX_COORDINATOR_ADDRESS=no-such-node:23999: the host name 'no-such-node' does not resolve within "
+        f"{timeout_s} s (--start-timeout): Name or service not known. Give the name or the IP address of process 0"
+    )
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64])
+def test_what_cannot_be_a_host_is_not_waited_for(host: str):
+    with pytest.raises(MgmaeError, match=f"the host name '{host}' does not resolve: "):
+        wait_for_host(f"{host}:1", 300, sleep=lambda seconds: pytest.fail("waits"))
+
+
+@pytest.mark.parametrize("name", ["SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"])
+def test_half_an_environment_is_an_error_before_jax_reads_it(monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setenv(name, "2")
+    with pytest.raises(MgmaeError, match=f"^{name}='2' says .* for a run of one process unset {name}.$"):
+        initialize()
+
+
 ALONE = """
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.runtime.distributed import initialize
@@ -127,7 +195,8 @@ def test_a_process_whose_peers_never_come_ends_with_a_message(index: int):
     port = free_port()
     ended = run(ALONE, environment(port, 2, index))
     assert ended.returncode == 1
-    assert f"told: process {index} did not meet the other processes at 127.0.0.1:{port} within 1 s" in ended.stderr
+    want = f"told: process {index} did not meet the other processes at 127.0.0.1:{port} within 1 s (--start-timeout): "
+    assert want in ended.stderr
 
 
 def test_a_port_that_is_taken_is_an_error_that_names_it():

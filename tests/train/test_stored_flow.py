@@ -11,6 +11,8 @@ from mgmae_jax.errors import ConfigError
 from mgmae_jax.masking.strategies import MaskOptions
 from mgmae_jax.ops.pairs import adjacent_pairs, neighbour_pairs
 from mgmae_jax.ops.tokens import TokenGrid
+from mgmae_jax.runtime.mesh import make_mesh
+from mgmae_jax.train.loop import batch_spec
 from mgmae_jax.train.masks import FlowOptions, MaskStep, build_mask_step, find_clips, open_clips
 from tests.train.tiny import random_batch
 
@@ -46,8 +48,9 @@ def test_procedural_videos_come_with_their_flow(base: str, tmp_path: Path, monke
     monkeypatch.setenv("MGMAE_CACHE", str(tmp_path))
     config = load_config(CONFIG, [*SMALL, f"--config.mask.base_frame={base}", "--config.flow.path=elsewhere"])
     videos, masks = find_clips(config), build_mask_step(config)
+    spec = batch_spec(config, make_mesh())
     assert all(flow_path(path).exists() for path in videos.paths)
-    with open_clips(config, masks, videos, 0, lambda path, reason: pytest.fail(reason)) as batches:
+    with open_clips(config, masks, videos, 0, lambda path, reason: pytest.fail(reason), spec) as batches:
         batch = next(batches)
     pairs = adjacent_pairs(4) if base == "random" else neighbour_pairs(4, 2)
     assert batch["flow"].shape == (8, *pairs[0].shape, 32, 32, 2)

@@ -13,8 +13,10 @@ import numpy as np
 from mgmae_jax.datasets.flow_pairs.banks import make_banks
 from mgmae_jax.datasets.flow_pairs.pair import draw_pair
 from mgmae_jax.datasets.flow_pairs.scene import sample_scene
+from mgmae_jax.runtime.share import Share
 
 _BATCHES_AHEAD = 3
+_WHOLE = Share()
 
 
 @contextlib.contextmanager
@@ -26,31 +28,30 @@ def synthetic_batches(
     size: int,
     threads: int,
     drawn: bool,
-    process_index: int = 0,
-    process_count: int = 1,
+    share: Share = _WHOLE,
 ) -> Iterator[Iterator[dict[str, np.ndarray]]]:
     """Opens this process's endless batches of pairs `first`, `first + 1`, ... of a seed.
 
     Args:
       seed: the dataset's seed.
       first: index of the first pair of the first batch, over all processes.
-      batch_size: pairs per step over all processes, divisible by `process_count`.
+      batch_size: pairs per step over all processes, a multiple of the number of devices.
       size: side of the frames in pixels.
       threads: number of threads that prepare pairs, 1 or more.
       drawn: whether to draw the pairs here. Otherwise a batch holds scenes, to be drawn on the device.
-      process_index: this process's index, from 0.
-      process_count: how many processes share each batch.
+      share: which pairs of each batch this process prepares; all by default.
 
     Yields:
-      An iterator of dicts of arrays with a leading axis of batch_size / process_count: "image1" and "image2", uint8
+      An iterator of dicts of arrays with a leading axis for this process's pairs: "image1" and "image2", uint8
       `[B, size, size, 3]`, and "flow", float32 `[B, size, size, 2]`; or the fields of `Scene`.
     """
-    local = batch_size // process_count
+    places = share.examples(batch_size).tolist()
+    local = len(places)
     banks = make_banks(seed) if drawn else None
 
     def example(number: int) -> dict[str, np.ndarray]:
         step, place = divmod(number, local)
-        scene = sample_scene(seed, first + step * batch_size + process_index * local + place, size)
+        scene = sample_scene(seed, first + step * batch_size + places[place], size)
         if banks is None:
             return scene._asdict()
         pair = draw_pair(banks, scene, size, occlusion=False)

@@ -17,7 +17,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -31,6 +30,7 @@ from mgmae_jax.datasets.motion_shapes.motion import CLASSES
 from mgmae_jax.datasets.motion_shapes.scene import draw, sample_scene, scene_flow
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.runtime.files import whole_file, write_text
+from mgmae_jax.runtime.paths import cache_folder, local_path
 
 __all__ = ["CLASSES", "RenderedVideo", "default_cache", "prepare", "render", "true_flow"]
 
@@ -107,9 +107,12 @@ def true_flow(
 
 
 def default_cache() -> Path:
-    """Where videos are kept: `$MGMAE_CACHE/motion_shapes`, or `~/.cache/mgmae_jax/motion_shapes`."""
-    root = os.environ.get("MGMAE_CACHE")
-    return (Path(root) if root else Path.home() / ".cache" / "mgmae_jax") / "motion_shapes"
+    """Where videos are kept: `$MGMAE_CACHE/motion_shapes`, by default `~/.cache/mgmae_jax/motion_shapes`.
+
+    Raises:
+      MgmaeError: see `cache_folder`.
+    """
+    return cache_folder("motion_shapes")
 
 
 def prepare(
@@ -157,7 +160,7 @@ def prepare(
         )
     manifest = {"videos": videos, "seed": seed, "size": list(size), "frames": frames, "split": split, "look": _LOOK}
     digest = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:12]
-    folder = cache.expanduser() / digest / split
+    folder = local_path(str(cache), "cache") / digest / split
     paths = [_video_path(i) for i in range(videos)]
     lines = "".join(json.dumps({"path": path, "label": path.split("/")[0]}) + "\n" for path in paths)
     try:

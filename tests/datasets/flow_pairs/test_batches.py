@@ -7,6 +7,7 @@ from mgmae_jax.datasets.flow_pairs.banks import make_banks
 from mgmae_jax.datasets.flow_pairs.batches import synthetic_batches
 from mgmae_jax.datasets.flow_pairs.pair import draw_pair
 from mgmae_jax.datasets.flow_pairs.scene import Scene, sample_scene
+from mgmae_jax.runtime.share import Share
 
 
 def take(count, first=0, **options):
@@ -34,7 +35,7 @@ def test_drawn_pairs_do_not_depend_on_the_threads(threads: int):
 
 def test_processes_share_each_batch():
     whole = take(3)
-    parts = [take(3, process_index=index, process_count=2) for index in range(2)]
+    parts = [take(3, share=Share((index,), 2)) for index in range(2)]
     for number in range(3):
         together = np.concatenate([part[number]["motion"] for part in parts])
         np.testing.assert_array_equal(together, whole[number]["motion"])

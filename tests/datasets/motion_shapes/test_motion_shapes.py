@@ -192,5 +192,8 @@ def test_prepare_refuses_arguments_out_of_range(tmp_path, wrong):
 def test_the_default_cache_follows_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("MGMAE_CACHE", str(tmp_path))
     assert motion_shapes.default_cache() == tmp_path / "motion_shapes"
+    monkeypatch.setenv("MGMAE_CACHE", "~/videos")
+    assert motion_shapes.default_cache() == Path.home() / "videos" / "motion_shapes"
     monkeypatch.delenv("MGMAE_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert motion_shapes.default_cache() == Path.home() / ".cache" / "mgmae_jax" / "motion_shapes"
