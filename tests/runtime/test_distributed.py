@@ -283,4 +283,4 @@ def test_an_error_of_one_process_is_an_error_of_all():
         outputs = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     told = [output.strip().splitlines()[-1] for output, _ in outputs]
-    assert told == ["MgmaeError process 1: /videos/a.mp4: is empty", "FileError /videos/a.mp4: is empty"]
+    assert told == ["PeerError process 1: /videos/a.mp4: is empty", "FileError /videos/a.mp4: is empty"]

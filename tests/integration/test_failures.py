@@ -1,0 +1,117 @@
+"""One of two processes fails: its error is told once, and the other leaves soon, whatever it waits for."""
+
+import contextlib
+import multiprocessing.connection
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.data.conftest import write_video
+from tests.integration.runs import ROOT, Launcher, command, lines_reach
+from tests.runtime.test_distributed import free_port
+
+pytestmark = pytest.mark.slow
+STOPPING = "process 1 of 2, on "
+
+
+@contextlib.contextmanager
+def two(
+    launcher: Launcher, first: Sequence[str], second: Sequence[str], module: str = "mgmae_jax.cli"
+) -> Iterator[list[subprocess.Popen]]:
+    """The two processes of a run, each with its own arguments."""
+    address = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2", "PYTHONPATH": str(ROOT)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            env=launcher.environment() | address | {"JAX_PROCESS_ID": str(index)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index, arguments in enumerate((first, second))
+    ]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def ended(processes: Sequence[subprocess.Popen], within: float) -> list[str]:
+    """What they wrote, once the first is gone and then, in so many seconds, the other."""
+    with contextlib.ExitStack() as stack:
+        ends = [os.pidfd_open(process.pid) for process in processes]
+        for end in ends:
+            stack.callback(os.close, end)
+        multiprocessing.connection.wait(ends)
+    return [process.communicate(timeout=within)[1] for process in processes]
+
+
+def check(processes: Sequence[subprocess.Popen], errors: Sequence[str], told: str, statuses: Sequence[int]) -> None:
+    """The error is told once, by process 1, without stacks; the other says which process it was."""
+    assert [process.returncode for process in processes] == list(statuses), errors
+    assert [text.count(told) for text in errors] == [0, 1], errors
+    assert errors[0].count(STOPPING) == 1, errors
+    for text in errors:
+        assert "Traceback" not in text
+        assert "stack trace" not in text
+
+
+def test_a_config_that_is_wrong_in_one_process(launcher: Launcher, twelve_videos: Path, tmp_path: Path):
+    right = command(tmp_path, data__path=twelve_videos)
+    with two(launcher, right, [*right, "--config.mask.ratio=1.5"]) as processes:
+        errors = ended(processes, within=15)
+    check(processes, errors, "config.mask.ratio=1.5", (3, 1))
+
+
+def test_a_field_that_is_unknown_in_one_process(launcher: Launcher, twelve_videos: Path, tmp_path: Path):
+    right = command(tmp_path, data__path=twelve_videos)
+    with two(launcher, right, [*right, "--config.mask.rato=0.5"]) as processes:
+        errors = ended(processes, within=15)
+    check(processes, errors, "mask.rato", (3, 1))
+
+
+def test_the_same_error_in_both_is_told_once(launcher: Launcher, tmp_path: Path):
+    wrong = command(tmp_path, data__path=tmp_path / "absent.csv")
+    with two(launcher, wrong, wrong) as processes:
+        errors = ended(processes, within=15)
+    assert "".join(errors).count("absent.csv") == 1, errors
+    assert {process.returncode for process in processes} <= {1, 3}
+
+
+def test_bad_videos_that_one_process_meets(launcher: Launcher, tmp_path: Path):
+    root = tmp_path / "videos"
+    for i in range(12):
+        write_video(root / f"{i:02}.mp4", 16 + i)
+    (root / "05.mp4").write_bytes(b"no video")
+    run = command(tmp_path / "run", data__path=root, data__max_bad_fraction=0.05)
+    with two(launcher, run, run) as processes:
+        errors = ended(processes, within=15)
+    assert "".join(errors).count("1 of 12 videos cannot be read, more than") == 1, errors
+    assert sorted(process.returncode for process in processes) == [1, 3]
+    assert "Traceback" not in "".join(errors)
+
+
+def test_out_of_memory_in_one_process(launcher: Launcher, twelve_videos: Path, tmp_path: Path):
+    run = command(tmp_path, data__path=twelve_videos)
+    with two(launcher, run, run, "tests.integration.failing") as processes:
+        errors = ended(processes, within=15)
+    check(processes, errors, "mgmae pretrain: out of memory (RESOURCE_EXHAUSTED: Out of memory allocating", (3, 1))
+
+
+def test_a_killed_process_ends_the_other(launcher: Launcher, twelve_videos: Path, tmp_path: Path):
+    run = command(tmp_path, data__path=twelve_videos, train__epochs=8000)
+    with two(launcher, run, run) as processes:
+        while not lines_reach(2)(tmp_path):
+            assert all(process.poll() is None for process in processes)
+        processes[1].send_signal(signal.SIGKILL)
+        errors = ended(processes, within=60)
+    assert processes[0].returncode == 3, errors
+    assert errors[0].count("process 1 of 2 has given no sign of life for 40 s: it was killed") == 1, errors
+    assert "stack trace" not in errors[0]
+    assert "Traceback" not in errors[0]
