@@ -38,4 +38,4 @@ def main(argv: Sequence[str]) -> None:
         overrides = [*overrides, f"--config.init={args.init}"]
     config = load_config(args.config, overrides)
     enable_compilation_cache(config.compile_cache or None)
-    run_finetuning(config, args.workdir, ["mgmae", "finetune", *argv])
+    run_finetuning(config, args.workdir, ["mgmae", "finetune", *argv], args.allow_change)

@@ -9,6 +9,7 @@ from pathlib import Path
 from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.runtime.distributed import FLAG, START_TIMEOUT_S
 from mgmae_jax.runtime.paths import local_path, local_text, source_path
+from mgmae_jax.runtime.run_info import ALLOW_CHANGE
 
 _MAX_SECONDS = 7 * 24 * 3600
 
@@ -38,6 +39,13 @@ def training_parser(name: str, doc: str | None, epilog: str, *, keeps: str) -> a
     command = command_parser(name, doc, epilog)
     command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
     command.add_argument("--workdir", required=True, type=path_option("--workdir"), help=f"folder for {keeps}")
+    command.add_argument(
+        ALLOW_CHANGE,
+        nargs="+",
+        default=[],
+        metavar="FIELD",
+        help="resume with other values of these fields of the config (optim.lr, train.epochs), or of video_list",
+    )
     add_start_timeout(command)
     return command
 

@@ -42,7 +42,8 @@ def main(argv: Sequence[str]) -> None:
     config = load_config(args.config, overrides)
     enable_compilation_cache(config.compile_cache or None)
     flow_params = load_flow_params(config.flow.weights) if build_mask_step(config).runs_raft else {}
-    run_pretraining(config, args.workdir, flow_params, draw_previews(args.workdir), ["mgmae", "pretrain", *argv])
+    draw = draw_previews(args.workdir)
+    run_pretraining(config, args.workdir, flow_params, draw, ["mgmae", "pretrain", *argv], args.allow_change)
 
 
 def draw_previews(workdir: Path) -> Draw:

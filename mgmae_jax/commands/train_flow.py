@@ -44,4 +44,5 @@ def main(argv: Sequence[str]) -> None:
 
     folder = config.validate.folder
     real_pairs = {pair.name: pair.read() for pair in find_pairs(folder)} if folder else {}
-    run_flow_training(config, args.workdir, start, keep_best, real_pairs, ["mgmae", "train-flow", *argv])
+    command = ["mgmae", "train-flow", *argv]
+    run_flow_training(config, args.workdir, start, keep_best, real_pairs, command, args.allow_change)

@@ -72,12 +72,16 @@ class Evaluator:
 
         self._map = VideoMap(best, mesh, views, workers=workers, clips_per_device=clips_per_device)
 
-    def __call__(self, params: Any) -> Report:
+    def __call__(self, params: Any, folder: Path | None = None, preempted: Callable[[], bool] | None = None) -> Report:
         """The report on parameters that are on the mesh; see `predict`."""
-        return make_report(*self.predict(params))
+        return make_report(*self.predict(params, folder, preempted=preempted))
 
     def predict(
-        self, params: Any, folder: Path | None = None, progress: bool = False
+        self,
+        params: Any,
+        folder: Path | None = None,
+        progress: bool = False,
+        preempted: Callable[[], bool] | None = None,
     ) -> tuple[Predictions, list[Missing]]:
         """Finds the most probable classes of every video; to be called by every process.
 
@@ -86,6 +90,7 @@ class Evaluator:
           folder: the folder for predictions.csv, from which an interrupted call resumes; the caller must make sure that
             the parameters are the same.
           progress: whether to show progress on standard error.
+          preempted: see `VideoMap`.
 
         Returns:
           The predictions, and the videos without one (none unless `allow_missing` is set). Both are the same in every
@@ -94,6 +99,7 @@ class Evaluator:
         Raises:
           FileError: a video cannot be read, and `allow_missing` is not set.
           MgmaeError: the model's output is not finite.
+          Preempted: see `VideoMap`; predictions.csv holds what is known.
         """
         predictions = Predictions.none(self.videos)
         file = PredictionFile(folder / PREDICTIONS_FILE, predictions) if folder and is_primary() else None
@@ -104,7 +110,8 @@ class Evaluator:
         shown = Progress(total, total - len(todo), unit="video") if progress and is_primary() else None
         missing: list[Missing] = []
         with contextlib.closing(shown) if shown else contextlib.nullcontext():
-            for places, (probabilities, best), unreadable in self._map(params, [self.videos.item(i) for i in todo]):
+            videos = [self.videos.item(i) for i in todo]
+            for places, (probabilities, best), unreadable in self._map(params, videos, preempted):
                 if not np.isfinite(probabilities).all():
                     raise MgmaeError(
                         f"the model's output for {self.videos.paths[todo[places[0]]]} is not finite: its training "

@@ -14,6 +14,7 @@ from mgmae_jax.data.eval_clips import reason_text, view_batches
 from mgmae_jax.data.views import ViewSpec
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.runtime.mesh import batch_sharding, process_share, put_batch, replicated
+from mgmae_jax.runtime.preemption import Preempted
 
 Views = UInt8[Array, "B V T S S 3"]
 _AHEAD = 1  # batches handed to the device before the results of one are waited for
@@ -65,12 +66,18 @@ class VideoMap:
 
         self._step = jax.jit(step, out_shardings=replicated(mesh))
 
-    def __call__(self, params: Any, videos: Sequence[Readable]) -> Iterator[Mapped]:
+    def __call__(
+        self, params: Any, videos: Sequence[Readable], preempted: Callable[[], bool] | None = None
+    ) -> Iterator[Mapped]:
         """Goes through the videos in order, batch by batch.
 
         Args:
           params: the function's parameters, on the mesh.
           videos: the same in every process.
+          preempted: asked between batches; see `Preemption.reached`.
+
+        Raises:
+          Preempted: it said so; all batches that were worked on have been given.
         """
         pending: collections.deque[tuple[Any, Array, Array]] = collections.deque()
         reader = view_batches(
@@ -85,6 +92,9 @@ class VideoMap:
                 pending.append(self._step(params, put_batch(batch, self._mesh)))
                 if len(pending) > _AHEAD:
                     yield _mapped(*jax.device_get(pending.popleft()))
+                if preempted is not None and preempted():
+                    yield from (_mapped(*jax.device_get(one)) for one in pending)
+                    raise Preempted
             while pending:
                 yield _mapped(*jax.device_get(pending.popleft()))
 

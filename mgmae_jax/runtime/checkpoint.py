@@ -7,6 +7,7 @@ pytree and a small JSON dictionary in it; it appears under that name only when i
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import re
 import tempfile
@@ -137,6 +138,10 @@ class Checkpoints:
         self.wait()
         return max(self._steps(), default=None)
 
+    def first_step(self) -> int | None:
+        """Returns the step of the earliest checkpoint; None if there is none."""
+        return min(self._steps(), default=None)
+
     def restore(self, abstract_state: Any, step: int | None = None) -> Any:
         """Reads a checkpoint onto the devices.
 
@@ -170,13 +175,25 @@ class Checkpoints:
             raise FileError(self.folder, f"holds no checkpoint{which}; the steps there are {steps or 'none'}")
         return self.folder / str(steps[-1] if step is None else step)
 
-    def preempted(self, step: int) -> bool:
-        """Says whether to save and exit now, because of a SIGTERM.
+    def move_away(self, step: int) -> Path:
+        """Renames the checkpoint of a step, so that it no longer counts; returns its new path.
 
-        Args:
-          step: the step just done. To be called after each step, by every process: see `Preemption.reached`.
+        Raises:
+          FileError: it cannot be renamed.
         """
-        return self._preemption.reached(step)
+        path = self.folder / str(step)
+        names = (f"{step}.damaged{number or ''}" for number in itertools.count())
+        aside = next(place for place in map(path.with_name, names) if not place.exists())
+        try:
+            path.rename(aside)
+        except OSError as error:
+            raise FileError(path, f"is damaged, and cannot be moved away ({error.strerror or error})") from error
+        self._checkpointer.reload()
+        return aside
+
+    def preempted(self) -> bool:
+        """Whether to save and exit now, because of a SIGTERM; see `Preemption.reached`."""
+        return self._preemption.reached()
 
     def close(self) -> None:
         """Waits for the save in the background and releases everything.
@@ -216,12 +233,20 @@ def find_checkpoint(path: str | Path) -> Path:
     path = Path(path).absolute()
     if (path / _STATE).is_dir():
         return path
-    for folder in (path / FOLDER, path):
-        # An unfinished checkpoint has a suffix.
-        steps = [int(entry.name) for entry in folder.glob("*") if entry.name.isdigit()]
-        if steps:
-            return folder / str(max(steps))
+    if steps := saved_steps(path):
+        return path / FOLDER / str(steps[-1])
+    if steps := _steps_in(path):
+        return path / str(steps[-1])
     raise FileError(path, "holds no checkpoint: give a workdir, a folder of checkpoints or one of its steps")
+
+
+def saved_steps(workdir: str | Path) -> list[int]:
+    """The steps of a run's complete checkpoints, increasing."""
+    return _steps_in(Path(workdir) / FOLDER)
+
+
+def _steps_in(folder: Path) -> list[int]:
+    return sorted(int(entry.name) for entry in folder.glob("*") if entry.name.isdigit())  # unfinished: with a suffix
 
 
 def file_above(checkpoint: str | Path, name: str) -> Path | None:
@@ -301,8 +326,13 @@ def _load(path: Path, abstract: Any, partial: bool = False) -> Any:
         raise _damaged(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> FileError:
-    return FileError(path, f"is damaged ({_first_line(error)}): move it away to use the checkpoint before it.")
+class DamagedCheckpointError(FileError):
+    """A checkpoint cannot be read."""
+
+
+def _damaged(path: Path, error: Exception) -> DamagedCheckpointError:
+    reason = f"is damaged ({_first_line(error)}): move it away to use the checkpoint before it."
+    return DamagedCheckpointError(path, reason)
 
 
 def _first_line(error: Exception) -> str:

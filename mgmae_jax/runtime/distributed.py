@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import os
 import socket
 import sys
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -160,11 +162,22 @@ def barrier(name: str) -> None:
     multihost_utils.sync_global_devices(name)
 
 
-def from_primary(value: int) -> int:
-    """The first process's value, in every process. To be called by all of them."""
+def from_primary(value: Any) -> Any:
+    """The first process's value, in every process. To be called by all of them.
+
+    What must be the same everywhere, such as the step to start from, is decided in one place: processes that look at a
+    network file system by themselves may see different things.
+
+    Args:
+      value: a JSON value.
+    """
     if jax.process_count() == 1:
         return value
-    return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+    text = np.frombuffer(json.dumps(value).encode() if is_primary() else b"", np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    padded = np.zeros(length, np.uint8)
+    padded[: len(text)] = text
+    return json.loads(np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes())
 
 
 @contextlib.contextmanager

@@ -11,11 +11,16 @@ import jax
 from jax.experimental import multihost_utils
 
 
+class Preempted(Exception):
+    """Long work, such as an evaluation, was left because the machine is about to be taken away."""
+
+
 class Preemption:
     """Listens for SIGTERM, which does not end the process while this is open. May be nested."""
 
     def __init__(self) -> None:
         self._terminated = False
+        self._asked = 0
         self._previous_handler: Any = None
         # A distributed run has JAX's own handler, which tells the other processes and agrees with them on a step.
         if not jax.distributed.is_initialized() and threading.current_thread() is threading.main_thread():
@@ -26,17 +31,16 @@ class Preemption:
         if isinstance(getattr(self._previous_handler, "__self__", None), Preemption):
             self._previous_handler(signum, frame)
 
-    def reached(self, step: int) -> bool:
-        """Says whether to save and exit now.
+    def reached(self) -> bool:
+        """Whether to save and exit now; once true, it stays so.
 
-        To be called after every step, by every process. In a distributed run it becomes true in all processes at the
-        same step, soon after any of them received the signal.
-
-        Args:
-          step: the step just done.
+        To be called by every process at the same places of the program: after each step, and between the batches of an
+        evaluation. In a distributed run it becomes true in all processes at the same call, soon after any of them
+        received the signal.
         """
-        if jax.distributed.is_initialized():
-            return multihost_utils.reached_preemption_sync_point(step)
+        self._asked += 1
+        if jax.distributed.is_initialized() and not self._terminated:
+            self._terminated = multihost_utils.reached_preemption_sync_point(self._asked)
         return self._terminated
 
     def close(self) -> None:

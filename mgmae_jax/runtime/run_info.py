@@ -21,16 +21,24 @@ from mgmae_jax.runtime.files import write_json
 CONFIG = "config.json"
 RUN = "run.json"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+ALLOW_CHANGE = "--allow-change"
+"""The flag that lets a run resume with other values of fields."""
 _SHOWN = 10  # differing fields shown in an error
 
 
-def write_run_info(workdir: str | Path, config: ml_collections.ConfigDict, argv: Sequence[str]) -> dict[str, Any]:
+def write_run_info(
+    workdir: str | Path,
+    config: ml_collections.ConfigDict,
+    argv: Sequence[str],
+    changes: Sequence[str] | None = None,
+) -> dict[str, Any]:
     """Writes WORKDIR/config.json and WORKDIR/run.json, each whole or not at all.
 
     Args:
       workdir: the run's folder; made if absent.
       config: the resolved config.
       argv: the command line.
+      changes: what was changed in a resumed run, added to what run.json says of earlier changes; None for a new one.
 
     Returns:
       What run.json holds.
@@ -47,14 +55,22 @@ def write_run_info(workdir: str | Path, config: ml_collections.ConfigDict, argv:
         "devices": jax.device_count(),
         "processes": jax.process_count(),
     }
+    if changes is not None and (Path(workdir) / RUN).exists():
+        earlier = _read_object(Path(workdir) / RUN, "what is known of the run: move it away").get("changes", [])
+        if earlier or changes:
+            run["changes"] = [*earlier, *changes]
     write_json(Path(workdir) / CONFIG, _plain(config))
     write_json(Path(workdir) / RUN, run)
     return run
 
 
 def check_same_config(
-    workdir: str | Path, config: ml_collections.ConfigDict, machine_fields: Sequence[str] = (), flag: str = "--workdir"
-) -> None:
+    workdir: str | Path,
+    config: ml_collections.ConfigDict,
+    machine_fields: Sequence[str] = (),
+    flag: str = "--workdir",
+    allowed: Sequence[str] = (),
+) -> list[str]:
     """Checks that a workdir is new, or holds a run of this config.
 
     Args:
@@ -62,37 +78,52 @@ def check_same_config(
       config: the resolved config of the run about to start.
       machine_fields: dotted fields, or parents of fields, that depend on the machine and may differ: "mesh".
       flag: the flag that gave the workdir.
+      allowed: further fields, or parents, that may differ this time.
+
+    Returns:
+      One line for each field that differs and is allowed to: "optim.lr: 0.1 before, 0.2 now".
 
     Raises:
       FileError: config.json is damaged.
-      MgmaeError: fields differ; the message names them with both values.
+      MgmaeError: other fields differ; the message names them with both values.
     """
     path = Path(workdir) / CONFIG
     if not path.exists():
-        return
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(saved, dict):
-            raise ValueError("not a JSON object")
-    except (OSError, ValueError) as error:
-        reason = f"cannot be read as the config of the run there ({error}): restore it, or give another {flag}"
-        raise FileError(path, reason) from error
+        return []
+    saved = _read_object(path, f"the config of the run there: restore it, or give another {flag}")
     if "kind" in config:  # configs of earlier versions did not have it
         saved.setdefault("kind", kind_of(ml_collections.ConfigDict(saved)))
     before, now = _flat(saved), _flat(_plain(config))
     names = [
         name
         for name in {**now, **before}
-        if before.get(name, _ABSENT) != now.get(name, _ABSENT)
-        and not any(f"{name}.".startswith(f"{field}.") for field in machine_fields)
+        if before.get(name, _ABSENT) != now.get(name, _ABSENT) and not _covers(machine_fields, name)
     ]
-    if names:
-        shown = [f"  {name}: {before.get(name, _ABSENT)} there, {now.get(name, _ABSENT)} now" for name in names]
-        more = [f"  and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    refused = [name for name in names if not _covers(allowed, name)]
+    if refused:
+        shown = [f"  {name}: {before.get(name, _ABSENT)} there, {now.get(name, _ABSENT)} now" for name in refused]
+        more = [f"  and {len(refused) - _SHOWN} more"] if len(refused) > _SHOWN else []
+        change = f", or {ALLOW_CHANGE} {' '.join(refused[:_SHOWN])} to resume it changed" if flag == "--workdir" else ""
         raise MgmaeError(
             "\n".join([f"{workdir} holds a run of another config:", *shown[:_SHOWN], *more])
-            + f"\nGive another {flag}, or the same config to resume that run."
+            + f"\nGive another {flag}, or the same config to resume that run{change}."
         )
+    return [f"{name}: {before.get(name, _ABSENT)} before, {now.get(name, _ABSENT)} now" for name in names]
+
+
+def _covers(fields: Sequence[str], name: str) -> bool:
+    return any(f"{name}.".startswith(f"{field}.") for field in fields)
+
+
+def _read_object(path: Path, what: str) -> dict[str, Any]:
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(saved, dict):
+            raise ValueError("not a JSON object")
+    except (OSError, ValueError) as error:
+        reading, _, remedy = what.partition(": ")
+        raise FileError(path, f"cannot be read as {reading} ({error}): {remedy}") from error
+    return saved
 
 
 _ABSENT = "(absent)"

@@ -20,13 +20,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mgmae_jax.errors import FileError, MgmaeError
-from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
+from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints, DamagedCheckpointError, saved_steps
 from mgmae_jax.runtime.distributed import agree_on_errors, from_primary, is_primary
 from mgmae_jax.runtime.mesh import abstract_on, make_on
 from mgmae_jax.runtime.metrics import MetricWriter
 from mgmae_jax.runtime.progress import Progress
 from mgmae_jax.runtime.rng import stream
-from mgmae_jax.runtime.run_info import check_same_config, write_run_info
+from mgmae_jax.runtime.run_info import ALLOW_CHANGE, check_same_config, write_run_info
 
 LOCK = ".lock"
 MACHINE_FIELDS = (
@@ -36,6 +36,11 @@ MACHINE_FIELDS = (
     "mesh",
     "compile_cache",
     "model.remat",
+    "model.attention",
+    "train.accumulate",
+    "train.max_bad_steps",
+    "data.path",  # what it lists is compared instead: see `open_run`
+    "data.max_bad_fraction",
 )
 """Fields of every trainer's config that do not change what is learned: a run may be resumed with other values."""
 
@@ -53,7 +58,8 @@ class OpenRun:
       total: the step at which the run ends.
       checkpoints: where to save.
       writer: writes the metrics.
-      identity: what is saved with each checkpoint, see `open_run`.
+      identity: what is saved with each checkpoint, see `restored`.
+      changes: what of the identity was allowed to differ from the last checkpoint's, and does.
     """
 
     workdir: Path
@@ -65,6 +71,7 @@ class OpenRun:
     checkpoints: Checkpoints
     writer: MetricWriter
     identity: Mapping[str, Any]
+    changes: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -106,12 +113,15 @@ def open_run(
     machine_fields: Sequence[str] = MACHINE_FIELDS,
     identity: Mapping[str, Any] | None = None,
     load: Callable[[Any], Any] | None = None,
+    allow_change: Sequence[str] = (),
 ) -> Iterator[OpenRun]:
     """Opens a workdir for a training run, new or interrupted. Every process must call this.
 
+    From its first checkpoint on, a workdir is bound to the config and the identity of its run.
+
     Args:
       workdir: the run's folder; made if absent.
-      config: the resolved config; the workdir is bound to it, except for `machine_fields`.
+      config: the resolved config; all of it is compared, except for `machine_fields`.
       argv: the command line, for run.json.
       init: see `restored`.
       total: the step at which the run ends.
@@ -119,17 +129,26 @@ def open_run(
       machine_fields: see `check_same_config`.
       identity: see `restored`.
       load: see `restored`.
+      allow_change: dotted fields of the config, their parents, or names of the identity, that may differ this time.
 
     Raises:
       MgmaeError: the workdir belongs to another config or is in use, one of its files is damaged or cannot be written.
     """
-    with (
-        claimed(workdir, config, machine_fields),
-        restored(workdir, config, init, total, mesh, identity=identity, load=load) as opened,
-    ):
+    with contextlib.ExitStack() as stack:
+        changes: list[str] = []
         with agree_on_errors():
-            if is_primary():  # only now that the run can start: a workdir is bound to the config in it
-                write_run_info(workdir, config, argv)
+            if is_primary():
+                stack.enter_context(locked(workdir))
+                if saved_steps(workdir):
+                    changes += check_same_config(workdir, config, machine_fields, allowed=allow_change)
+        opened = stack.enter_context(
+            restored(workdir, config, init, total, mesh, identity=identity, load=load, allow_change=allow_change)
+        )
+        with agree_on_errors():
+            if is_primary():
+                changes += opened.changes
+                told = [f"step {opened.start}: {change}" for change in changes]
+                write_run_info(workdir, config, argv, told if opened.start else None)
         yield opened
 
 
@@ -148,9 +167,9 @@ def claimed(folder: Path, config: ConfigDict, machine_fields: Sequence[str], fla
     """
     with contextlib.ExitStack() as stack:
         with agree_on_errors():
-            check_same_config(folder, config, machine_fields, flag)
             if is_primary():
                 stack.enter_context(locked(folder, flag))
+                check_same_config(folder, config, machine_fields, flag)
         yield
 
 
@@ -164,6 +183,7 @@ def restored(
     *,
     identity: Mapping[str, Any] | None = None,
     load: Callable[[Any], Any] | None = None,
+    allow_change: Sequence[str] = (),
 ) -> Iterator[OpenRun]:
     """The state of a claimed workdir's run, new or from its last checkpoint. Every process must call this.
 
@@ -178,6 +198,7 @@ def restored(
         saved with every checkpoint, that must be the same when it is resumed.
       load: from the abstract state to what a new run is initialised with in addition to the key, such as a pre-trained
         encoder.
+      allow_change: names of the identity that may differ this time.
 
     Raises:
       MgmaeError: the last checkpoint belongs to another run or is damaged, or the folder cannot be written to.
@@ -189,22 +210,42 @@ def restored(
         ) as checkpoints,
         MetricWriter(workdir, is_primary()) as writer,
     ):
-        start = from_primary(checkpoints.latest_step() or 0)
         key = jax.random.key(config.seed)
 
         def make(*loaded: Any) -> Any:
             return init(stream(key, 0, "init"), *loaded)
 
         abstract = abstract_on(mesh, make)
-        if start:
-            with agree_on_errors():
-                check_identity(workdir, checkpoints.metadata(start), identity)
-            state = checkpoints.restore(abstract, start)
-        else:
+        changes: list[str] = []
+        start, state = 0, None
+        while state is None and (start := from_primary(checkpoints.latest_step() or 0)):
+            try:
+                with agree_on_errors():
+                    changes = check_identity(workdir, checkpoints.metadata(start), identity, allow_change)
+                state = checkpoints.restore(abstract, start)
+            except DamagedCheckpointError as error:
+                _leave_out(checkpoints, start, error)
+        if state is None:
             state = make_on(abstract, make, *([] if load is None else [load(abstract)]))
         with agree_on_errors():
             writer.truncate_from(start + 1)
-        yield OpenRun(workdir, mesh, key, state, start, total, checkpoints, writer, identity)
+        yield OpenRun(workdir, mesh, key, state, start, total, checkpoints, writer, identity, tuple(changes))
+
+
+def _leave_out(checkpoints: Checkpoints, step: int, error: DamagedCheckpointError) -> None:
+    """Moves a damaged checkpoint away, so that the run resumes from the one before it.
+
+    Raises:
+      MgmaeError: there is none before it; or the run has several processes, of which others may have read their parts
+        of it: it is to be started again.
+    """
+    reason = error.reason.partition(": move")[0]
+    if step == checkpoints.first_step():
+        raise FileError(error.path, f"{reason}, and there is none before it: move it away to start again.") from error
+    told = f"{error.path}: {reason}; it is now {checkpoints.move_away(step)}"
+    if jax.process_count() > 1:
+        raise MgmaeError(f"{told}. The same command resumes from step {checkpoints.latest_step()}.") from error
+    print(f"{told}: resuming from step {checkpoints.latest_step()}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -243,15 +284,25 @@ def locked(folder: Path, flag: str = "--workdir") -> Iterator[None]:
         yield
 
 
-def check_identity(workdir: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_identity(
+    workdir: Path, saved: Mapping[str, Any], now: Mapping[str, Any], allowed: Sequence[str] = ()
+) -> list[str]:
     """Checks that a run resumes with what it began with; what its checkpoint does not record is not compared.
 
+    Returns:
+      One line for each thing that differs and is allowed to.
+
     Raises:
-      MgmaeError: something differs.
+      MgmaeError: something else differs.
     """
+    changes = []
     for name, value in now.items():
-        if name in saved and saved[name] != value:
+        if name not in saved or saved[name] == value:
+            continue
+        if name not in allowed:
             raise MgmaeError(
                 f"{workdir} holds a run with {name.replace('_', ' ')} {saved[name]}, and this one has {value}: give "
-                "what the run began with, or another --workdir."
+                f"what the run began with, another --workdir, or {ALLOW_CHANGE} {name} to resume it changed."
             )
+        changes.append(f"{name}: {saved[name]} before, {value} now")
+    return changes

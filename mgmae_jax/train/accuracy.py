@@ -1,12 +1,14 @@
 """Accuracy during a classifier's training: measured at intervals, with the best parameters kept."""
 
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from mgmae_jax.evaluate.evaluator import Evaluator
 from mgmae_jax.runtime.checkpoint import Checkpoints
-from mgmae_jax.runtime.distributed import is_primary
+from mgmae_jax.runtime.distributed import from_primary, is_primary
 from mgmae_jax.runtime.metrics import METRICS_FILE, MetricWriter, read_metrics
 from mgmae_jax.train.state import TrainState
 
@@ -25,15 +27,30 @@ class AccuracyHook:
       every: steps between evaluations; 0: only at the last step.
       total: the last step, which is always evaluated.
       start: the step that the run starts from; what was measured after it, before the interruption, is dropped.
+      preempted: see `VideoMap`; an evaluation that is left resumes with the run.
     """
 
-    def __init__(self, workdir: Path, evaluator: Evaluator, *, every: int, total: int, start: int) -> None:
-        self._evaluator, self._every, self._total = evaluator, every, total
-        self._writer = MetricWriter(workdir / FOLDER, is_primary())
+    def __init__(
+        self,
+        workdir: Path,
+        evaluator: Evaluator,
+        *,
+        every: int,
+        total: int,
+        start: int,
+        preempted: Callable[[], bool] | None = None,
+    ) -> None:
+        self._evaluator, self._every, self._total, self._preempted = evaluator, every, total, preempted
+        self._folder = workdir / FOLDER
+        self._writer = MetricWriter(self._folder, is_primary())
         self._writer.truncate_from(start + 1)
-        path = workdir / FOLDER / METRICS_FILE
-        self._measured = {int(line["step"]): line["top1"] for line in read_metrics(path)} if path.exists() else {}
-        self._measured = {step: top1 for step, top1 in self._measured.items() if step <= start}
+        for left in self._folder.glob("step_*"):
+            if is_primary() and left != self._predictions(start):  # those of this run's last step, or of no use
+                shutil.rmtree(left)
+        path = self._folder / METRICS_FILE
+        lines = read_metrics(path) if is_primary() and path.exists() else []
+        measured = from_primary([[int(line["step"]), line["top1"]] for line in lines])
+        self._measured: dict[int, float] = {step: top1 for step, top1 in measured if step <= start}
         self._checkpoints = Checkpoints(workdir / BEST, every=1, keep=1)
 
     def __call__(self, done: int, state: TrainState) -> None:
@@ -41,19 +58,27 @@ class AccuracyHook:
         due = done == self._total or (self._every and done and done % self._every == 0)
         if not due or done in self._measured:
             return
-        report = self._evaluator(state.params if state.ema is None else state.ema)
+        predictions = self._predictions(done)
+        if is_primary():
+            predictions.mkdir(parents=True, exist_ok=True)
+        report = self._evaluator(state.params if state.ema is None else state.ema, predictions, self._preempted)
         accuracies = {name: getattr(report, name).value for name in ("top1", "top5", "mean_class")}
         best = accuracies["top1"] > max(self._measured.values(), default=-1)
         self._measured[done] = accuracies["top1"]
-        if best and (self._checkpoints.latest_step() or 0) < done:
+        if best and from_primary(self._checkpoints.latest_step() or 0) < done:
             kept = {"params": state.params} | ({} if state.ema is None else {"ema": state.ema})
             self._checkpoints.save(done, kept, accuracies)
         # After the checkpoint: what is in the file is not measured again.
         self._checkpoints.wait()
         self._writer.write(done, accuracies)
         if is_primary():
+            shutil.rmtree(predictions)
             label = ", the best so far" if best else ""
             print(f"\nstep {done}: top-1 {report.top1}, top-5 {report.top5}{label}", file=sys.stderr, flush=True)
+
+    def _predictions(self, done: int) -> Path:
+        """The folder for the predictions of an evaluation that is under way."""
+        return self._folder / f"step_{done}"
 
     def best(self) -> tuple[int, float]:
         """Step and top-1 accuracy, from 0 to 1, of the best evaluation."""

@@ -27,7 +27,7 @@ from mgmae_jax.evaluate.run import build_evaluator
 from mgmae_jax.models.classifier import Classifier, build_classifier
 from mgmae_jax.ops.apply import apply_module
 from mgmae_jax.ops.tokens import unit_range
-from mgmae_jax.runtime.checkpoint import FOLDER, file_above, restore_params
+from mgmae_jax.runtime.checkpoint import FOLDER, file_above, restore_params, saved_steps
 from mgmae_jax.runtime.config_checks import (
     CLIP_MINIMA,
     check_accumulation,
@@ -42,7 +42,7 @@ from mgmae_jax.runtime.rng import per_example, stream
 from mgmae_jax.runtime.run_info import CONFIG
 from mgmae_jax.runtime.session import MACHINE_FIELDS, open_run
 from mgmae_jax.train.accuracy import BEST, AccuracyHook
-from mgmae_jax.train.loop import batch_spec, train
+from mgmae_jax.train.loop import batch_spec, list_name, run_hooks, train
 from mgmae_jax.train.mixing import Mixing, MixOptions, draw_mixing, mix_clips, soft_labels
 from mgmae_jax.train.optim import (
     Schedule,
@@ -54,7 +54,9 @@ from mgmae_jax.train.optim import (
 )
 from mgmae_jax.train.state import TrainState, apply_update, create
 
-FINETUNE_MACHINE_FIELDS = (*MACHINE_FIELDS, "data.allow_missing", "eval.clips_per_device", "eval.every")
+FINETUNE_MACHINE_FIELDS = (
+    *MACHINE_FIELDS, "data.allow_missing", "eval.clips_per_device", "eval.every", "eval.path", "init"
+)  # fmt: skip
 """Those for fine-tuning."""
 _MINIMA = {**CLIP_MINIMA, "eval.every": 0}
 
@@ -188,7 +190,7 @@ def build_finetuning(config: ConfigDict, videos: int) -> Finetuning:
     )
 
 
-def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str]) -> None:
+def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str], allow_change: Sequence[str] = ()) -> None:
     """Fine-tunes, or resumes the run that the workdir holds.
 
     Args:
@@ -196,6 +198,7 @@ def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str]) -> No
       workdir: the run's folder, for config.json, run.json, classes.json, metrics.jsonl, tensorboard/, checkpoints/,
         best/, accuracy/ and bad_videos.jsonl.
       argv: the command, for run.json.
+      allow_change: see `open_run`.
 
     Raises:
       MgmaeError: anything that the user can fix; the message says how.
@@ -209,7 +212,8 @@ def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str]) -> No
     videos = find_labelled(config)
     finetuning = build_finetuning(config, len(videos))
     evaluator = build_evaluator(config, finetuning.model, mesh, videos.class_names)
-    check_same_classes(workdir, videos.class_names)
+    if saved_steps(workdir):
+        check_same_classes(workdir, videos.class_names)
     total = epochs_to_steps(config.train.epochs, len(videos), batch_size)
     with open_run(
         workdir,
@@ -219,8 +223,13 @@ def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str]) -> No
         total,
         mesh,
         machine_fields=FINETUNE_MACHINE_FIELDS,
-        identity={"classes": len(videos.class_names), "video_list": f"{len(videos)} videos, {videos.digest()}"},
+        identity={
+            "classes": len(videos.class_names),
+            "video_list": list_name(videos),
+            "test_list": list_name(evaluator.videos),
+        },
         load=functools.partial(load_init, config) if config.init else None,
+        allow_change=allow_change,
     ) as opened:
         if is_primary():
             write_classes(workdir, videos.class_names)
@@ -231,9 +240,17 @@ def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str]) -> No
         )
         every = config.eval.every and max(1, round(config.eval.every * len(videos) / batch_size))
         bad_videos = BadVideos(workdir / "bad_videos.jsonl", len(videos), config.data.max_bad_fraction)
-        with AccuracyHook(workdir, evaluator, every=every, total=total, start=opened.start) as accuracy:
+        hook = AccuracyHook(
+            workdir,
+            evaluator,
+            every=every,
+            total=total,
+            start=opened.start,
+            preempted=opened.checkpoints.preempted,
+        )
+        with hook as accuracy:
             if opened.finished:
-                accuracy(opened.start, opened.state)
+                run_hooks(opened, [accuracy], opened.start, opened.state)
             else:
                 train(
                     opened,

@@ -44,7 +44,9 @@ from mgmae_jax.train.loop import train
 from mgmae_jax.train.optim import Schedule, cosine_schedule, muon_direction
 from mgmae_jax.train.state import TrainState, apply_update, create
 
-FLOW_MACHINE_FIELDS = ("data.threads", "train.log_every", "checkpoint", "compile_cache", "validate", "init")
+FLOW_MACHINE_FIELDS = (
+    "data.threads", "train.log_every", "train.max_bad_steps", "checkpoint", "compile_cache", "validate", "init"
+)  # fmt: skip
 """Fields whose values may change when a flow training run is resumed."""
 _MINIMA = {
     **TRAINER_MINIMA,
@@ -172,6 +174,7 @@ def run_flow_training(
     keep_best: Callable[[Mapping[str, Any], dict[str, float], int], None],
     real_pairs: Mapping[str, Mapping[str, np.ndarray]],
     argv: Sequence[str],
+    allow_change: Sequence[str] = (),
 ) -> None:
     """Trains RAFT-small, or resumes the run that the workdir holds.
 
@@ -182,6 +185,7 @@ def run_flow_training(
       keep_best: called in the first process with (parameters, scores, step) when the validation is the best so far.
       real_pairs: pairs by name, to be validated on as well; see `FlowValidation`.
       argv: the command, for run.json.
+      allow_change: see `open_run`.
 
     Raises:
       MgmaeError: anything that the user can fix; the message says how.
@@ -203,6 +207,7 @@ def run_flow_training(
             total,
             mesh,
             machine_fields=FLOW_MACHINE_FIELDS,
+            allow_change=allow_change,
         ) as opened,
         MetricWriter(workdir / "validation", is_primary()) as validation_writer,
     ):

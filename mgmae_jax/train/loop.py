@@ -18,11 +18,14 @@ from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
 from mgmae_jax.data.batches import BatchSpec
+from mgmae_jax.data.sources import VideoList
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.runtime.device_info import device_memory
 from mgmae_jax.runtime.mesh import process_share, put_batch, put_replicated, replicated
 from mgmae_jax.runtime.metrics import MetricWriter
+from mgmae_jax.runtime.preemption import Preempted
 from mgmae_jax.runtime.progress import Progress
+from mgmae_jax.runtime.run_info import ALLOW_CHANGE
 from mgmae_jax.runtime.session import OpenRun
 from mgmae_jax.train.state import TrainState
 
@@ -89,24 +92,40 @@ def train(
     step_fn = jax.jit(trainer.step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
     report = _Report(opened.writer, progress, config, clips_per_step, end)
     with batches(opened.start) as local_batches:  # opened first: workers decode while hooks and step compile
-        for hook in hooks:
-            hook(opened.start, state)
+        run_hooks(opened, hooks, opened.start, state)
         for done in range(opened.start + 1, end + 1):
             with report.waiting():
                 local = next(local_batches)
             state, metrics = step_fn(state, frozen, put_batch(local, mesh), key)
             report.add(done, metrics)
-            leave = checkpoints.preempted(done)
+            leave = checkpoints.preempted()
             if done == end or leave or checkpoints.due(done):
                 # Steps before a checkpoint are never run again, so their metrics must be in the file before it is
                 # saved.
                 report.flush()
                 checkpoints.save(done, state, dict(opened.identity), force=done == end or leave)
-            for hook in hooks:
-                hook(done, state)
-            if leave and done < end:
-                raise MgmaeError(f"stopped by SIGTERM; step {done} is saved. Run the same command to resume.")
+            if leave and done < opened.total:
+                raise _stopped(done)
+            run_hooks(opened, hooks, done, state)
     opened.state, opened.start = state, end
+
+
+def run_hooks(opened: OpenRun, hooks: Sequence[Hook], done: int, state: TrainState) -> None:
+    """Calls the hooks after step `done`, and saves the state if a SIGTERM ends one of them early.
+
+    Raises:
+      MgmaeError: it was ended.
+    """
+    try:
+        for hook in hooks:
+            hook(done, state)
+    except Preempted:
+        opened.checkpoints.save(done, state, dict(opened.identity), force=True)
+        raise _stopped(done) from None
+
+
+def _stopped(done: int) -> MgmaeError:
+    return MgmaeError(f"stopped by SIGTERM; step {done} is saved. Run the same command to resume.")
 
 
 def batch_spec(config: ConfigDict, mesh: Mesh) -> BatchSpec:
@@ -118,6 +137,11 @@ def batch_spec(config: ConfigDict, mesh: Mesh) -> BatchSpec:
         workers=config.data.workers,
         share=process_share(mesh),
     )
+
+
+def list_name(videos: VideoList) -> str:
+    """What a run's checkpoints say of its videos: how many they are, and their digest."""
+    return f"{len(videos)} videos, {videos.digest()}"
 
 
 class _Report:
@@ -157,7 +181,8 @@ class _Report:
             raise MgmaeError(
                 f"step {done}: {metrics['bad_in_row']:.0f} steps in a row had a loss or gradient that is not finite "
                 f"(loss {metrics['loss']}, gradient norm {metrics['grad_norm']}), which is train.max_bad_steps. Lower "
-                "optim.lr, lengthen optim.warmup_epochs, or use model.dtype=float32."
+                f"optim.lr, lengthen optim.warmup_epochs, or use model.dtype=float32; {ALLOW_CHANGE} optim.lr (or the "
+                "other field) lets the run resume with it."
             )
         self._losses.append(metrics["loss"])
         if done % self._log_every and done != self._end:

@@ -31,7 +31,7 @@ from mgmae_jax.runtime.mesh import check_divides, make_mesh
 from mgmae_jax.runtime.rng import STREAMS, named_key, per_example, stream
 from mgmae_jax.runtime.session import MACHINE_FIELDS, open_run
 from mgmae_jax.train.baselines import guess_hook
-from mgmae_jax.train.loop import batch_spec, train
+from mgmae_jax.train.loop import batch_spec, list_name, train
 from mgmae_jax.train.masks import MaskDetails, MaskStep, build_mask_step, find_clips, open_clips
 from mgmae_jax.train.optim import Schedule, build_optimiser, build_schedule, epochs_to_steps, loss_and_grad
 from mgmae_jax.train.previews import Draw, preview_hook
@@ -164,7 +164,12 @@ def build_pretraining(config: ConfigDict, videos: int) -> Pretraining:
 
 
 def run_pretraining(
-    config: ConfigDict, workdir: Path, flow_params: Mapping[str, Any], draw: Draw, argv: Sequence[str]
+    config: ConfigDict,
+    workdir: Path,
+    flow_params: Mapping[str, Any],
+    draw: Draw,
+    argv: Sequence[str],
+    allow_change: Sequence[str] = (),
 ) -> None:
     """Pre-trains, or resumes the run that the workdir holds.
 
@@ -175,6 +180,7 @@ def run_pretraining(
       flow_params: RAFT's parameters, or an empty dict if `flow.source` is not raft.
       draw: draws previews, in the first process.
       argv: the command, for run.json.
+      allow_change: see `open_run`.
 
     Raises:
       MgmaeError: anything that the user can fix; the message says how.
@@ -188,7 +194,7 @@ def run_pretraining(
     total = epochs_to_steps(config.train.epochs, len(videos), config.train.batch_size)
     identity = {
         "flow_weights": weights_hash(flow_params) if flow_params else None,
-        "video_list": f"{len(videos)} videos, {videos.digest()}",
+        "video_list": list_name(videos),
     }
     with open_run(
         workdir,
@@ -199,6 +205,7 @@ def run_pretraining(
         mesh,
         machine_fields=PRETRAIN_MACHINE_FIELDS,
         identity=identity,
+        allow_change=allow_change,
     ) as opened:
         opened.announce(describe(config, pretraining), f"{len(videos)} videos, {clips} clips a step")
         if opened.finished:

@@ -68,7 +68,7 @@ def apply_update(
         opt_state=_where(good, opt_state, state.opt_state),
         bad_steps=state.bad_steps + bad,
         bad_in_row=(state.bad_in_row + bad) * bad,
-        ema=None if state.ema is None else _average(state.ema, params, state.step, ema_decay),
+        ema=None if state.ema is None else _where(good, _average(state.ema, params, state.step, ema_decay), state.ema),
     )
     metrics = {"loss": loss, "grad_norm": norm, "lr": rate}
     return state, metrics | {"bad_steps": state.bad_steps, "bad_in_row": state.bad_in_row}

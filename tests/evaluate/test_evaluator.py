@@ -13,6 +13,7 @@ from mgmae_jax.errors import ConfigError, FileError, MgmaeError
 from mgmae_jax.evaluate import video_map
 from mgmae_jax.evaluate.evaluator import Evaluator, checksum
 from mgmae_jax.runtime.mesh import make_mesh, tree_shardings
+from mgmae_jax.runtime.preemption import Preempted
 from tests.data.conftest import write_video
 
 CLASSES = tuple("abcdefg")
@@ -111,6 +112,23 @@ def test_interrupted_and_resumed_on_other_devices_it_is_the_same_file(
     np.testing.assert_array_equal(found.best, reference.best)
     whole, cut = ((tmp_path / name / "predictions.csv").read_text().splitlines() for name in ("whole", "cut"))
     assert [line.split(",")[:4] for line in cut] == [line.split(",")[:4] for line in whole]
+
+
+def test_left_for_a_preemption_it_resumes_from_what_is_known(videos, params, reference, tmp_path):
+    asked = []
+
+    def preempted():
+        asked.append(1)
+        return len(asked) == 3
+
+    with pytest.raises(Preempted):
+        evaluator(videos).predict(placed(params), tmp_path, preempted=preempted)
+    known = (tmp_path / "predictions.csv").read_text().count("\n") - 1
+    assert 0 < known < len(videos)
+    seen = []
+    found, _ = evaluator(videos).predict(placed(params), tmp_path, preempted=lambda: bool(seen.append(1)))
+    np.testing.assert_array_equal(found.best, reference.best)
+    assert 0 < len(seen) <= len(videos) - known
 
 
 def test_a_finished_evaluation_is_not_made_again(videos, params, reference, tmp_path):

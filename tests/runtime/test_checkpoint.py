@@ -276,9 +276,9 @@ def test_sigterm_makes_a_run_preempted_and_the_former_handler_comes_back(tmp_pat
     before = signal.signal(signal.SIGTERM, lambda *_: seen.append("former"))
     try:
         with Checkpoints(tmp_path, every=100, keep=1) as checkpoints:
-            assert not checkpoints.preempted(1)
+            assert not checkpoints.preempted()
             os.kill(os.getpid(), signal.SIGTERM)
-            assert checkpoints.preempted(2)
+            assert checkpoints.preempted()
             assert checkpoints.save(2, small(2), {}, force=True)
         assert seen == []
         os.kill(os.getpid(), signal.SIGTERM)
@@ -292,5 +292,5 @@ def test_sigterm_reaches_the_checkpoints_outside_of_others(tmp_path: Path):
     with Checkpoints(tmp_path / "last", every=1, keep=1) as last:
         with Checkpoints(tmp_path / "best", every=1, keep=1):
             os.kill(os.getpid(), signal.SIGTERM)
-            assert last.preempted(1)
-        assert last.preempted(2)
+            assert last.preempted()
+        assert last.preempted()

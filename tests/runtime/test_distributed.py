@@ -232,7 +232,7 @@ with Checkpoints(sys.argv[1], every=10, keep=1) as checkpoints:
             batch = put_batch({"x": rows}, mesh)
         value = float(mean(state, batch))
         assert value == 3.5, value
-        if checkpoints.preempted(step):
+        if checkpoints.preempted():
             checkpoints.save(step, state, {"step": step}, force=True)
             break
     wanted = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
@@ -265,6 +265,7 @@ import jax
 initialize(timeout_s=60)
 index = jax.process_index()
 assert from_primary(7 + index) == 7
+assert from_primary({"steps": [index, 3], "name": "é" * (1 + 4000 * index)}) == {"steps": [0, 3], "name": "é"}
 with agree_on_errors():
     pass
 try:

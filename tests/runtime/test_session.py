@@ -1,6 +1,7 @@
 """A workdir belongs to one run: opened, locked, bound, resumed."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,19 @@ def test_a_run_that_cannot_start_leaves_the_workdir_free(tmp_path: Path):
         assert run.start == 0
 
 
+def test_a_run_without_a_checkpoint_may_start_anew_with_another_config(tmp_path: Path):
+    with opened(tmp_path) as run:
+        run.writer.write(1, {"loss": 1.0})
+    with opened(tmp_path, fields={"lr": 0.2}) as run:
+        assert run.start == 0
+        advance(run, 2)
+    assert json.loads((tmp_path / "config.json").read_text())["lr"] == 0.2
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+
+
 def test_another_config_is_refused(tmp_path: Path):
-    with opened(tmp_path):
-        pass
+    with opened(tmp_path) as run:
+        advance(run, 2)
     with pytest.raises(MgmaeError, match=r"lr: 0\.1 there, 0\.2 now"), opened(tmp_path, fields={"lr": 0.2}):
         pass
     with opened(tmp_path, fields={"lr": 0.2}, machine_fields=("lr",)):
@@ -92,12 +103,40 @@ def test_what_the_run_began_with_must_be_the_same(tmp_path: Path):
     identity = {"flow_weights": "abc", "videos": "3 videos, 12"}
     with opened(tmp_path, identity=identity) as run:
         advance(run, 2)
-    want = r"holds a run with flow weights abc, and this one has def: give what the run began with, or another --work"
+    want = r"holds a run with flow weights abc, and this one has def: give what the run began with, another --work"
     with pytest.raises(MgmaeError, match=want), opened(tmp_path, identity=identity | {"flow_weights": "def"}):
         pass
     # A checkpoint of an earlier version does not know all of it.
     with opened(tmp_path, identity=identity | {"new": 1}) as run:
         assert run.start == 2
+
+
+def test_a_change_that_is_allowed_is_made_and_recorded(tmp_path: Path):
+    identity = {"video_list": "3 videos, 12"}
+    with opened(tmp_path, fields={"optim": {"lr": 0.1, "b1": 0.9}}, identity=identity) as run:
+        advance(run, 2)
+    changed: dict[str, Any] = {"fields": {"lr": 0.3, "optim": {"lr": 0.2, "b1": 0.9}}}
+    want = r"lr: 0\.1 there, 0\.3 now\n.*or --allow-change lr optim\.lr to resume it changed"
+    with pytest.raises(MgmaeError, match=re.compile(want, re.DOTALL)), opened(tmp_path, **changed):
+        pass
+    with pytest.raises(MgmaeError, match=r"optim\.lr"), opened(tmp_path, **changed, allow_change=["lr"]):
+        pass
+    changed["identity"] = {"video_list": "4 videos, 34"}
+    refused = pytest.raises(MgmaeError, match="--allow-change video_list")
+    with refused, opened(tmp_path, **changed, allow_change=["lr", "optim"]):
+        pass
+    with opened(tmp_path, **changed, allow_change=["lr", "optim", "video_list"]) as run:
+        assert run.start == 2
+        advance(run, 4)
+    recorded = [
+        "step 2: lr: 0.1 before, 0.3 now",
+        "step 2: optim.lr: 0.1 before, 0.2 now",
+        "step 2: video_list: 3 videos, 12 before, 4 videos, 34 now",
+    ]
+    assert json.loads((tmp_path / "run.json").read_text())["changes"] == recorded
+    with opened(tmp_path, **changed):  # from now on this is the run's config
+        pass
+    assert json.loads((tmp_path / "run.json").read_text())["changes"] == recorded
 
 
 def test_two_runs_do_not_share_a_workdir(tmp_path: Path):
@@ -116,3 +155,44 @@ def test_a_folder_that_cannot_be_written_to_is_named_with_its_flag(tmp_path: Pat
         with pytest.raises(FileError, match=want) as told, claimed(folder, ConfigDict(CONFIG), (), "--out"):
             pass
         assert told.value.path == str(folder)
+
+
+def damage(checkpoint: Path, what: str) -> None:
+    """Truncates the tensors, or the description, of a checkpoint."""
+    files = [path for path in checkpoint.rglob("*") if path.is_file() and (what == "all" or path.name == what)]
+    assert files
+    for path in files:
+        path.write_bytes(path.read_bytes()[:3])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax leaves coroutines behind
+@pytest.mark.parametrize("what", ["all", "_METADATA", "manifest.ocdbt"])
+def test_a_damaged_checkpoint_is_left_out_and_the_one_before_it_is_used(tmp_path: Path, what: str, capsys):
+    with opened(tmp_path) as run:
+        for step in (2, 4):
+            advance(run, step)
+    damage(tmp_path / "checkpoints" / "4", what)
+    with opened(tmp_path) as run:
+        assert (run.start, int(run.state["step"])) == (2, 2)
+        advance(run, 4)
+    told = capsys.readouterr().err
+    assert f"{tmp_path}/checkpoints/4: is damaged (" in told
+    assert f"it is now {tmp_path}/checkpoints/4.damaged: resuming from step 2" in told
+    damage(tmp_path / "checkpoints" / "4", what)
+    with opened(tmp_path) as run:
+        assert run.start == 2
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "4.damaged", "4.damaged1"}
+
+
+def test_a_run_whose_only_checkpoint_is_damaged_does_not_start_again_by_itself(tmp_path: Path):
+    with opened(tmp_path) as run:
+        advance(run, 2)
+    damage(tmp_path / "checkpoints" / "2", "all")
+    with (
+        pytest.raises(
+            FileError, match=r"/2: is damaged \(.*, and there is none before it: move it away to start again"
+        ),
+        opened(tmp_path),
+    ):
+        pass
+    assert (tmp_path / "checkpoints" / "2").exists()

@@ -1,12 +1,15 @@
 import types
+from collections.abc import Callable
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mgmae_jax.evaluate.report import Interval
 from mgmae_jax.runtime.checkpoint import find_checkpoint, restore_params
 from mgmae_jax.runtime.metrics import read_metrics
+from mgmae_jax.runtime.preemption import Preempted
 from mgmae_jax.train.accuracy import AccuracyHook
 from mgmae_jax.train.state import TrainState
 
@@ -24,7 +27,8 @@ class Evaluator:
         self.seen: list[float] = []
         self._accuracies = iter(accuracies)
 
-    def __call__(self, params: dict) -> types.SimpleNamespace:
+    def __call__(self, params: dict, folder: Path, preempted: Callable[[], bool] | None) -> types.SimpleNamespace:
+        assert folder.is_dir()
         self.seen.append(float(params["weight"]))
         top1 = Interval(next(self._accuracies), 0.0, 1.0)
         return types.SimpleNamespace(top1=top1, top5=Interval(1.0, 0, 1), mean_class=Interval(0.5, 0, 1))
@@ -86,3 +90,24 @@ def test_what_was_cut_off_while_it_was_measured_is_measured_on_resuming(tmp_path
     assert evaluator.seen == [2]
     np.testing.assert_equal(top1s(tmp_path), {2: 0.5})
     assert best(tmp_path) == (2, 2.0)
+
+
+def test_predictions_of_an_evaluation_under_way_are_kept_and_others_removed(tmp_path: Path):
+    class Left(Evaluator):
+        def __call__(self, params: dict, folder: Path, preempted: Callable[[], bool] | None) -> types.SimpleNamespace:
+            (folder / "predictions.csv").write_text("some")
+            raise Preempted
+
+    with pytest.raises(Preempted):
+        run(tmp_path, Left(), 0, 2)
+    (tmp_path / "accuracy" / "step_8").mkdir()
+    assert (tmp_path / "accuracy" / "step_2" / "predictions.csv").exists()
+
+    class Resumed(Evaluator):
+        def __call__(self, params: dict, folder: Path, preempted: Callable[[], bool] | None) -> types.SimpleNamespace:
+            assert (folder / "predictions.csv").read_text() == "some"
+            return super().__call__(params, folder, preempted)
+
+    run(tmp_path, Resumed(0.5), 2, 3, start=2)
+    assert [path.name for path in (tmp_path / "accuracy").glob("step_*")] == []
+    assert top1s(tmp_path) == {2: 0.5}

@@ -14,6 +14,7 @@ from mgmae_jax.flow.raft import init_params
 from mgmae_jax.runtime.checkpoint import Checkpoints
 from mgmae_jax.runtime.mesh import make_mesh, replicated
 from mgmae_jax.runtime.metrics import MetricWriter, read_metrics
+from mgmae_jax.runtime.preemption import Preempted
 from mgmae_jax.runtime.session import OpenRun
 from mgmae_jax.train.loop import Hook, train
 from mgmae_jax.train.state import TrainState
@@ -183,3 +184,14 @@ def test_no_checkpoint_is_made_of_a_run_that_has_gone_bad(tmp_path: Path):
     with pytest.raises(MgmaeError, match="step 3: 3 steps in a row"):
         train_in(tmp_path, counting_step, batches, counting_state(), total=20, every=3)
     assert not list((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("done", [3, 6])
+def test_a_hook_that_is_left_for_a_preemption_ends_the_run_with_its_step_saved(tmp_path: Path, done: int):
+    def hook(step: int, state: TrainState) -> None:
+        if step == done:
+            raise Preempted
+
+    with pytest.raises(MgmaeError, match=rf"stopped by SIGTERM; step {done} is saved. Run the same command to resume"):
+        train_in(tmp_path, counting_step, Batches(all_good), counting_state(), every=100, hooks=[hook])
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [str(done)]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,6 +83,13 @@ def test_the_average_follows_the_parameters_and_forgets_where_they_began():
         decay = min(0.5, (1 + number) / (10 + number))
         wanted = decay * wanted + (1 - decay) * np.asarray(state.params["bias"])
     np.testing.assert_allclose(state.ema["bias"], wanted, rtol=1e-5)
+
+
+def test_the_average_stays_where_it_is_at_a_step_that_is_skipped():
+    state = create({"bias": jnp.zeros(3)}, OPTIMISER, ema=True)
+    state = dataclasses.replace(state, ema={"bias": jnp.ones(3)})
+    after, _ = apply_update(state, OPTIMISER, jnp.float32(jnp.nan), GRADS_OF_BIAS, jnp.float32(0.1), 0.9)
+    assert same_bits(after.ema, state.ema)
 
 
 def test_a_run_without_an_average_keeps_none(state):
