@@ -8,6 +8,7 @@ seconds, with one line, whatever they are doing.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -31,6 +32,7 @@ _GRACE_S = 2.0  # for a process that is about to report the same error itself
 _FAREWELL_S = 5.0  # for the others to read an error from process 0, which holds the store
 _FOLDER = "mgmae_jax/"
 _ERROR = f"{_FOLDER}error"
+_POSTS = "mgmae_jax_posts/"  # apart from what is read each second
 # What the libraries for collective operations say when another process is gone.
 _LOST = r"gloo|nccl|connection (closed|reset|refused)|socket closed|broken pipe|unavailable|heartbeat|deadline"
 
@@ -133,6 +135,21 @@ class Peers:
         except jax.errors.JaxRuntimeError:
             pass
         self._leave(status)
+
+    def post(self, kind: str, name: str, value: str) -> None:
+        """Tells the other processes something.
+
+        Args:
+          kind: what kind of thing it is.
+          name: its name, any text; telling of it again replaces the value.
+          value: what there is to say.
+        """
+        digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+        self._store.key_value_set(f"{_POSTS}{kind}/{digest}", json.dumps([name, value]), allow_overwrite=True)
+
+    def posted(self, kind: str) -> dict[str, str]:
+        """What all processes have told of a kind: values by name."""
+        return dict(json.loads(entry) for _, entry in self._store.key_value_dir_get(f"{_POSTS}{kind}/"))
 
     def _watch(self) -> None:
         while not self._leaving.wait(_EVERY_S):

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Key, UInt8
 from ml_collections import ConfigDict
 
-from mgmae_jax.data.batches import BadVideos, TrainBatches
+from mgmae_jax.data.batches import TrainBatches
 from mgmae_jax.data.finetune_clips import Augmentation, labelled_batches
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.sources import LabelledVideos, composed
@@ -42,6 +42,7 @@ from mgmae_jax.runtime.rng import per_example, stream
 from mgmae_jax.runtime.run_info import CONFIG
 from mgmae_jax.runtime.session import MACHINE_FIELDS, open_run
 from mgmae_jax.train.accuracy import BEST, AccuracyHook
+from mgmae_jax.train.bad_videos import SharedBadVideos
 from mgmae_jax.train.loop import batch_spec, list_name, run_hooks, train
 from mgmae_jax.train.mixing import Mixing, MixOptions, draw_mixing, mix_clips, soft_labels
 from mgmae_jax.train.optim import (
@@ -239,7 +240,7 @@ def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str], allow
             f"encoder from {config.init}" if config.init else "from scratch",
         )
         every = config.eval.every and max(1, round(config.eval.every * len(videos) / batch_size))
-        bad_videos = BadVideos(workdir / "bad_videos.jsonl", len(videos), config.data.max_bad_fraction)
+        bad_videos = SharedBadVideos(workdir, len(videos), config.data.max_bad_fraction, new=not opened.start)
         hook = AccuracyHook(
             workdir,
             evaluator,
@@ -259,7 +260,7 @@ def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str], allow
                     config,
                     frozen={},
                     clips_per_step=clips,
-                    hooks=[accuracy],
+                    hooks=[bad_videos.hook, accuracy],
                     progress=opened.progress(),
                 )
             step, top1 = accuracy.best()
@@ -313,7 +314,12 @@ def check_same_classes(workdir: Path, names: tuple[str, ...]) -> None:
 
 
 def open_labelled(
-    config: ConfigDict, augmentation: Augmentation, videos: LabelledVideos, first: int, on_bad: BadVideos, mesh: Mesh
+    config: ConfigDict,
+    augmentation: Augmentation,
+    videos: LabelledVideos,
+    first: int,
+    on_bad: SharedBadVideos,
+    mesh: Mesh,
 ) -> TrainBatches:
     """This process's batches from step `first` on."""
     return labelled_batches(

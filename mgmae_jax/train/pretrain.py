@@ -12,7 +12,6 @@ import optax
 from jaxtyping import Array, Float, Key, UInt8
 from ml_collections import ConfigDict
 
-from mgmae_jax.data.batches import BadVideos
 from mgmae_jax.flow.weights_hash import weights_hash
 from mgmae_jax.masking.select import visible_per_tubelet
 from mgmae_jax.models.mae import MaskedAutoencoder, build_autoencoder
@@ -30,6 +29,7 @@ from mgmae_jax.runtime.config_checks import CLIP_MINIMA, check_accumulation, che
 from mgmae_jax.runtime.mesh import check_divides, make_mesh
 from mgmae_jax.runtime.rng import STREAMS, named_key, per_example, stream
 from mgmae_jax.runtime.session import MACHINE_FIELDS, open_run
+from mgmae_jax.train.bad_videos import SharedBadVideos
 from mgmae_jax.train.baselines import guess_hook
 from mgmae_jax.train.loop import batch_spec, list_name, train
 from mgmae_jax.train.masks import MaskDetails, MaskStep, build_mask_step, find_clips, open_clips
@@ -210,7 +210,7 @@ def run_pretraining(
         opened.announce(describe(config, pretraining), f"{len(videos)} videos, {clips} clips a step")
         if opened.finished:
             return
-        bad_videos = BadVideos(workdir / "bad_videos.jsonl", len(videos), config.data.max_bad_fraction)
+        bad_videos = SharedBadVideos(workdir, len(videos), config.data.max_bad_fraction, new=not opened.start)
         spec = batch_spec(config, mesh)
         train(
             opened,
@@ -220,6 +220,7 @@ def run_pretraining(
             frozen=flow_params,
             clips_per_step=clips,
             hooks=[
+                bad_videos.hook,
                 preview_hook(config, pretraining, videos, flow_params, opened, draw),
                 guess_hook(config, pretraining, videos, flow_params, opened),
             ],

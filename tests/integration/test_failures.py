@@ -1,6 +1,7 @@
 """One of two processes fails: its error is told once, and the other leaves soon, whatever it waits for."""
 
 import contextlib
+import json
 import multiprocessing.connection
 import os
 import signal
@@ -115,3 +116,18 @@ def test_a_killed_process_ends_the_other(launcher: Launcher, twelve_videos: Path
     assert errors[0].count("process 1 of 2 has given no sign of life for 40 s: it was killed") == 1, errors
     assert "stack trace" not in errors[0]
     assert "Traceback" not in errors[0]
+
+
+def test_bad_videos_are_counted_once_over_both(launcher: Launcher, tmp_path: Path):
+    root = tmp_path / "videos"
+    for i in range(12):
+        write_video(root / f"{i:02}.mp4", 16 + i)
+    for i in (3, 8):
+        (root / f"{i:02}.mp4").write_bytes(b"no video")
+    run = command(tmp_path / "run", data__path=root, data__max_bad_fraction=0.2)
+    with two(launcher, run, run) as processes:
+        errors = ended(processes, within=60)
+    assert [process.returncode for process in processes] == [0, 0], errors
+    lines = [json.loads(line) for line in (tmp_path / "run" / "bad_videos.jsonl").read_text().splitlines()]
+    assert sorted(Path(line["path"]).name for line in lines) == ["03.mp4", "08.mp4"]
+    assert "".join(errors).count("03.mp4: cannot be read") == 1

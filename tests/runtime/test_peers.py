@@ -163,3 +163,12 @@ def test_a_store_that_is_gone_keeps_nobody(run, monkeypatch, capsys):
 def test_a_run_of_one_process_has_no_peers():
     peers.watch()
     assert peers.current() is None
+
+
+def test_what_one_process_posts_all_of_them_read(run):
+    two = run(2)
+    for process, name, value in ((0, "a.mp4", "is empty"), (1, "caf\udce9.mp4", "cut"), (1, "a.mp4", "is empty")):
+        two.processes[process].post("bad_video", name, value)
+    assert two.processes[0].posted("bad_video") == {"a.mp4": "is empty", "caf\udce9.mp4": "cut"}
+    assert two.processes[1].posted("other") == {}
+    assert two.pass_time(5, [0, 1]) == {}
