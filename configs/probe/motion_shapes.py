@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
     config.data.motion_shapes.test_videos = 1024
     config.data.motion_shapes.size = 64
     config.data.motion_shapes.frames = 16
-    config.probe.pool = "tubelet"  # the motion is in the order of time
+    config.probe.pool = "region"  # the motion is in the order of time, and in where things are
     config.views.sampling = "uniform"
     config.eval.sampling = "uniform"
     config.optim.lr = 1.6e-2  # the best of 1e-3, 4e-3 and this on the videos of seed 100, which nothing else uses

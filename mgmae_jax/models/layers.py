@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from mgmae_jax.ops.attention import Implementation, attention
+from mgmae_jax.ops.placement import split_batch
 
 # Flax's default, E[x^2] - E[x]^2, loses precision if the mean is large.
 LayerNorm = functools.partial(nn.LayerNorm, epsilon=1e-6, use_fast_variance=False)
@@ -54,7 +55,7 @@ class Attention(nn.Module):
         """Returns the attended tokens."""
         dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
         batch, tokens, width = x.shape
-        qkv = dense(3 * width, use_bias=False, name="qkv")(x)
+        qkv = split_batch(dense(3 * width, use_bias=False, name="qkv")(x))
         # The key's bias is fixed at zero: it shifts all logits of a query equally.
         biases = [self.param(name, nn.initializers.zeros, (width,)).astype(self.dtype) for name in ("q_bias", "v_bias")]
         qkv = qkv + jnp.concatenate([biases[0], jnp.zeros_like(biases[0]), biases[1]]).reshape(1, 1, -1)
@@ -62,7 +63,7 @@ class Attention(nn.Module):
             part.reshape(batch, tokens, self.heads, width // self.heads) for part in jnp.split(qkv, 3, axis=-1)
         )
         out = attention(query, key, value, self.implementation).reshape(batch, tokens, width)
-        return dense(width, name="proj")(out)
+        return split_batch(dense(width, name="proj")(out))
 
 
 class Mlp(nn.Module):
@@ -76,8 +77,8 @@ class Mlp(nn.Module):
     def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
         """Returns the transformed tokens."""
         dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
-        y = jax.nn.gelu(dense(self.hidden, name="fc1")(x), approximate=False)
-        return dense(x.shape[-1], name="fc2")(y)
+        y = split_batch(jax.nn.gelu(split_batch(dense(self.hidden, name="fc1")(x)), approximate=False))
+        return split_batch(dense(x.shape[-1], name="fc2")(y))
 
 
 class Block(nn.Module):
@@ -130,6 +131,6 @@ class Blocks(nn.Module):
         block = nn.remat(Block) if self.remat else Block
         options = (self.heads, self.mlp, self.dtype, self.implementation, self.kernel_init)
         for index in range(self.depth):
-            x = block(*options, name=f"block_{index}")(x, None if scales is None else scales[index])
+            x = block(*options, name=f"block_{index}")(split_batch(x), None if scales is None else scales[index])
         x = x if last is None else x[:, -last:]
-        return LayerNorm(dtype=self.dtype, name="norm")(x) if self.norm else x
+        return split_batch(LayerNorm(dtype=self.dtype, name="norm")(x) if self.norm else x)

@@ -11,6 +11,7 @@ from mgmae_jax.models.positions import Positions, find_positions, grid_positions
 from mgmae_jax.models.variants import Variant, find_variant
 from mgmae_jax.models.vit import Encoder
 from mgmae_jax.ops.attention import Implementation, find_implementation
+from mgmae_jax.ops.placement import split_batch
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit
 from mgmae_jax.runtime.config_checks import parse_dtype
 
@@ -33,7 +34,7 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, latent: Float[Array, "B V D"], split: TokenSplit) -> Float[Array, "B K C"]:
         """Returns the prediction for every target token, float32."""
-        x = Dense(self.width, use_bias=False, dtype=self.dtype, name="embed")(latent)
+        x = split_batch(Dense(self.width, use_bias=False, dtype=self.dtype, name="embed")(split_batch(latent)))
         # Standard deviation 0.02, truncated at one deviation.
         mask_init = nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0)
         mask_token = self.param("mask_token", mask_init, (self.width,)).astype(self.dtype)
@@ -44,7 +45,7 @@ class Decoder(nn.Module):
             self.depth, self.heads, 4 * self.width, self.dtype, self.implementation, self.remat, name="blocks"
         )
         x = blocks(x, last=split.target.shape[1])
-        return Dense(self.grid.cube_values, dtype=self.dtype, name="head")(x).astype(jnp.float32)
+        return split_batch(Dense(self.grid.cube_values, dtype=self.dtype, name="head")(x)).astype(jnp.float32)
 
 
 class MaskedAutoencoder(nn.Module):

@@ -10,6 +10,7 @@ from mgmae_jax.models.layers import Blocks
 from mgmae_jax.models.positions import Positions, grid_positions
 from mgmae_jax.models.variants import Variant
 from mgmae_jax.ops.attention import Implementation
+from mgmae_jax.ops.placement import split_batch
 from mgmae_jax.ops.tokens import TokenGrid
 
 
@@ -60,7 +61,7 @@ class Encoder(nn.Module):
         # Only the visible cubes are embedded: with 90% hidden, that is a tenth of the embedding's work.
         embed = nn.Dense(size.width, dtype=self.dtype, kernel_init=self.kernel_init, name="patch_embed")
         table = jnp.asarray(grid_positions(self.grid, size.width, self.trained_grid, self.positions), self.dtype)
-        x = embed(cubes) + (table[None] if indices is None else table[indices])
+        x = split_batch(embed(split_batch(cubes))) + (table[None] if indices is None else table[indices])
         blocks = Blocks(
             size.depth,
             size.heads,

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from mgmae_jax.data.batches import BatchSpec
 from mgmae_jax.data.sources import VideoList
 from mgmae_jax.errors import MgmaeError
+from mgmae_jax.ops.placement import placed_on
 from mgmae_jax.runtime.device_info import device_memory
 from mgmae_jax.runtime.mesh import process_share, put_batch, put_replicated, replicated
 from mgmae_jax.runtime.metrics import MetricWriter
@@ -89,7 +90,7 @@ def train(
     end = opened.total if until is None else until
     frozen, key = put_replicated((frozen, opened.key), mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    step_fn = jax.jit(trainer.step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
+    step_fn = jax.jit(placed_step(trainer, mesh), donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
     report = _Report(opened.writer, progress, config, clips_per_step, end)
     with batches(opened.start) as local_batches:  # opened first: workers decode while hooks and step compile
         run_hooks(opened, hooks, opened.start, state)
@@ -108,6 +109,18 @@ def train(
                 raise _stopped(done)
             run_hooks(opened, hooks, done, state)
     opened.state, opened.start = state, end
+
+
+def placed_step(trainer: Trainer, mesh: Mesh) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
+    """A trainer's step, to be jitted for a mesh: activations stay split by their examples, see `ops.placement`."""
+
+    def step(
+        state: TrainState, frozen: Any, batch: Mapping[str, Array], key: Key[Array, ""]
+    ) -> tuple[TrainState, dict[str, Array]]:
+        with placed_on(mesh):
+            return trainer.step(state, frozen, batch, key)
+
+    return step
 
 
 def run_hooks(opened: OpenRun, hooks: Sequence[Hook], done: int, state: TrainState) -> None:
