@@ -54,5 +54,9 @@ class PeerError(MgmaeError):
     """Another process of the run has failed, and explains why; this one stops with it."""
 
 
+class StoppedError(MgmaeError):
+    """A run was told to stop by SIGTERM and has saved its state: the same command resumes."""
+
+
 class WeightsError(FileError):
     """A weights file is damaged, of another format or of another shape; the reason names the tensors that differ."""

@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
     config.train.dtype = "float32"  # or bfloat16: RAFT's convolutions; correlation, flow and loss are float32
     config.train.ema = 0.999
     config.train.log_every = 100  # steps
+    config.train.profile_steps = ""  # such as 100:105: trace these steps, for a profiler, in WORKDIR/profile
     config.train.max_bad_steps = 10
 
     config.optim = ConfigDict()

@@ -75,6 +75,7 @@ def get_config() -> ConfigDict:
     config.train.epochs = 200.0
     config.train.accumulate = 1  # parts that a batch is worked on in, for less memory
     config.train.log_every = 10  # steps
+    config.train.profile_steps = ""  # such as 100:105: trace these steps, for a profiler, in WORKDIR/profile
     config.train.max_bad_steps = 10  # steps in a row without a finite loss that a run tolerates
 
     config.checkpoint = ConfigDict()

@@ -93,8 +93,10 @@ class WorkerBatches:
 
 def _start_worker(index: int, count: int) -> None:
     cv2.setNumThreads(0)
-    # Ctrl-C reaches every process of the terminal; the main one ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches every process of the terminal, and Slurm's SIGTERM every process of the step; the main one needs
+    # batches until it has saved, and then ends its workers itself.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,6 +1,7 @@
 """Checks of config fields shared by several rooms: a wrong value is a ConfigError before anything starts."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
@@ -105,6 +106,21 @@ def check_accumulation(config: ConfigDict) -> None:
     clips = config.train.batch_size * config.data.views
     if clips % config.train.accumulate:
         raise ConfigError("train.accumulate", config.train.accumulate, f"a divisor of the {clips} clips of a step")
+
+
+def profile_steps(config: ConfigDict) -> tuple[int, int] | None:
+    """The first and the last step of `train.profile_steps`, "A:B"; None if it is empty or a config of old lacks it.
+
+    Raises:
+      ConfigError: it is something else.
+    """
+    value = config.train.get("profile_steps", "")
+    if not value:
+        return None
+    steps = re.fullmatch(r"([0-9]{1,15}):([0-9]{1,15})", value)
+    if not steps or not 0 < int(steps[1]) < int(steps[2]):
+        raise ConfigError("train.profile_steps", value, "A:B, two steps with 0 < A < B, such as 100:105, or nothing")
+    return int(steps[1]), int(steps[2])
 
 
 def parse_dtype(field: str, name: str) -> jnp.dtype:

@@ -32,6 +32,7 @@ LOCK = ".lock"
 MACHINE_FIELDS = (
     "data.workers",
     "train.log_every",
+    "train.profile_steps",
     "checkpoint",
     "mesh",
     "compile_cache",

@@ -35,6 +35,7 @@ from mgmae_jax.runtime.config_checks import (
     check_minima,
     check_positive,
     check_shares,
+    profile_steps,
 )
 from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.mesh import check_divides, make_mesh
@@ -163,6 +164,7 @@ def check_finetuning(config: ConfigDict) -> None:
     check_positive(config, "optim.lr")
     check_shares(config, "train.ema_decay")
     check_accumulation(config)
+    profile_steps(config)
     if not 0 < config.optim.layer_decay <= 1:
         raise ConfigError("optim.layer_decay", config.optim.layer_decay, "a number above 0, up to 1")
 

@@ -33,6 +33,7 @@ from mgmae_jax.runtime.config_checks import (
     check_positive,
     check_shares,
     parse_dtype,
+    profile_steps,
 )
 from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.mesh import check_divides, make_mesh, process_share
@@ -45,7 +46,8 @@ from mgmae_jax.train.optim import Schedule, cosine_schedule, muon_direction
 from mgmae_jax.train.state import TrainState, apply_update, create
 
 FLOW_MACHINE_FIELDS = (
-    "data.threads", "train.log_every", "train.max_bad_steps", "checkpoint", "compile_cache", "validate", "init"
+    "data.threads", "train.log_every", "train.profile_steps", "train.max_bad_steps", "checkpoint", "compile_cache",
+    "validate", "init",
 )  # fmt: skip
 """Fields whose values may change when a flow training run is resumed."""
 _MINIMA = {
@@ -272,6 +274,7 @@ def check_flow_config(config: ConfigDict) -> None:
     check_positive(config, "optim.lr", "optim.clip")
     check_shares(config, "optim.warmup", "optim.b1", "optim.b2", "train.ema")
     check_one_of(config, "data.draw", ("host", "device"))
+    profile_steps(config)
     if config.validate.size % CELL or config.validate.size < MIN_SIDE:
         raise ConfigError("validate.size", config.validate.size, f"a multiple of {CELL} pixels from {MIN_SIDE} on")
 

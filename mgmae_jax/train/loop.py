@@ -19,9 +19,11 @@ from ml_collections import ConfigDict
 
 from mgmae_jax.data.batches import BatchSpec
 from mgmae_jax.data.sources import VideoList
-from mgmae_jax.errors import MgmaeError
+from mgmae_jax.errors import ConfigError, MgmaeError, StoppedError
 from mgmae_jax.ops.placement import placed_on
+from mgmae_jax.runtime.config_checks import profile_steps
 from mgmae_jax.runtime.device_info import device_memory
+from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.mesh import process_share, put_batch, put_replicated, replicated
 from mgmae_jax.runtime.metrics import MetricWriter
 from mgmae_jax.runtime.preemption import Preempted
@@ -76,7 +78,7 @@ def train(
       trainer: what to run.
       batches: see `Batches`.
       config: `train.log_every` is the steps between lines of metrics, `train.max_bad_steps` the skipped steps in a row
-        after which the run stops.
+        after which the run stops, `train.profile_steps` the steps to trace.
       frozen: what the step reads and never changes; replicated on every device.
       clips_per_step: clips per step over all processes, for the speed.
       hooks: see `Hook`.
@@ -84,7 +86,9 @@ def train(
       progress: shown in the first process; None shows nothing.
 
     Raises:
-      MgmaeError: `max_bad_steps` steps in a row had no finite loss or gradient, or the run received SIGTERM.
+      StoppedError: the run received SIGTERM.
+      MgmaeError: `max_bad_steps` steps in a row had no finite loss or gradient, or the trace cannot be written.
+      ConfigError: the steps to trace are not all of this run.
     """
     mesh, checkpoints, state = opened.mesh, opened.checkpoints, opened.state
     end = opened.total if until is None else until
@@ -92,13 +96,18 @@ def train(
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     step_fn = jax.jit(placed_step(trainer, mesh), donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
     report = _Report(opened.writer, progress, config, clips_per_step, end)
-    with batches(opened.start) as local_batches:  # opened first: workers decode while hooks and step compile
+    trace = _Trace(opened, config, end)
+    # Opened first: workers decode while hooks and step compile.
+    with batches(opened.start) as local_batches, contextlib.closing(trace):
         run_hooks(opened, hooks, opened.start, state)
         for done in range(opened.start + 1, end + 1):
-            with report.waiting():
-                local = next(local_batches)
-            state, metrics = step_fn(state, frozen, put_batch(local, mesh), key)
-            report.add(done, metrics)
+            trace.before(done, state)
+            with jax.profiler.StepTraceAnnotation("step", step_num=done):
+                with report.waiting():
+                    local = next(local_batches)
+                state, metrics = step_fn(state, frozen, put_batch(local, mesh), key)
+                report.add(done, metrics)
+            trace.after(done, state)
             leave = checkpoints.preempted()
             if done == end or leave or checkpoints.due(done):
                 # Steps before a checkpoint are never run again, so their metrics must be in the file before it is
@@ -127,7 +136,7 @@ def run_hooks(opened: OpenRun, hooks: Sequence[Hook], done: int, state: TrainSta
     """Calls the hooks after step `done`, and saves the state if a SIGTERM ends one of them early.
 
     Raises:
-      MgmaeError: it was ended.
+      StoppedError: it was ended.
     """
     try:
         for hook in hooks:
@@ -137,8 +146,8 @@ def run_hooks(opened: OpenRun, hooks: Sequence[Hook], done: int, state: TrainSta
         raise _stopped(done) from None
 
 
-def _stopped(done: int) -> MgmaeError:
-    return MgmaeError(f"stopped by SIGTERM; step {done} is saved. Run the same command to resume.")
+def _stopped(done: int) -> StoppedError:
+    return StoppedError(f"stopped by SIGTERM; step {done} is saved. Run the same command to resume.")
 
 
 def batch_spec(config: ConfigDict, mesh: Mesh) -> BatchSpec:
@@ -155,6 +164,63 @@ def batch_spec(config: ConfigDict, mesh: Mesh) -> BatchSpec:
 def list_name(videos: VideoList) -> str:
     """What a run's checkpoints say of its videos: how many they are, and their digest."""
     return f"{len(videos)} videos, {videos.digest()}"
+
+
+class _Trace:
+    """A trace of the steps of `train.profile_steps` in WORKDIR/profile, written by the first process.
+
+    It begins when the device is done with the steps before the first, and ends when it is done with the last, or with
+    that of the stage of the run. A run that starts after the first step traces nothing.
+
+    Args:
+      opened: the run.
+      config: the resolved config.
+      end: the step at which this stage ends.
+    """
+
+    def __init__(self, opened: OpenRun, config: ConfigDict, end: int) -> None:
+        first, last = profile_steps(config) or (0, 0)
+        if last > opened.total:
+            steps = f"steps up to {opened.total}, the run's last"
+            raise ConfigError("train.profile_steps", config.train.profile_steps, steps)
+        self._first, self._last = (first, min(last, end)) if is_primary() else (0, 0)
+        self._folder = opened.workdir / "profile"
+        self._running = False
+
+    def before(self, done: int, state: TrainState) -> None:
+        """Begins the trace, if `done` is the number of its first step; `state` is that before the step."""
+        if done == self._first:
+            jax.block_until_ready(state)
+            options = jax.profiler.ProfileOptions()
+            options.python_tracer_level = 0  # each call of a function; slows a step down and hides the rest
+            with self._told():
+                jax.profiler.start_trace(self._folder, profiler_options=options)
+            self._running = True
+
+    def after(self, done: int, state: TrainState) -> None:
+        """Ends the trace and writes it, if `done` is the number of its last step; `state` is that after the step."""
+        if self._running and done == self._last:
+            jax.block_until_ready(state)
+            self._running = False
+            with self._told():
+                jax.profiler.stop_trace()
+
+    def close(self) -> None:
+        """Ends the trace of a run that stops before its last step, as well as it can."""
+        if self._running:
+            self._running = False
+            with contextlib.suppress(Exception):  # another error may be on its way
+                jax.profiler.stop_trace()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            raise MgmaeError(
+                f"config.train.profile_steps: the trace in {self._folder} failed ({error}): free space there, or leave "
+                "the field empty."
+            ) from error
 
 
 class _Report:

@@ -25,7 +25,14 @@ from mgmae_jax.ops.tokens import (
     unit_range,
     unpatchify,
 )
-from mgmae_jax.runtime.config_checks import CLIP_MINIMA, check_accumulation, check_kind, check_minima, check_positive
+from mgmae_jax.runtime.config_checks import (
+    CLIP_MINIMA,
+    check_accumulation,
+    check_kind,
+    check_minima,
+    check_positive,
+    profile_steps,
+)
 from mgmae_jax.runtime.mesh import check_divides, make_mesh
 from mgmae_jax.runtime.rng import STREAMS, named_key, per_example, stream
 from mgmae_jax.runtime.session import MACHINE_FIELDS, open_run
@@ -143,6 +150,7 @@ def check_pretraining(config: ConfigDict) -> None:
     check_minima(config, _MINIMA)
     check_positive(config, "optim.lr")
     check_accumulation(config)
+    profile_steps(config)
 
 
 def build_pretraining(config: ConfigDict, videos: int) -> Pretraining:

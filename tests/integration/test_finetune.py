@@ -79,7 +79,7 @@ def test_told_to_stop_it_saves_and_the_same_command_goes_on(
     again = command(tmp_path, **arguments, checkpoint__every=1000)
     process = launcher.start(again)
     errors = stop_when(process, lambda: lines_reach(2)(tmp_path), signal.SIGTERM)
-    assert process.returncode == 1, errors
+    assert process.returncode == 143, errors
     (step,) = (int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert f"stopped by SIGTERM; step {step} is saved" in errors
     assert f"resuming from step {step}" in launcher.run(again)

@@ -87,7 +87,7 @@ def test_told_to_stop_it_saves_and_the_same_command_goes_on(
     arguments = command(tmp_path, data__path=twelve_videos, checkpoint__every=1000)
     process = launcher.start(arguments)
     errors = stop_when(process, lambda: lines_reach(2)(tmp_path), signal.SIGTERM)
-    assert process.returncode == 1, errors
+    assert process.returncode == 143, errors
     assert "Traceback" not in errors
     (step,) = (int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert f"stopped by SIGTERM; step {step} is saved. Run the same command to resume" in errors

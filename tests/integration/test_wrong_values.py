@@ -64,6 +64,7 @@ def told(tmp_path: Path, twelve_videos: Path, own_compile_cache: None, capsys: p
         ("train__batch_size", 12, "config.train.batch_size=12: give a multiple of the number of devices, which is 8"),
         ("train__batch_size", 0, "config.train.batch_size=0: give"),
         ("train__accumulate", 3, "config.train.accumulate=3: give a divisor of the 8 clips"),
+        ("train__profile_steps", "5:3", "config.train.profile_steps='5:3': give A:B, two steps with 0 < A < B"),
         ("train__epochs", 0.0, "config.train.epochs=0.0: give a number above 0"),
         ("optim__warmup_epochs", 8.0, "config.optim.warmup_epochs=8.0: give"),
         ("optim__lr", "inf", "config.optim.lr=inf: give"),

@@ -1,13 +1,19 @@
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+
+from mgmae_jax.commands import pretrain
+from mgmae_jax.commands.config_file import load_config
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 LOCAL = str(LAUNCH / "local.sh")
@@ -109,20 +115,273 @@ def test_processes_that_do_not_leave_are_ended_after_the_grace_time():
         assert run.wait(timeout=60) == 143
 
 
-def test_the_command_for_a_tpu_keeps_arguments_whole(tmp_path: Path):
-    gcloud = tmp_path / "gcloud"
-    gcloud.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
-    gcloud.chmod(0o755)
-    environ = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TPU": "pod", "ZONE": "z"}
-    command = [str(LAUNCH / "tpu_vm.sh"), "pretrain", "--workdir", "/mnt/my runs"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environ, check=True)
+def program(folder: Path, name: str, script: str) -> None:
+    """Puts a shell script in a folder under the name of a program."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/usr/bin/env bash\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of programs that come before the system's."""
+    (tmp_path / "programs").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'programs'}:{os.environ['PATH']}")
+    return tmp_path / "programs"
+
+
+@pytest.fixture
+def slurm(
+    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs the batch script as a job of 12 cores a task, whose step ends with a status; requeues are in a file."""
+    program(programs, "srun", 'printf "%s\\n" "$@"; exit "$STEP_STATUS"')
+    program(programs, "scontrol", f'echo "$@" >>"{tmp_path}/scontrol"')
+    program(tmp_path / "venv_bin", "mgmae", "")
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "activate").write_text(f"PATH={tmp_path}/venv_bin:$PATH")
+    job = {"SLURM_CPUS_PER_TASK": "12", "SLURM_JOB_ID": "7", "VENV": str(tmp_path / "venv"), "STEP_STATUS": "0"}
+
+    def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess:
+        command = ["bash", str(LAUNCH / "slurm.sbatch"), *arguments]
+        path = f"{programs}:/usr/bin:/bin"  # without the mgmae of these tests
+        return subprocess.run(command, capture_output=True, text=True, env={"PATH": path} | job | environ, timeout=60)
+
+    return run
+
+
+def test_under_slurm_each_task_has_its_cores_and_workers_for_them(slurm: Callable[..., subprocess.CompletedProcess]):
+    done = slurm("pretrain", "--config", "demo", "--workdir", "my runs")
+    assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
-        *("compute", "tpus", "tpu-vm", "ssh", "pod", "--zone=z", "--worker=all"),
-        r"--command=cd mgmae-jax && exec .venv/bin/mgmae pretrain --workdir /mnt/my\ runs",
+        *("--kill-on-bad-exit=1", "--cpus-per-task=12", "--gpu-bind=none", "--label"),
+        *("mgmae", "pretrain", "--config.data.workers=10", "--config", "demo", "--workdir", "my runs"),
     ]
-    missing = subprocess.run(command, capture_output=True, text=True, env=environ | {"ZONE": ""})
-    assert missing.returncode != 0
-    assert "zone of the TPU" in missing.stderr
+    assert "--config.data.workers=1\n" in slurm("probe", SLURM_CPUS_PER_TASK="2").stdout
+    assert "workers" not in slurm("train-flow").stdout  # it has no such field
+
+
+def test_workers_given_to_slurm_by_hand_count(slurm: Callable[..., subprocess.CompletedProcess]):
+    words = slurm("pretrain", "--config.data.workers=3").stdout.splitlines()
+    assert load_config("demo", words[words.index("pretrain") + 1 :]).data.workers == 3
+
+
+@pytest.mark.parametrize(("status", "again"), [(0, False), (1, False), (3, False), (137, False), (143, True)])
+def test_a_job_that_sigterm_stopped_is_queued_again_and_no_other(
+    slurm: Callable[..., subprocess.CompletedProcess], tmp_path: Path, status: int, again: bool
+):
+    assert slurm("pretrain", STEP_STATUS=str(status)).returncode == status
+    assert (tmp_path / "scontrol").exists() == again
+    if again:
+        assert (tmp_path / "scontrol").read_text() == "requeue 7\n"
+
+
+def test_what_a_slurm_job_lacks_is_told(slurm: Callable[..., subprocess.CompletedProcess]):
+    for arguments, environ, message in [
+        ([], {}, "no command: give mgmae's"),
+        (["pretrain"], {"VENV": "/nowhere"}, "VENV=/nowhere: there is no /nowhere/bin/activate"),
+        (["pretrain"], {"VENV": ""}, "no mgmae on PATH: set VENV"),
+    ]:
+        done = slurm(*arguments, **environ)
+        assert done.returncode == 2
+        assert message in done.stderr
+
+
+Tpu = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture
+def tpu(programs: Path, tmp_path: Path) -> Tpu:
+    """Runs tpu_vm.sh with a gcloud that does on a home folder here what it would do on each host."""
+    home = tmp_path / "home"
+    (home / "mgmae-jax").mkdir(parents=True)
+    on_host = 'for word; do case $word in --command=*) cd "$HOME" && exec bash -c "${word#--command=}" ;; esac; done'
+    program(
+        programs,
+        "gcloud",
+        f"""echo "gcloud ${{*//$'\\n'*/...}}"
+case $4 in scp) cp "$5" "$HOME/${{6#*:}}" ;; ssh) {on_host} ;; esac""",
+    )
+    for name in ("systemd-run", "systemctl", "tail"):
+        program(programs, name, f'printf "%s\\n" {name} "$@"; exit "${{STATUS:-0}}"')
+    program(programs, "sudo", 'exec "$@"')
+    program(programs, "installed", 'echo "${0##*/} $*"')
+    # Makes what the script looks at afterwards.
+    program(
+        programs,
+        "uv",
+        'echo uv "$@"; mkdir -p .venv/bin; for p in python mgmae; do ln -sf "$(type -P installed)" .venv/bin/$p; done',
+    )
+
+    def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess:
+        known = os.environ | {"TPU": "pod", "ZONE": "z", "HOME": str(home)} | environ
+        return subprocess.run(
+            [str(LAUNCH / "tpu_vm.sh"), *arguments], capture_output=True, text=True, env=known, timeout=60
+        )
+
+    return run
+
+
+SUBCOMMANDS = [
+    ("create", "v5litepod-64", "v2-alpha-tpuv5-lite", "--spot"),
+    ("install",),
+    ("run", "pretrain", "--workdir", "/mnt/my runs"),
+    ("logs",),
+    ("logs", "3"),
+    ("stop",),
+    ("delete",),
+]
+
+
+@pytest.mark.parametrize("words", SUBCOMMANDS, ids=" ".join)
+def test_a_dry_run_prints_what_would_run_and_runs_nothing(tpu: Tpu, programs: Path, words: tuple[str, ...]):
+    expected = tpu(*words)
+    assert expected.returncode == 0, expected.stderr
+    gcloud = (programs / "gcloud").read_text()
+    program(programs, "gcloud", "exit 99")
+    printed = tpu("--dry-run", *words)
+    assert (printed.returncode, printed.stderr) == (0, "")
+    assert printed.stdout.count("gcloud compute tpus tpu-vm ") == (2 if words == ("install",) else 1)
+    if words != ("install",):  # whose archive has another name each time
+        (programs / "gcloud").write_text(gcloud)
+        home = {"HOME": str(programs.parent / "home")}
+        again = subprocess.run(["bash", "-c", printed.stdout], capture_output=True, text=True, env=os.environ | home)
+        assert again.stdout == expected.stdout
+
+
+def test_a_tpu_is_made_and_deleted_by_name(tpu: Tpu):
+    assert tpu("--dry-run", *SUBCOMMANDS[0]).stdout == (
+        "gcloud compute tpus tpu-vm create pod --zone=z --accelerator-type=v5litepod-64 "
+        "--version=v2-alpha-tpuv5-lite --spot\n"
+    )
+    assert tpu("--dry-run", "delete").stdout == "gcloud compute tpus tpu-vm delete pod --zone=z\n"
+
+
+def test_the_project_is_installed_on_every_host(tpu: Tpu, tmp_path: Path):
+    old = tmp_path / "home" / "mgmae-jax" / "configs" / "of_an_older_version.py"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    done = tpu("install")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("--worker=all") == 2
+    folder = tmp_path / "home" / "mgmae-jax"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", "mgmae_jax", "configs", ".venv"}
+    assert not old.exists()
+    assert not list(folder.rglob("__pycache__"))
+    assert "uv venv --quiet --allow-existing --python >=3.11,<3.13 .venv\n" in done.stdout
+    assert "uv pip install" in done.stdout
+    assert ".[tpu]\n" in done.stdout
+    assert done.stdout.splitlines()[-1].endswith(": mgmae --version, python --version")
+
+
+def test_a_host_without_python_says_so(tpu: Tpu, programs: Path):
+    program(programs, "uv", "exit 1")
+    done = tpu("install")
+    assert done.returncode == 1
+    assert "there is no Python 3.11 or 3.12, and uv could not get one" in done.stderr
+
+
+def test_a_run_on_a_tpu_is_detached_and_its_arguments_stay_whole(tpu: Tpu, tmp_path: Path):
+    done = tpu("run", "pretrain", "--workdir", "/mnt/my runs", "--config.data.path=a$b", MGMAE_CACHE="/mnt/the cache")
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.partition("systemd-run\n")[2].splitlines()
+    here = str(tmp_path / "home" / "mgmae-jax")
+    assert words[-5:] == [f"{here}/.venv/bin/mgmae", "pretrain", "--workdir", "/mnt/my runs", "--config.data.path=a$$b"]
+    assert {"--unit=mgmae", f"--working-directory={here}", "KillMode=mixed", "TimeoutStopSec=300"} < set(words)
+    assert {f"StandardOutput=append:{here}/mgmae.log", "--setenv=MGMAE_CACHE=/mnt/the cache"} < set(words)
+
+
+@pytest.mark.parametrize(("status", "returned"), [("0", 0), ("5", 0), ("1", 1)])
+def test_stopping_a_run_that_has_ended_is_not_an_error(tpu: Tpu, status: str, returned: int):
+    done = tpu("stop", STATUS=status)
+    assert done.returncode == returned
+    assert done.stdout.splitlines()[1:] == ["systemctl", "stop", "mgmae"]
+
+
+def test_logs_are_those_of_a_host(tpu: Tpu):
+    assert "--worker=0" in tpu("logs").stdout
+    assert "--worker=3" in tpu("logs", "3").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no subcommand: give create"),
+        (["pretrain"], "unknown subcommand pretrain: give create"),
+        (["--loud", "logs"], "unknown option --loud"),
+        (["create", "v5litepod-64"], "create: give the type and the image"),
+        (["run"], "run: give the command of mgmae"),
+        (["logs", "all"], "logs all: give the number of a host"),
+    ],
+)
+def test_a_wrong_call_about_a_tpu_says_what_is_wrong(tpu: Tpu, arguments: list[str], message: str):
+    done = tpu(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+def test_a_tpu_needs_a_name_and_a_zone(tpu: Tpu):
+    assert "zone of the TPU" in tpu("logs", ZONE="").stderr
+    assert "name of the TPU" in tpu("logs", TPU="").stderr
+    assert "launch/tpu_vm.sh install" in tpu("--help", TPU="", ZONE="").stdout
+
+
+def pod() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The JobSet's spec, that of its job and that of its pods."""
+    spec = yaml.safe_load((LAUNCH / "gke_jobset.yaml").read_text())["spec"]
+    job = spec["replicatedJobs"][0]["template"]["spec"]
+    return spec, job, job["template"]["spec"]
+
+
+def test_a_pod_has_shared_memory_time_to_save_and_a_cache_that_stays():
+    _, job, spec = pod()
+    (container,) = spec["containers"]
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container["volumeMounts"]}
+    assert mounts["/dev/shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "16Gi"}
+    assert spec["terminationGracePeriodSeconds"] == 300
+    (cache,) = [entry["value"] for entry in container["env"] if entry["name"] == "MGMAE_CACHE"]
+    assert "persistentVolumeClaim" in mounts[f"/{cache.split('/')[1]}"]
+    assert job["parallelism"] == job["completions"] == 4
+    assert container["resources"]["limits"] == container["resources"]["requests"] == {"google.com/tpu": 4}
+
+
+def test_pods_find_each_other_by_name():
+    spec, _, _ = pod()
+    assert spec["network"] == {"enableDNSHostnames": True, "subdomain": "mgmae", "publishNotReadyAddresses": True}
+
+
+def test_a_preempted_set_restarts_without_limit_and_an_error_a_few_times():
+    spec, job, pods = pod()
+    (rule,) = spec["failurePolicy"]["rules"]
+    assert rule["action"] == "RestartJobSetAndIgnoreMaxRestarts"
+    assert rule["onJobFailureReasons"] == ["PodFailurePolicy"]
+    assert 0 < spec["failurePolicy"]["maxRestarts"] < 10
+    evicted, saved = job["podFailurePolicy"]["rules"]
+    assert evicted["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
+    assert saved["onExitCodes"] == {"containerName": "mgmae", "operator": "In", "values": [143]}
+    assert {evicted["action"], saved["action"]} == {"FailJob"}
+    assert (job["backoffLimit"], pods["restartPolicy"]) == (0, "Never")
+
+
+def test_the_arguments_of_a_pod_are_those_of_a_command():
+    command, *arguments = pod()[2]["containers"][0]["args"]
+    assert command == "pretrain"
+    args, overrides = pretrain.parser().parse_known_args(arguments)
+    assert args.start_timeout > 600
+    assert load_config(args.config, overrides).data.path == "/shared/ssv2"
+
+
+def test_the_image_has_what_it_installs_from_and_starts_mgmae():
+    text = (LAUNCH / "Dockerfile").read_text()
+    copied = [word for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for word in line.split()]
+    assert copied == ["pyproject.toml", "constraints.txt", "README.md", "LICENSE", "configs", "mgmae_jax"]
+    assert all((LAUNCH.parent / name).exists() for name in copied)
+    kept = re.findall(r"^!(.*)$", (LAUNCH / "Dockerfile.dockerignore").read_text(), re.MULTILINE)
+    assert sorted(kept) == sorted(copied)
+    assert re.search(r"^ENTRYPOINT (.*)$", text, re.MULTILINE)[1] == '["tini", "--", "mgmae"]'
+    assert "command" not in pod()[2]["containers"][0]  # which would take the entry point's place
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")

@@ -87,6 +87,13 @@ def test_another_config_is_refused(tmp_path: Path):
         pass
 
 
+def test_a_run_of_before_there_was_a_trace_resumes_with_one(tmp_path: Path):
+    with opened(tmp_path, fields={"train": {"epochs": 3}}) as run:
+        advance(run, 2)
+    with opened(tmp_path, fields={"train": {"epochs": 3, "profile_steps": "3:5"}}) as run:
+        assert run.start == 2
+
+
 def test_a_workdir_of_before_configs_said_what_they_are_for_is_resumed(tmp_path: Path):
     fields = {"mask": {"ratio": 0.9}}
     with opened(tmp_path, fields=fields) as run:

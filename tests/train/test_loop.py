@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from mgmae_jax.errors import MgmaeError
+from mgmae_jax.errors import ConfigError, MgmaeError, StoppedError
 from mgmae_jax.flow.raft import init_params
 from mgmae_jax.runtime.checkpoint import Checkpoints
 from mgmae_jax.runtime.mesh import make_mesh, replicated
@@ -58,11 +58,12 @@ def train_in(
     every: int = 2,
     total: int = 6,
     log_every: int = 1,
+    profile_steps: str = "",
     frozen: Any = None,
     hooks: Sequence[Hook] = (),
     checkpoints: type[Checkpoints] = Checkpoints,
 ) -> OpenRun:
-    config = ConfigDict({"train": {"log_every": log_every, "max_bad_steps": 3}})
+    config = ConfigDict({"train": {"log_every": log_every, "max_bad_steps": 3, "profile_steps": profile_steps}})
     with (
         checkpoints(workdir / "checkpoints", every=every, keep=9) as opened_checkpoints,
         MetricWriter(workdir, True) as writer,
@@ -192,6 +193,52 @@ def test_a_hook_that_is_left_for_a_preemption_ends_the_run_with_its_step_saved(t
         if step == done:
             raise Preempted
 
-    with pytest.raises(MgmaeError, match=rf"stopped by SIGTERM; step {done} is saved. Run the same command to resume"):
+    with pytest.raises(
+        StoppedError, match=rf"stopped by SIGTERM; step {done} is saved. Run the same command to resume"
+    ):
         train_in(tmp_path, counting_step, Batches(all_good), counting_state(), every=100, hooks=[hook])
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [str(done)]
+
+
+def traced(workdir: Path) -> list[int]:
+    """The numbers of the steps in the run's trace; none if there is no trace."""
+    files = list((workdir / "profile").rglob("*.xplane.pb"))
+    assert len(files) <= 1
+    data = [jax.profiler.ProfileData.from_file(str(file)) for file in files]
+    events = [event for one in data for plane in one.planes for line in plane.lines for event in line.events]
+    return sorted(dict(event.stats)["step_num"] for event in events if event.name == "step")
+
+
+def test_the_steps_asked_for_are_traced_and_no_others(tmp_path: Path):
+    train_in(tmp_path, counting_step, Batches(all_good), counting_state(), profile_steps="3:5")
+    assert traced(tmp_path) == [3, 4, 5]
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(("steps", "start"), [("", 0), ("3:5", 3)])
+def test_without_steps_or_after_the_first_of_them_nothing_is_traced(tmp_path: Path, steps: str, start: int):
+    train_in(tmp_path, counting_step, Batches(all_good), counting_state(start), profile_steps=steps)
+    assert not (tmp_path / "profile").exists()
+
+
+def test_a_run_that_stops_in_a_trace_leaves_the_profiler_free(tmp_path: Path):
+    def hook(done: int, state: TrainState) -> None:
+        if done == 4:
+            raise Preempted
+
+    with pytest.raises(StoppedError):
+        train_in(tmp_path / "a", counting_step, Batches(all_good), counting_state(), profile_steps="3:5", hooks=[hook])
+    train_in(tmp_path / "b", counting_step, Batches(all_good), counting_state(), profile_steps="3:5")
+    assert (traced(tmp_path / "a"), traced(tmp_path / "b")) == ([3, 4], [3, 4, 5])
+
+
+def test_a_trace_that_cannot_be_written_is_told(tmp_path: Path):
+    (tmp_path / "profile").write_text("a file")
+    with pytest.raises(MgmaeError, match=r"config.train.profile_steps: the trace in .*profile failed"):
+        train_in(tmp_path, counting_step, Batches(all_good), counting_state(), profile_steps="3:5")
+
+
+def test_steps_that_the_run_does_not_reach_are_told_before_it_starts(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"config.train.profile_steps='5:7': give steps up to 6, the run's last"):
+        train_in(tmp_path, counting_step, Batches(all_good), counting_state(), profile_steps="5:7")
+    assert not (tmp_path / "profile").exists()
