@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from absl import flags
 
 import mgmae_jax
-from mgmae_jax.errors import MgmaeError
+from mgmae_jax.errors import MgmaeError, StoppedError
 from mgmae_jax.runtime.host_memory import keep_freed_memory
 
 COMMANDS = {
@@ -21,6 +21,7 @@ COMMANDS = {
     "features": "write the features of videos to a file",
     "flow": "compute the flow of videos once, and store it beside them",
     "train-flow": "train the flow network on procedural motion",
+    "plan": "say ahead of time whether a run fits some machines, and how long it takes on them",
     "visualize": "draw the motion guided masks of a video, or pairs of synthetic motion",
     "bench": "measure masking, pre-training and flow: speed, memory, error",
 }
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       The exit status: 0, 1 for an error that the message explains, 2 for a wrong command line, 3 if another process
-      of the run failed, 130 for Ctrl-C.
+      of the run failed, 130 for Ctrl-C, 143 for a training run that SIGTERM stopped and that is saved.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
@@ -78,6 +79,7 @@ def _failed(name: str, error: BaseException) -> int:
         told, status = "interrupted; the same command resumes from the last checkpoint", 130
     elif isinstance(error, MgmaeError):
         told = f"mgmae {name}: {error}"
+        status = 143 if isinstance(error, StoppedError) else 1
     elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         told = f"mgmae {name}: out of memory ({_first_line(error)}). {MORE_MEMORY}"
     elif peers is None:

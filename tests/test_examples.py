@@ -34,6 +34,7 @@ CONFIGS = {
     "features": ("pretrain", "pretrain/common"),
     "flow": ("pretrain", None),
     "train-flow": ("flow", None),
+    "plan": ("pretrain", None),
     "visualize": ("pretrain", None),
     "bench": ("pretrain", PAPER),
     "bench flow": (None, None),

@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "mgmae_jax"
 
-# The rooms, each with what it may import beside `errors` and itself. Only commands import interop, show and bench.
+# The rooms, each with what it may import beside `errors` and itself. Only commands import interop, show
+# and plan; plan counts operations by bench.
 MAY_IMPORT = {
     "errors": (),
     "ops": (),
@@ -25,10 +26,11 @@ MAY_IMPORT = {
     "interop": ("runtime", "flow", "models"),
     "show": ("ops", "runtime", "data", "datasets"),
     "bench": ("ops", "runtime", "data", "datasets", "masking", "flow", "models", "train"),
+    "plan": ("ops", "runtime", "flow", "train", "bench"),
     "configs": (),
     "commands": (
         "configs", "ops", "runtime", "data", "datasets", "masking", "flow", "models", "evaluate", "train", "probe",
-        "interop", "show", "bench",
+        "interop", "show", "bench", "plan",
     ),
     "cli": ("runtime",),
 }  # fmt: skip

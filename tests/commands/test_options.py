@@ -15,10 +15,10 @@ MODULES = [
 COMMANDS = [module for module in MODULES if hasattr(module, "parser")]
 # What takes a text that is not a path: names, numbers, choices. Values of --methods and --reference may be either.
 NOT_PATHS = {
-    "--allow-change", "--batch-size", "--classes", "--clips", "--clips-per-device", "--config", "--crops", "--iters",
-    "--masks", "--method", "--methods", "--motion-shapes", "--names", "--reference", "--repeats", "--sampling",
-    "--seconds", "--seed", "--shard", "--start", "--start-timeout", "--step", "--steps", "--synthetic-flow",
-    "--workers", "what",
+    "--allow-change", "--batch-size", "--classes", "--clips", "--clips-per-core", "--clips-per-device", "--config",
+    "--crops", "--fsdp", "--iters", "--masks", "--method", "--methods", "--motion-shapes", "--names", "--on",
+    "--reference", "--repeats", "--sampling", "--seconds", "--seed", "--shard", "--start", "--start-timeout", "--step",
+    "--steps", "--synthetic-flow", "--utilisation", "--videos", "--workers", "what",
 }  # fmt: skip
 PATHS = [
     (command, action)
