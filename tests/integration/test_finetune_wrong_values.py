@@ -133,6 +133,7 @@ def test_test_labels(told: Told, videos: Path):
 
 def test_a_workdir_of_other_classes(told: Told, tmp_path: Path):
     write_classes(tmp_path, (CLASSES[0], "rest", CLASSES[2]))
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)  # from here on, the workdir belongs to the run
     assert "3 classes, and the training videos now have 3; class 1 is 'rest' there, 'run' now" in told(tmp_path)
 
 

@@ -119,6 +119,7 @@ def test_a_file_where_the_workdir_should_be(told: Told, tmp_path: Path):
 def test_a_workdir_of_another_config(told: Told, tmp_path: Path):
     config = load_config("demo", command(tmp_path)[5:])
     write_run_info(tmp_path / "run", config, ["mgmae"])
+    (tmp_path / "run" / "checkpoints" / "3").mkdir(parents=True)  # from here on, the workdir belongs to the run
     message = told(tmp_path / "run", mask__ratio=0.5)
     assert f"{tmp_path / 'run'} holds a run of another config" in message
     assert "mask.ratio: 0.75 there, 0.5 now" in message
