@@ -114,6 +114,6 @@ def test_other_flow_weights_do_not_go_on_with_a_run(launcher: Launcher, twelve_v
     errors = launcher.run(with_weights(1), status=1)
     assert "Traceback" not in errors
     assert "holds a run with flow weights" in errors
-    assert "give what the run began with, or another --workdir" in errors
+    assert "give what the run began with, another --workdir, or --allow-change flow_weights" in errors
     (tmp_path / "0.safetensors").rename(tmp_path / "1.safetensors")  # the same weights by another name will do
     assert "finished at step 3" in launcher.run(with_weights(1))
