@@ -116,8 +116,7 @@ class Video:
         first, last = min(wanted), max(wanted)
         keys = self._timeline.keys[: int(np.searchsorted(self._timeline.keys, self._timeline.shown[first], "right"))]
         found: dict[int, np.ndarray] = {}
-        from_start = len(keys) < 2  # Seeking to the first keyframe saves nothing.
-        if from_start:
+        if len(keys) < 2:  # Seeking to the first keyframe saves nothing.
             frames = self._decoded_from_start()
         else:
             self._at_start = False

@@ -7,9 +7,6 @@ import jax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
-BATCH_AXES = ("data", "fsdp")
-"""The axes of a mesh that a batch is split over."""
-
 
 @contextlib.contextmanager
 def placed_on(mesh: Mesh) -> Iterator[None]:
@@ -27,5 +24,5 @@ def split_batch(x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or x.shape[0] % mesh.size:
         return x
-    split: Array = jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH_AXES))
+    split: Array = jax.lax.with_sharding_constraint(x, PartitionSpec(mesh.axis_names))
     return split

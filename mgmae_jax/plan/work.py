@@ -13,9 +13,8 @@ from ml_collections import ConfigDict
 from mgmae_jax.bench.flops import count_flops
 from mgmae_jax.errors import ConfigError, MgmaeError
 from mgmae_jax.flow.raft import init_params
-from mgmae_jax.ops.placement import BATCH_AXES
 from mgmae_jax.runtime.config_checks import kind_of
-from mgmae_jax.runtime.mesh import abstract_on
+from mgmae_jax.runtime.mesh import AXES, abstract_on
 from mgmae_jax.train.finetune import Finetuning, build_finetuning
 from mgmae_jax.train.optim import epochs_to_steps
 from mgmae_jax.train.pretrain import Pretraining, build_pretraining
@@ -151,7 +150,7 @@ def place(work: Work, mesh: AnyMesh) -> Placed:
     """The shapes of a step's arguments with the shardings that a run gives them."""
     # An abstract mesh has all that the rules of sharding ask of one.
     state = abstract_on(mesh, work.trainer.init, jax.random.key(0))  # type: ignore[arg-type]
-    split, whole = NamedSharding(mesh, PartitionSpec(BATCH_AXES)), NamedSharding(mesh, PartitionSpec())
+    split, whole = NamedSharding(mesh, PartitionSpec(AXES)), NamedSharding(mesh, PartitionSpec())
     key = jax.eval_shape(lambda: jax.random.key(0))
     return Placed(
         state, _with_sharding(work.frozen, whole), _with_sharding(work.batch, split), _with_sharding(key, whole)

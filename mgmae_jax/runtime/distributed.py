@@ -45,6 +45,7 @@ def initialize(timeout_s: float = START_TIMEOUT_S) -> None:
         taken, the processes did not find each other in time, or there is no such backend.
     """
     if jax.distributed.is_initialized():
+        peers.watch()
         return
     on_tpu_vm = _on_tpu_vm()
     check_environment(os.environ, on_tpu_vm)

@@ -136,25 +136,27 @@ def open_run(
       MgmaeError: the workdir belongs to another config or is in use, one of its files is damaged or cannot be written.
     """
     with contextlib.ExitStack() as stack:
-        changes: list[str] = []
-        with agree_on_errors():
-            if is_primary():
-                stack.enter_context(locked(workdir))
-                if saved_steps(workdir):
-                    changes += check_same_config(workdir, config, machine_fields, allowed=allow_change)
+        changes = stack.enter_context(claimed(workdir, config, machine_fields, allowed=allow_change, is_run=True))
         opened = stack.enter_context(
             restored(workdir, config, init, total, mesh, identity=identity, load=load, allow_change=allow_change)
         )
         with agree_on_errors():
             if is_primary():
-                changes += opened.changes
-                told = [f"step {opened.start}: {change}" for change in changes]
+                told = [f"step {opened.start}: {change}" for change in (*changes, *opened.changes)]
                 write_run_info(workdir, config, argv, told if opened.start else None)
         yield opened
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, config: ConfigDict, machine_fields: Sequence[str], flag: str = "--workdir") -> Iterator[None]:
+def claimed(
+    folder: Path,
+    config: ConfigDict,
+    machine_fields: Sequence[str],
+    flag: str = "--workdir",
+    allowed: Sequence[str] = (),
+    *,
+    is_run: bool = False,
+) -> Iterator[list[str]]:
     """Claims a folder for this run, if it is new or was begun with this config. Every process must call this.
 
     Args:
@@ -162,16 +164,23 @@ def claimed(folder: Path, config: ConfigDict, machine_fields: Sequence[str], fla
       config: the resolved config.
       machine_fields: see `check_same_config`.
       flag: the flag that gave the folder.
+      allowed: see `check_same_config`.
+      is_run: whether it is the workdir of a training run, which is new until it has a checkpoint.
+
+    Yields:
+      What differs and is allowed to, see `check_same_config`; in the first process.
 
     Raises:
       MgmaeError: see `check_same_config` and `locked`; the same in every process.
     """
     with contextlib.ExitStack() as stack:
+        changes: list[str] = []
         with agree_on_errors():
             if is_primary():
                 stack.enter_context(locked(folder, flag))
-                check_same_config(folder, config, machine_fields, flag)
-        yield
+                if not is_run or saved_steps(folder):
+                    changes += check_same_config(folder, config, machine_fields, flag, allowed)
+        yield changes
 
 
 @contextlib.contextmanager

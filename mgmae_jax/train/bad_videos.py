@@ -31,11 +31,12 @@ class SharedBadVideos:
 
     def __init__(self, workdir: Path, total: int, max_fraction: float, *, new: bool) -> None:
         self._peers = peers.current()
-        if is_primary():
-            if new:
-                (workdir / NAME).unlink(missing_ok=True)
-            self._add: Callable[[str, str], None] = BadVideos(workdir / NAME, total, max_fraction)
-        elif self._peers is not None:
+        if new and is_primary():
+            (workdir / NAME).unlink(missing_ok=True)
+        if is_primary() or self._peers is None:
+            path = workdir / NAME if is_primary() else None
+            self._add: Callable[[str, str], None] = BadVideos(path, total, max_fraction)
+        else:
             self._add = functools.partial(self._peers.post, _KIND)
 
     def __call__(self, path: str, reason: str) -> None:

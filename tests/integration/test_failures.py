@@ -7,40 +7,25 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.data.conftest import write_video
 from tests.integration.runs import ROOT, Launcher, command, lines_reach
-from tests.runtime.test_distributed import free_port
+from tests.two_processes import two_processes
 
 pytestmark = pytest.mark.slow
 STOPPING = "process 1 of 2, on "
 
 
-@contextlib.contextmanager
 def two(
     launcher: Launcher, first: Sequence[str], second: Sequence[str], module: str = "mgmae_jax.cli"
-) -> Iterator[list[subprocess.Popen]]:
+) -> contextlib.AbstractContextManager[list[subprocess.Popen]]:
     """The two processes of a run, each with its own arguments."""
-    address = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2", "PYTHONPATH": str(ROOT)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            env=launcher.environment() | address | {"JAX_PROCESS_ID": str(index)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index, arguments in enumerate((first, second))
-    ]
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+    commands = [[sys.executable, "-m", module, *arguments] for arguments in (first, second)]
+    return two_processes(commands, launcher.environment() | {"PYTHONPATH": str(ROOT)})
 
 
 def ended(processes: Sequence[subprocess.Popen], within: float) -> list[str]:

@@ -4,7 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,20 +12,16 @@ import pytest
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.runtime.cluster import processes_from_environment
 from mgmae_jax.runtime.distributed import initialize, wait_for_host
+from tests.two_processes import free_port, two_processes
 
+DEVICES = "--xla_force_host_platform_device_count=2"
 GIVEN = {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:1234", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "3"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def environment(port: int, count: int, index: int) -> dict[str, str]:
     """Two CPU devices in each of `count` processes on this machine."""
     return os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": DEVICES,
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
         "JAX_NUM_PROCESSES": str(count),
         "JAX_PROCESS_ID": str(index),
@@ -36,26 +32,10 @@ def run(program: str, env: Mapping[str, str]) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)
 
 
-@contextlib.contextmanager
-def two_processes(program: str, *arguments: str) -> Iterator[list[subprocess.Popen]]:
-    """The two processes of a run of `program`; they are killed at the end of the block."""
-    port = free_port()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, *arguments],
-            env=environment(port, 2, index),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
-    try:
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
+def both(program: str, *arguments: str) -> contextlib.AbstractContextManager[list[subprocess.Popen]]:
+    """The two processes of a run of `program`, with two CPU devices each."""
+    environ = os.environ | {"XLA_FLAGS": DEVICES}
+    return two_processes([[sys.executable, "-c", program, *arguments]] * 2, environ, stdout=subprocess.PIPE)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +224,7 @@ with Checkpoints(sys.argv[1], every=10, keep=1) as checkpoints:
 
 
 def test_two_processes_share_a_batch_and_leave_together_when_one_is_preempted(tmp_path: Path):
-    with two_processes(TRAINING, str(tmp_path)) as processes:
+    with both(TRAINING, str(tmp_path)) as processes:
         for process in processes:
             assert "ready\n" in iter(process.stdout.readline, "")
         processes[1].send_signal(signal.SIGTERM)
@@ -280,7 +260,7 @@ else:
 
 
 def test_an_error_of_one_process_is_an_error_of_all():
-    with two_processes(AGREEMENT) as processes:
+    with both(AGREEMENT) as processes:
         outputs = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     told = [output.strip().splitlines()[-1] for output, _ in outputs]
