@@ -133,12 +133,14 @@ def read_header(cells: Sequence[str], line: str) -> Columns | None:
       ValueError: it is a header that cannot be followed; the message says why.
     """
     names = [re.sub(r"[\s-]+", "_", cell.strip().lstrip("#").strip().lower()) for cell in cells]
+    if any(_ENDS.search(cell) for cell in cells):
+        return None
     if _KINETICS & set(names):
         raise ValueError(
             f"is the official list of Kinetics, which names no files: write a list with path,label ({_shown(line)})"
         )
     known = sum(bool(name) and name in PATH_NAMES | LABEL_NAMES | IGNORED_NAMES | {"name"} for name in names)
-    if any(_ENDS.search(cell) for cell in cells) or not (names[0] in PATH_NAMES or known > 1 or _labelled(names)):
+    if not (names[0] in PATH_NAMES or known > 1 or _labelled(names)):
         return None
     paths = [i for i, name in enumerate(names) if name in PATH_NAMES] or [
         i for i, name in enumerate(names) if name == "name"
