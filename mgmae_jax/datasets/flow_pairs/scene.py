@@ -20,6 +20,8 @@ from mgmae_jax.datasets.flow_pairs.banks import RADIUS, SHAPES, SIDE, TEXTURES
 
 LAYERS = 13
 WAVES = 2
+SLOW = 1 / 3
+"""Part of the scenes in which nothing moves by more than a pixel, as in much of what videos show."""
 
 
 class Scene(NamedTuple):
@@ -71,22 +73,31 @@ def sample_scene(seed: int, index: int, size: int, *, photometric: bool = True) 
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, index)))
     count = 1 + int(rng.integers(1, LAYERS))
     centre = np.array([(size - 1) / 2] * 2)
-    camera = _camera(rng, size, centre)
+    slow = rng.random() < SLOW
+    spread = 0.5 if slow else 1.2
+    camera = _camera(rng, size, centre, spread)
     motion = np.tile(np.eye(3), (LAYERS, 1, 1))
     waves = np.zeros((LAYERS, WAVES, 5))
     texture_map, shape_map = motion.copy(), motion.copy()
+    places, radii = np.tile(centre, (LAYERS, 1)), np.full(LAYERS, size / 2)
     for layer in range(count):
         place = centre
         if layer:
             # Log-uniform sizes: as many small things as large ones; later layers, in front, are smaller.
             radius = size * math.exp(rng.uniform(math.log(0.05), math.log(0.5 - 0.02 * layer)))
             place = rng.uniform(-0.1, 1.1, 2) * size
+            places[layer], radii[layer] = place, radius
             shape_map[layer] = _placement(rng, place, RADIUS / radius, aspect=0.8)
         zoom = math.exp(rng.uniform(math.log(0.35), math.log(1.3)))
         texture_map[layer] = _placement(rng, place + rng.uniform(-SIDE, SIDE, 2), zoom, aspect=0.3)
-        motion[layer] = camera @ _layer_motion(rng, size, place, still=layer == 0 or rng.random() < 0.3)
+        motion[layer] = camera @ _layer_motion(rng, size, place, spread, still=layer == 0 or rng.random() < 0.3)
         if rng.random() < (0.35 if layer else 0.15):
             waves[layer] = _waves(rng, size)
+    if slow:
+        furthest = math.exp(rng.uniform(math.log(0.1), 0))
+        slower = min(1.0, furthest / max(_reach(motion, waves, places, radii), 1e-6))
+        motion = np.eye(3) + slower * (motion - np.eye(3))
+        waves[:, :, :2] *= slower
     light = np.zeros((2, 3, 3))
     light[:, 0] = light[:, 2] = 1
     shutter = noise = quantisation = 0.0
@@ -98,7 +109,7 @@ def sample_scene(seed: int, index: int, size: int, *, photometric: bool = True) 
         blur[:] = np.clip(rng.uniform(-0.6, 1) + 0.15 * rng.standard_normal(2), 0, 1)
         shutter = rng.uniform(0.1, 0.7) if rng.random() < 0.2 else 0.0
         noise = float(np.exp(rng.normal(0.7, 0.8))) if rng.random() < 0.6 else 0.0
-        quantisation = math.exp(rng.uniform(math.log(0.1), math.log(1.5))) if rng.random() < 0.5 else 0.0
+        quantisation = math.exp(rng.uniform(math.log(0.1), math.log(2.5))) if rng.random() < 0.5 else 0.0
     colour = np.stack([np.exp(0.2 * rng.standard_normal((LAYERS, 3))), 20 * rng.standard_normal((LAYERS, 3))], axis=1)
     shape = rng.integers(1, SHAPES, LAYERS)
     shape[0] = 0
@@ -121,26 +132,35 @@ def sample_scene(seed: int, index: int, size: int, *, photometric: bool = True) 
     return Scene(*(x.astype(np.int32 if x.dtype.kind == "i" else np.float32) for x in scene))
 
 
-def _camera(rng: np.random.Generator, size: int, centre: np.ndarray) -> np.ndarray:
+def _reach(motion: np.ndarray, waves: np.ndarray, places: np.ndarray, radii: np.ndarray) -> float:
+    """An upper bound of the displacement of any point of any layer, in pixels, while it is a few pixels."""
+    corners = places[:, None] + radii[:, None, None] * np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
+    points = np.concatenate([corners, np.ones((*corners.shape[:2], 1))], axis=-1)
+    moved = np.einsum("lij,lpj->lpi", motion, points)
+    lengths = np.linalg.norm(moved[..., :2] / moved[..., 2:] - corners, axis=-1)
+    return float((lengths.max(axis=1) + np.linalg.norm(waves[:, :, :2], axis=-1).sum(axis=1)).max())
+
+
+def _camera(rng: np.random.Generator, size: int, centre: np.ndarray, spread: float) -> np.ndarray:
     if rng.random() < 0.2:  # on a tripod
         return np.eye(3)
-    shift = _heavy(rng, 4.0, 1.2, 0.4 * size)
+    shift = _heavy(rng, 5.0, spread, 0.4 * size)
     return _homography(
         rng,
         centre,
         shift,
-        turn=_often_small(rng, 0.012),
-        zoom=_often_small(rng, 0.015),
+        turn=_often_small(rng, 0.02),
+        zoom=_often_small(rng, 0.02),
         shear=0.005 * rng.standard_normal(3),
         # At the frame's edge a point moves by a pixel or two.
         perspective=rng.standard_normal(2) * _often_small(rng, 1.0) / (size / 2) ** 2,
     )
 
 
-def _layer_motion(rng: np.random.Generator, size: int, place: np.ndarray, *, still: bool) -> np.ndarray:
+def _layer_motion(rng: np.random.Generator, size: int, place: np.ndarray, spread: float, *, still: bool) -> np.ndarray:
     if still:
         return np.eye(3)
-    shift = _heavy(rng, 3.0, 1.1, 0.4 * size)
+    shift = _heavy(rng, 4.0, spread, 0.4 * size)
     return _homography(
         rng,
         place,

@@ -9,7 +9,7 @@ import pytest
 
 from mgmae_jax.datasets.flow_pairs.banks import SHAPES, SIDE, TEXTURES, make_banks
 from mgmae_jax.datasets.flow_pairs.pair import draw_pair
-from mgmae_jax.datasets.flow_pairs.scene import LAYERS, Scene, sample_scene
+from mgmae_jax.datasets.flow_pairs.scene import LAYERS, SLOW, Scene, sample_scene
 from mgmae_jax.train.flow_pairs import bank_arrays, draw_pairs
 
 SIZE = 96
@@ -100,6 +100,16 @@ def test_motion_is_mostly_small_with_a_heavy_tail(banks):
     assert 1 < np.median(lengths) < 8
     assert 0.6 < (lengths < 8).mean() < 0.9
     assert 0.005 < (lengths > 40).mean() < 0.1
+
+
+def test_in_a_third_of_the_scenes_nothing_moves_by_more_than_a_pixel(banks):
+    pairs = [draw_pair(banks, sample_scene(3, index, 64), 64, occlusion=False) for index in range(150)]
+    furthest = np.array([np.linalg.norm(pair.flow, axis=-1).max() for pair in pairs])
+    tripod = (furthest == 0).mean()  # and a background alone
+    assert abs((furthest <= 1).mean() - SLOW - tripod) < 0.12
+    slow = furthest[(furthest > 0) & (furthest <= 1)]
+    assert slow.min() < 0.25
+    assert slow.max() > 0.75
 
 
 def test_scenes_have_what_they_promise():
