@@ -38,8 +38,8 @@ EXAMPLE = f"""example:
 (h200:64). The chips: {", ".join(CHIPS)}. TPUs need libtpu: pip install 'mgmae-jax[plan]'. Compiling takes one to
 several minutes for each mesh."""
 UTILISATION = 0.4
-CLIPS_PER_CORE = 80.0
-"""Clips that a core decodes in a second."""
+CLIPS_PER_CORE = 57.0
+"""Clips that a core reads in a second: the whole pipeline with a worker on each core, as docs/BENCHMARKS.md has it."""
 _TICK = 30.0  # seconds between signs of life while compiling
 
 
@@ -68,7 +68,8 @@ def parser() -> argparse.ArgumentParser:
         type=number("--clips-per-core"),
         default=CLIPS_PER_CORE,
         metavar="R",
-        help=f"clips that a core of a host decodes in a second (default {CLIPS_PER_CORE:g}; `mgmae bench data`)",
+        help=f"clips that each core of a host reads in a second (default {CLIPS_PER_CORE:g}: the whole pipeline, "
+        "measured on two cores; `mgmae bench data` measures yours)",
     )
     command.add_argument(
         "--no-compile", action="store_true", help="count only, for TPUs too: in seconds, without temporaries"
@@ -179,7 +180,7 @@ def describe(work: Work, config: ConfigDict, utilisation: float, clips_per_core:
         f"{config.model.name}, {work.videos:,} videos, {config.train.epochs:g} epochs of {config.data.views} views: "
         f"{work.steps:,} steps of {work.clips:,} clips\n"
         f"{work.flops / 1e12:,.3g} TFLOP a step, {work.flops / work.clips / 1e9:,.3g} GFLOP a clip{flow}\n"
-        f"assumed: {utilisation:.0%} of the chips' peak, {clips_per_core:g} clips a second decoded by each core"
+        f"assumed: {utilisation:.0%} of the chips' peak, {clips_per_core:g} clips a second read by each core"
     )
 
 

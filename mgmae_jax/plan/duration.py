@@ -40,7 +40,7 @@ def estimate(work: Work, chip: Chip, chips: int, utilisation: float, clips_per_c
       chip: the kind of chip.
       chips: their number.
       utilisation: the share of `chip.tflops` that the step's operations reach, above 0, up to 1.
-      clips_per_core: clips that a host's core decodes in a second.
+      clips_per_core: clips that a host's core reads in a second, one of each video.
     """
     seconds = work.flops / (chips * chip.tflops * 1e12 * utilisation)
     videos = work.batch_size / seconds

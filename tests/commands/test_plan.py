@@ -16,7 +16,7 @@ def test_a_plan_for_gpus_says_what_is_known_and_what_is_not(tmp_path: Path, caps
     assert main(["plan", *SMALL, "--on", "h200:8", "h100:64", "--fsdp", "1", "8", f"--json={path}"]) == 0
     out, err = capsys.readouterr()
     assert "micro, 2,048 videos, 3 epochs of 4 views: 384 steps of 64 clips" in out
-    assert "assumed: 40% of the chips' peak, 80 clips a second decoded by each core" in out
+    assert "assumed: 40% of the chips' peak, 57 clips a second read by each core" in out
     assert re.search(r"\| h200:8 +\| +8 \| +8 \| .* - \| +- \| .* \? \|", out)
     assert "temporaries are not known" in out
     assert "tracing the step: done in" in err

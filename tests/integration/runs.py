@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from mgmae_jax.runtime.metrics import METRICS_FILE, read_metrics
 
 ROOT = Path(__file__).parents[2]
 STEPS = 12
+TWO_OF_FOUR = (str(ROOT / "launch" / "local.sh"), "-n", "2", "--devices-per-process", "4", "--")
 ORDERS = ("mgmae_jax.cli", "tests.integration.interleaved")
 # The demo's config, made small: 12 steps of 8 videos for a folder of 12, and a checkpoint every third.
 SMALL = {
@@ -86,9 +89,8 @@ class Launcher:
 
     def run_two(self, arguments: Sequence[str], module: str = "mgmae_jax.cli") -> subprocess.CompletedProcess[str]:
         """Runs to the end in two processes of four devices each; `tests.integration.interleaved` mixes the devices."""
-        launch = [str(ROOT / "launch" / "local.sh"), "-n", "2", "--devices-per-process", "4", "--"]
         done = subprocess.run(
-            [*launch, sys.executable, "-m", module, *arguments],
+            [*TWO_OF_FOUR, sys.executable, "-m", module, *arguments],
             env=self.environment() | {"XLA_FLAGS": "--xla_backend_optimization_level=0", "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
@@ -134,11 +136,24 @@ def lines_reach(count: int) -> Callable[[Path], bool]:
     return reached
 
 
+def wait_until(reached: Callable[[], bool], processes: Sequence[subprocess.Popen]) -> None:
+    """Waits for a moment of processes; fails with what they wrote if one of them ends before it.
+
+    Asks every millisecond, since asking without a pause would take one of two cores from the processes.
+    """
+    with contextlib.ExitStack() as stack:
+        ends = [os.pidfd_open(process.pid) for process in processes]
+        for end in ends:
+            stack.callback(os.close, end)
+        while not reached():
+            ended = select.select(ends, [], [], 0.001)[0]
+            assert not ended, processes[ends.index(ended[0])].communicate()[1]
+
+
 def stop_when(process: subprocess.Popen, reached: Callable[[], bool], how: signal.Signals) -> str:
     """Sends a signal as soon as `reached`; returns what it and its workers wrote, once all of them are gone."""
     try:
-        while not reached():
-            assert process.poll() is None, process.stderr.read()
+        wait_until(reached, [process])
         process.send_signal(how)
         return process.communicate(timeout=60)[1]
     finally:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.conftest import write_video
-from tests.integration.runs import ROOT, Launcher, command, lines_reach
+from tests.integration.runs import ROOT, Launcher, command, lines_reach, wait_until
 from tests.two_processes import two_processes
 
 pytestmark = pytest.mark.slow
@@ -93,8 +93,7 @@ def test_out_of_memory_in_one_process(launcher: Launcher, twelve_videos: Path, t
 def test_a_killed_process_ends_the_other(launcher: Launcher, twelve_videos: Path, tmp_path: Path):
     run = command(tmp_path, data__path=twelve_videos, train__epochs=8000)
     with two(launcher, run, run) as processes:
-        while not lines_reach(2)(tmp_path):
-            assert all(process.poll() is None for process in processes)
+        wait_until(lambda: lines_reach(2)(tmp_path), processes)
         processes[1].send_signal(signal.SIGKILL)
         errors = ended(processes, within=60)
     assert processes[0].returncode == 3, errors

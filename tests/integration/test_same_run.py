@@ -7,7 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.integration.runs import ORDERS, STEPS, Launcher, command, lines_reach, losses, stop_when, tensors
+from mgmae_jax.runtime.checkpoint import saved_steps
+from tests.integration.runs import (
+    ORDERS,
+    STEPS,
+    TWO_OF_FOUR,
+    Launcher,
+    command,
+    lines_reach,
+    losses,
+    stop_when,
+    tensors,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -94,6 +105,25 @@ def test_told_to_stop_it_saves_and_the_same_command_goes_on(
     assert f"resuming from step {step}" in launcher.run(arguments)
     assert losses(tmp_path) == losses(reference)
     assert tensors(tmp_path) == tensors(reference)
+
+
+@pytest.mark.parametrize("fsdp", [1, 4])
+def test_saved_on_two_processes_it_resumes_on_one_and_back(
+    launcher: Launcher, reference: Path, twelve_videos: Path, tmp_path: Path, fsdp: int
+):
+    def arguments(fsdp: int) -> list[str]:
+        return command(tmp_path, data__path=twelve_videos, checkpoint__every=1000, mesh__fsdp=fsdp)
+
+    saved = 0
+    for prefix, devices, split in ((TWO_OF_FOUR, 1, fsdp), ((), 2, min(fsdp, 2))):
+        process = launcher.start(arguments(split), devices, prefix)
+        errors = stop_when(process, lambda saved=saved: lines_reach(saved + 1)(tmp_path), signal.SIGTERM)
+        assert process.returncode == 143, errors
+        assert f"resuming from step {saved};" in errors or not saved
+        saved = saved_steps(tmp_path)[-1]
+        assert f"stopped by SIGTERM; step {saved} is saved" in errors
+    assert f"resuming from step {saved}; 8 cpu device(s) in 2" in launcher.run(arguments(fsdp), prefix=TWO_OF_FOUR)
+    np.testing.assert_allclose(losses(tmp_path), losses(reference), rtol=1e-5)
 
 
 def test_a_shipped_config_goes_through_save_and_resume(launcher: Launcher, twelve_videos: Path, tmp_path: Path):

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,9 @@ from ml_collections import ConfigDict
 
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.errors import ConfigError, MgmaeError
-from mgmae_jax.plan.memory import memory_of_arguments
+from mgmae_jax.plan.memory import bytes_on_chip, memory_of_arguments
 from mgmae_jax.plan.work import batch_shapes, build_trainer, build_work, count_videos, place
-from mgmae_jax.runtime.mesh import make_mesh, tree_shardings
+from mgmae_jax.runtime.mesh import AXES, make_mesh, tree_shardings
 
 
 @pytest.mark.parametrize(
@@ -84,3 +85,24 @@ def test_a_chip_holds_what_the_shardings_leave_it(small: Callable[..., ConfigDic
     assert (memory.average, memory.frozen, memory.temporaries) == (0, 0, None)
     abstract = AbstractMesh((8 // fsdp, fsdp), ("data", "fsdp"))
     assert memory_of_arguments(place(work, abstract)) == memory
+
+
+@pytest.mark.parametrize(("name", "patch", "millions"), [("vit_h", 16, 646), ("vit_g", 14, 1026)])
+def test_fsdp_leaves_a_chip_its_share_of_a_large_model_and_its_optimiser(name: str, patch: int, millions: int):
+    fields = [f"model.name={name}", f"model.patch={patch}", "model.remat=True", "train.accumulate=4"]
+    trainer = build_trainer(load_config("pretrain/common", [f"--config.{field}" for field in fields]), 1000)
+
+    state = jax.eval_shape(trainer.init, jax.random.key(0))
+
+    def on_chip(fsdp: int, tree: Any) -> int:
+        shardings = tree_shardings(AbstractMesh((64 // fsdp, fsdp), AXES), tree)
+        return bytes_on_chip(
+            jax.tree.map(lambda leaf, by: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=by), tree, shardings)
+        )
+
+    assert round(on_chip(1, state.params) / 4e6) == millions
+    for tree in (state.params, state.opt_state):
+        whole = on_chip(1, tree)
+        for fsdp in (8, 64):
+            # Biases and norms, less than a thousandth, stay whole.
+            assert whole / fsdp <= on_chip(fsdp, tree) < whole / fsdp + whole / 1000
