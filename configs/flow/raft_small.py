@@ -1,10 +1,11 @@
-"""RAFT-small on procedural motion, on a GPU: 100,000 steps from small to large frames, as RAFT was trained.
+"""RAFT-small on procedural motion, on a GPU: 100,000 steps, as many as RAFT's own first training.
 
     mgmae train-flow --config flow/raft_small --workdir runs/flow
 
-The pairs are drawn on the device from scenes of a few hundred numbers, so that no data is read and none is moved. Each
-tuple of config.train has an entry for each stage of the curriculum. The effective learning rate is optim.lr, whatever
-the batch. A field that is not in this file is an error in a config for the flow network.
+The weights that come with the package had 6,200 of such steps after a first training on a CPU: docs/FLOW.md. The pairs
+are drawn on the device from scenes of a few hundred numbers, so that no data is read and none is moved. Each tuple of
+config.train has an entry for each stage of a curriculum. The effective learning rate is optim.lr, whatever the batch. A
+field that is not in this file is an error in a config for the flow network.
 """
 
 from ml_collections import ConfigDict
@@ -17,11 +18,11 @@ def get_config() -> ConfigDict:
     config.init = ""  # a weights file to start from; empty: train from scratch
 
     config.train = ConfigDict()
-    config.train.steps = (40_000, 40_000, 20_000)
-    config.train.size = (128, 192, 256)  # pixels
-    config.train.batch_size = (16, 12, 8)  # pairs in a step over all devices
-    config.train.iters = (6, 8, 12)  # RAFT's updates in the loss
-    config.train.dtype = "float32"  # or bfloat16: RAFT's convolutions; correlation, flow and loss are float32
+    config.train.steps = (100_000,)
+    config.train.size = (288,)  # pixels
+    config.train.batch_size = (24,)  # pairs in a step over all devices
+    config.train.iters = (10,)  # RAFT's updates in the loss
+    config.train.dtype = "bfloat16"  # or float32: RAFT's convolutions; correlation, flow and loss are float32
     config.train.ema = 0.999
     config.train.log_every = 100  # steps
     config.train.profile_steps = ""  # such as 100:105: trace these steps, for a profiler, in WORKDIR/profile
@@ -38,7 +39,7 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.draw = "device"  # or host: in threads, by OpenCV
-    config.data.threads = 2
+    config.data.threads = 6
 
     config.validate = ConfigDict()  # on pairs of another seed; the best weights are chosen by them
     config.validate.every = 2000  # steps

@@ -22,8 +22,8 @@ from mgmae_jax.runtime.rng import per_example, stream
 from mgmae_jax.show.clip import video_clip
 from tests.shared_data import shared
 
-BOUNDS = {"flyingchairs_3": 3.0, "flyingchairs_5": 12.0, "middlebury_RubberWhale": 2.0, "sintel_alley_2_clean": 2.0}
-AGREEMENT = {"Biking/v_Biking_g01_c01.mp4": 0.55, "ssv2_poking_something_so_that_it_falls_over/166766.mp4": 0.6}
+BOUNDS = {"flyingchairs_3": 1.5, "flyingchairs_5": 5.6, "middlebury_RubberWhale": 0.56, "sintel_alley_2_clean": 0.58}
+AGREEMENT = {"Biking/v_Biking_g01_c01.mp4": 0.66, "ssv2_poking_something_so_that_it_falls_over/166766.mp4": 0.75}
 FILE = resources.files("mgmae_jax") / "flow" / "weights" / "raft_small.safetensors"
 
 
@@ -75,7 +75,7 @@ def test_half_precision_changes_no_error_and_most_flow_by_less_than_a_hundredth_
 
 @pytest.mark.slow
 def test_end_point_error_on_pairs_with_true_flow(bundled):
-    """docs/FLOW.md has the figures; these are bounds that a mistake would break."""
+    """docs/FLOW.md has the figures: these are a tenth above them, or less."""
     method = raft_method(bundled, 12)
     errors = {pair.name: score_pair(method, pair.read(), repeats=1)["epe"] for pair in find_pairs(shared("flow_pairs"))}
     assert errors.keys() == BOUNDS.keys()
