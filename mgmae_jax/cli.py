@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from absl import flags
 import mgmae_jax
 from mgmae_jax.errors import MgmaeError, StoppedError
 from mgmae_jax.runtime.host_memory import keep_freed_memory
+from mgmae_jax.runtime.xla_flags import set_xla_flags
 
 COMMANDS = {
     "pretrain": "pre-train a masked autoencoder on videos",
@@ -19,6 +21,9 @@ COMMANDS = {
     "report": "compare two evaluations",
     "probe": "measure how well frozen features separate the classes",
     "features": "write the features of videos to a file",
+    "convert": "models of other programs to this project's, and back",
+    "prepare": "write videos to records, which are read faster than files",
+    "check-data": "read every video once, and say what is broken and what the videos are like",
     "flow": "compute the flow of videos once, and store it beside them",
     "train-flow": "train the flow network on procedural motion",
     "plan": "say ahead of time whether a run fits some machines, and how long it takes on them",
@@ -54,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may not be UTF-8
     keep_freed_memory()
+    set_xla_flags(os.environ)
     flags.FLAGS.mark_as_parsed()  # Grain reads absl flags in its worker processes.
     try:
         # Imported here, so that help and error messages appear without waiting for JAX.

@@ -16,13 +16,14 @@ from typing import NamedTuple
 import pytest
 
 from mgmae_jax.cli import COMMANDS, main
-from mgmae_jax.commands.bench import OTHER_BENCHES, PAPER
+from mgmae_jax.commands.bench import OTHER_BENCHES
+from mgmae_jax.commands.bench_config import PAPER
 from mgmae_jax.commands.config_file import COMMON, load_config
 from mgmae_jax.errors import MgmaeError
 
 ROOT = Path(__file__).parents[1]
 MODULES = {name: importlib.import_module(f"mgmae_jax.commands.{name.replace('-', '_')}") for name in COMMANDS}
-MODULES |= {f"bench {name}": module for name, module in OTHER_BENCHES.items()}
+MODULES |= {f"bench {name}": importlib.import_module(f"mgmae_jax.commands.bench_{name}") for name in OTHER_BENCHES}
 # The kind of config of each command, and the config whose fields are changed where none is named: a run's own is one of
 # its kind. None: the command takes no fields.
 CONFIGS = {
@@ -32,11 +33,15 @@ CONFIGS = {
     "report": (None, None),
     "probe": ("probe", None),
     "features": ("pretrain", "pretrain/common"),
+    "convert": ("finetune", "finetune/common"),
+    "prepare": (None, None),
+    "check-data": (None, None),
     "flow": ("pretrain", None),
     "train-flow": ("flow", None),
     "plan": ("pretrain", None),
     "visualize": ("pretrain", None),
     "bench": ("pretrain", PAPER),
+    "bench step": ("pretrain", PAPER),
     "bench flow": (None, None),
     "bench data": ("pretrain", None),
     "bench agreement": ("pretrain", "pretrain/common"),

@@ -11,10 +11,13 @@ from ml_collections import ConfigDict, config_dict, config_flags
 
 from mgmae_jax.commands.config_names import run_config
 from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.interop.hub import is_on_hub
+from mgmae_jax.masking.presets import PRESET, fill_preset, forget_preset
 from mgmae_jax.runtime.checkpoint import file_above
 from mgmae_jax.runtime.config_checks import kind_of
 from mgmae_jax.runtime.paths import local_text, source_path
 from mgmae_jax.runtime.run_info import CONFIG
+from mgmae_jax.runtime.weights import Checkpoint, Weights
 
 COMMON = {
     "pretrain": "pretrain/common",
@@ -45,7 +48,7 @@ def load_config(value: str, overrides: Sequence[str] = ()) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise FileError(value, f"its get_config() gives a {type(config).__name__}, not an ml_collections.ConfigDict")
     check_fields(config, value)
-    return _with_paths(_with_overrides(config, overrides))
+    return _with_preset(_with_paths(_with_overrides(config, overrides)))
 
 
 def check_fields(config: ConfigDict, value: str) -> None:
@@ -67,20 +70,19 @@ def check_fields(config: ConfigDict, value: str) -> None:
             raise FileError(value, f"sets config.{field}, and a config of kind {kind!r} {_no_field(field, known)}")
 
 
-def load_run_config(checkpoint: Path, overrides: Sequence[str] = ()) -> ConfigDict:
-    """The config of the run that a workdir, or a checkpoint in it, belongs to.
+def load_run_config(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> ConfigDict:
+    """The config of the run that a workdir, or a checkpoint in it, belongs to; or that a model of another program has.
 
     Raises:
       MgmaeError: there is no readable config.json, or an override names no field, has the wrong type or is a path that
         cannot be used.
     """
     check_flags(overrides)
-    path = run_folder(checkpoint) / CONFIG
-    try:
-        config = ConfigDict(_open_fields(json.loads(path.read_text(encoding="utf-8"))))
-    except (OSError, ValueError, AttributeError) as error:
-        raise FileError(path, f"cannot be read as the config of a run ({error}).") from error
-    return _with_paths(_with_overrides(config, overrides))
+    saved = checkpoint.config.to_dict() if isinstance(checkpoint, Weights) else _saved(run_folder(checkpoint) / CONFIG)
+    config = ConfigDict(_open_fields(saved))
+    if any(override.startswith(f"--config.{PRESET}=") for override in overrides):
+        forget_preset(config)
+    return _with_preset(_with_paths(_with_overrides(config, overrides)))
 
 
 def check_flags(overrides: Sequence[str]) -> None:
@@ -95,7 +97,7 @@ def check_flags(overrides: Sequence[str]) -> None:
             raise MgmaeError(f"unknown argument {override!r}: {hint}")
 
 
-def run_folder(checkpoint: Path) -> Path:
+def run_folder(checkpoint: str | Path) -> Path:
     """The workdir of the run that a checkpoint belongs to.
 
     Raises:
@@ -104,6 +106,16 @@ def run_folder(checkpoint: Path) -> Path:
     if (path := file_above(checkpoint, CONFIG)) is not None:
         return path.parent
     raise FileError(checkpoint, f"no {CONFIG} above this checkpoint; give --checkpoint the workdir of a run.")
+
+
+def _saved(path: Path) -> dict[str, Any]:
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(saved, dict):
+            raise ValueError("not a JSON object")
+    except (OSError, ValueError) as error:
+        raise FileError(path, f"cannot be read as the config of a run ({error}).") from error
+    return saved
 
 
 def _open_fields(fields: dict[str, Any]) -> dict[str, Any]:
@@ -153,6 +165,11 @@ def _with_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
         raise MgmaeError(f"{error}.") from error
 
 
+def _with_preset(config: ConfigDict) -> ConfigDict:
+    """Fills in what a pre-training config leaves to `mask.preset`."""
+    return fill_preset(config) if kind_of(config) == "pretrain" else config
+
+
 def _with_paths(config: ConfigDict) -> ConfigDict:
     """Expands `~` in the fields that are paths, and refuses remote ones where they cannot be read."""
     for fields, resolve in ((LOCAL_PATHS, local_text), (SOURCE_PATHS, source_path)):
@@ -160,6 +177,8 @@ def _with_paths(config: ConfigDict) -> ConfigDict:
             section, _, name = field.rpartition(".")
             holder = config.get(section) if section else config
             value = holder.get(name) if isinstance(holder, ConfigDict) else None
+            if field == "init" and is_on_hub(str(value)):
+                continue
             if isinstance(value, str) and value and (path := resolve(value, f"config.{field}")) != value:
                 holder[name] = path
     return config

@@ -6,7 +6,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mgmae_jax.commands.config_file import load_run_config
+from mgmae_jax.commands.checkpoints import (
+    CHECKPOINT_HELP,
+    add_weights_options,
+    asked_of,
+    checkpoint_option,
+    model_config,
+    open_checkpoint,
+)
 from mgmae_jax.commands.options import add_start_timeout, command_parser, path_option, source_option
 from mgmae_jax.data.folders import is_video
 from mgmae_jax.data.remote import is_remote, open_video_file
@@ -38,12 +45,7 @@ def parser() -> argparse.ArgumentParser:
         type=source_option("VIDEO|LIST"),
         help="a video, a folder of them, or a .csv or .jsonl list",
     )
-    command.add_argument(
-        "--checkpoint",
-        required=True,
-        type=path_option("--checkpoint"),
-        help="a run's workdir or one of its checkpoints",
-    )
+    command.add_argument("--checkpoint", required=True, type=checkpoint_option("--checkpoint"), help=CHECKPOINT_HELP)
     command.add_argument("--out", required=True, type=path_option("--out"), metavar="FILE", help=".npz or .safetensors")
     command.add_argument("--tokens", action="store_true", help="all tokens instead of their mean")
     command.add_argument("--sampling", choices=["dense", "uniform"], default="dense", help="of clips; default: dense")
@@ -52,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--workers", type=int, default=2, help="processes that decode (default 2)")
     command.add_argument("--clips-per-device", type=int, default=16, help="views processed at once (default 16)")
     command.add_argument("--allow-missing", action="store_true", help="leave out unreadable videos, and list them")
+    add_weights_options(command)
     add_start_timeout(command)
     return command
 
@@ -61,11 +64,12 @@ def main(argv: Sequence[str]) -> None:
     args, overrides = parser().parse_known_args(argv)
     initialize(args.start_timeout)  # first: an error that one process meets ends the others too
     check_ending(args.out)
-    config = load_run_config(args.checkpoint, overrides)
+    checkpoint = open_checkpoint(args.checkpoint, asked_of(args))
+    config = model_config(checkpoint, overrides)
     videos = listed(args.videos)
     enable_compilation_cache(config.compile_cache or None)
     mesh = make_mesh(config.mesh.fsdp)
-    encoder = load_frozen(config, args.checkpoint, mesh)
+    encoder = load_frozen(config, checkpoint, mesh)
     partial = args.out.with_name(args.out.name + ".partial")
     found = extract(
         encoder,

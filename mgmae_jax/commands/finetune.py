@@ -1,10 +1,18 @@
 """`mgmae finetune`: train a classifier on labelled videos, from a pre-trained encoder."""
 
 import argparse
+import functools
 from collections.abc import Sequence
 
+from mgmae_jax.commands.checkpoints import (
+    CHECKPOINT_HELP,
+    add_weights_options,
+    asked_of,
+    checkpoint_option,
+    open_checkpoint,
+)
 from mgmae_jax.commands.config_file import load_config
-from mgmae_jax.commands.options import text_option, training_parser
+from mgmae_jax.commands.options import training_parser
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.distributed import initialize
 from mgmae_jax.train.finetune import run_finetuning
@@ -12,6 +20,8 @@ from mgmae_jax.train.finetune import run_finetuning
 EXAMPLE = """examples:
   mgmae finetune --config finetune/motion_shapes --workdir runs/motion_shapes --init runs/demo
   mgmae finetune --config finetune/ssv2_vit_b --workdir runs/mine --init runs/pretrained \\
+      --config.data.path=train.csv --config.eval.path=validation.csv
+  mgmae finetune --config finetune/ssv2_vit_b --workdir runs/theirs --init mgmae_pretrain.pth \\
       --config.data.path=train.csv --config.eval.path=validation.csv
 
 Change any field of the config with --config.FIELD=VALUE; configs/finetune/common.py lists them. Run the same
@@ -23,10 +33,11 @@ def parser() -> argparse.ArgumentParser:
     command = training_parser("finetune", __doc__, EXAMPLE, keeps="checkpoints, metrics and accuracies")
     command.add_argument(
         "--init",
-        type=text_option("--init"),
+        type=checkpoint_option("--init"),
         metavar="CHECKPOINT",
-        help="a pre-training run's workdir, or one of its checkpoints",
+        help=CHECKPOINT_HELP,
     )
+    add_weights_options(command)
     return command
 
 
@@ -38,4 +49,5 @@ def main(argv: Sequence[str]) -> None:
         overrides = [*overrides, f"--config.init={args.init}"]
     config = load_config(args.config, overrides)
     enable_compilation_cache(config.compile_cache or None)
-    run_finetuning(config, args.workdir, ["mgmae", "finetune", *argv], args.allow_change)
+    open_init = functools.partial(open_checkpoint, asked=asked_of(args))
+    run_finetuning(config, args.workdir, ["mgmae", "finetune", *argv], args.allow_change, open_init)

@@ -1,7 +1,6 @@
 """From a clip to what the pictures of its mask show."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,12 +8,13 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from mgmae_jax.ops.pairs import Direction
-from mgmae_jax.runtime.checkpoint import find_checkpoint, restore_params
+from mgmae_jax.runtime.checkpoint import checkpoint_name, find_checkpoint, restore_params
+from mgmae_jax.runtime.weights import Checkpoint, Weights
 from mgmae_jax.show.panels import MaskedClip
 from mgmae_jax.train.masks import MaskDetails
 from mgmae_jax.train.pretrain import Pretraining
 
-_SOURCES = {"raft": "RAFT-small", "tvl1": "Dual TV-L1", "stored": "stored flow"}
+_SOURCES = {"raft": "RAFT-small", "tvl1": "Dual TV-L1", "dis": "DIS", "stored": "stored flow"}
 _DIRECTIONS: dict[Direction, str] = {
     "to_base": "from each frame to its neighbour nearer the base frame",
     "from_base": "to each frame from its neighbour nearer the base frame",
@@ -66,10 +66,10 @@ def masked_clip(
 
 def mask_and_reconstruct(
     pretraining: Pretraining,
-    checkpoint: Path | None,
+    checkpoint: Checkpoint | None,
     flow_params: Mapping[str, Any],
     clip: np.ndarray,
-    flow: np.ndarray | None,
+    flow: Any,
     key: Key[Array, ""],
     title: str,
 ) -> MaskedClip:
@@ -77,7 +77,7 @@ def mask_and_reconstruct(
 
     Args:
       pretraining: the masking step and the model.
-      checkpoint: the model's parameters, as for `find_checkpoint`, or None.
+      checkpoint: the model's parameters, as for `restore_params`, or None.
       flow_params: RAFT's parameters, or an empty dict if it does not run.
       clip: uint8 [T, H, W, 3].
       flow: the clip's flow, as in a batch; None if the step computes it or needs none.
@@ -97,6 +97,7 @@ def mask_and_reconstruct(
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes)
         params = restore_params(checkpoint, abstract)
         details, reconstruction = jax.jit(pretraining.reconstruct)(params, flow_params, clip, flow, key)
-        title += f". Model: step {find_checkpoint(checkpoint).name}"
+        own = None if isinstance(checkpoint, Weights) else find_checkpoint(checkpoint)
+        title += f". Model: {checkpoint_name(checkpoint) if own is None else f'step {own.name}'}"
     details, reconstruction = jax.device_get((details, reconstruction))
     return masked_clip(pretraining, clip, details, reconstruction, title)

@@ -3,7 +3,15 @@
 import argparse
 from collections.abc import Sequence
 
-from mgmae_jax.commands.config_file import load_config, load_run_config, run_folder
+from mgmae_jax.commands.checkpoints import (
+    CHECKPOINT_HELP,
+    add_weights_options,
+    asked_of,
+    checkpoint_option,
+    open_checkpoint,
+    results_folder,
+)
+from mgmae_jax.commands.config_file import load_config, load_run_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.commands.options import add_start_timeout, command_parser, path_option
 from mgmae_jax.probe.run import run_probe
@@ -24,12 +32,7 @@ at once. Change any field of the config with --config.FIELD=VALUE; configs/probe
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae probe`."""
     command = command_parser("probe", __doc__, EXAMPLE)
-    command.add_argument(
-        "--checkpoint",
-        required=True,
-        type=path_option("--checkpoint"),
-        help="a run's workdir or one of its checkpoints",
-    )
+    command.add_argument("--checkpoint", required=True, type=checkpoint_option("--checkpoint"), help=CHECKPOINT_HELP)
     command.add_argument(
         "--config", default="probe/common", metavar="NAME", help=f"{CONFIG_HELP}; default: probe/common"
     )
@@ -45,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder for features; default: WORKDIR/features",
     )
+    add_weights_options(command)
     add_start_timeout(command)
     return command
 
@@ -54,12 +58,13 @@ def main(argv: Sequence[str]) -> None:
     args, overrides = parser().parse_known_args(argv)
     initialize(args.start_timeout)  # first: an error that one process meets ends the others too
     config = load_config(args.config, overrides)
-    run_config = load_run_config(args.checkpoint)
-    workdir = run_folder(args.checkpoint)
+    checkpoint = open_checkpoint(args.checkpoint, asked_of(args))
+    run_config = load_run_config(checkpoint)
+    workdir = results_folder(checkpoint)
     name = config.probe.kind + ("" if config.probe.encoder == "trained" else f"_{config.probe.encoder}")
     out = args.out or workdir / "probe" / name
     cache = args.features or workdir / "features"
     enable_compilation_cache(config.compile_cache or None)
-    report = run_probe(config, run_config, args.checkpoint, out, cache, draw_confusion, ["mgmae", "probe", *argv])
+    report = run_probe(config, run_config, checkpoint, out, cache, draw_confusion, ["mgmae", "probe", *argv])
     if is_primary():
         print(f"{report.summary()}\nin {out}: report.json, predictions.csv, confusion.csv, confusion.png")

@@ -4,20 +4,30 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
-from mgmae_jax.commands.config_file import load_config, load_run_config
+from mgmae_jax.commands.checkpoints import (
+    CHECKPOINT_HELP,
+    add_weights_options,
+    asked_of,
+    checkpoint_option,
+    model_config,
+    open_checkpoint,
+)
+from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.commands.options import command_parser, path_option, text_option
 from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.data.frames import ClipSpec
-from mgmae_jax.data.pretrain_clips import tvl1_clip_flow
+from mgmae_jax.data.pretrain_clips import host_clip_flow
 from mgmae_jax.datasets.flow_pairs.banks import make_banks
 from mgmae_jax.datasets.flow_pairs.pair import draw_pair
 from mgmae_jax.datasets.flow_pairs.scene import sample_scene
 from mgmae_jax.datasets.motion_shapes import CLASSES
 from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.flow.packed import packed
 from mgmae_jax.interop.flow_weights import load_flow_params
 from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
@@ -26,7 +36,7 @@ from mgmae_jax.show.clip import motion_shapes_clip, motion_shapes_flow, video_cl
 from mgmae_jax.show.flow_pairs import ShownPair, pairs_picture
 from mgmae_jax.show.strip import motion_strip
 from mgmae_jax.show.video_out import motion_animation, write_animation, write_png
-from mgmae_jax.train.masks import flow_spec
+from mgmae_jax.train.clips import flow_spec
 from mgmae_jax.train.pretrain import build_pretraining
 
 EXAMPLE = """examples:
@@ -63,8 +73,8 @@ def parser() -> argparse.ArgumentParser:
     which = command.add_mutually_exclusive_group()
     which.add_argument(
         "--checkpoint",
-        type=path_option("--checkpoint"),
-        help="a run's workdir or one of its checkpoints: adds reconstructions",
+        type=checkpoint_option("--checkpoint"),
+        help=f"{CHECKPOINT_HELP}: adds reconstructions",
     )
     which.add_argument(
         "--config", default="pretrain/common", metavar="NAME", help=f"{CONFIG_HELP}; default: pretrain/common"
@@ -74,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--weights", type=text_option("--weights"), metavar="FILE", help="RAFT-small's weights, as config.flow.weights"
     )
+    add_weights_options(command)
     return command
 
 
@@ -87,7 +98,8 @@ def main(argv: Sequence[str]) -> None:
             raise MgmaeError(f"unknown argument {overrides[0]!r}: --synthetic-flow reads no config.")
         return draw_synthetic_pairs(args.synthetic_flow, args.seed, args.out)
     overrides += [f"--config.flow.weights={args.weights}"] if args.weights else []
-    config = load_run_config(args.checkpoint, overrides) if args.checkpoint else load_config(args.config, overrides)
+    checkpoint = open_checkpoint(args.checkpoint, asked_of(args)) if args.checkpoint else None
+    config = model_config(checkpoint, overrides) if checkpoint else load_config(args.config, overrides)
     check_backend()
     pretraining = build_pretraining(config, videos=1)
     spec = ClipSpec(config.clip.frames, config.clip.stride, config.clip.size)
@@ -95,18 +107,18 @@ def main(argv: Sequence[str]) -> None:
         clip, title = motion_shapes_clip(args.motion_shapes, args.seed, spec, args.start)
     else:
         clip, title = video_clip(args.video, spec, args.start)
-    flow = None
+    flow: Any = None
     if (wanted := flow_spec(config, pretraining.masks)) is not None:
-        if wanted.source == "tvl1":
-            flow = tvl1_clip_flow(clip, wanted)
+        if wanted.source in ("tvl1", "dis"):
+            flow = host_clip_flow(clip, wanted)
         elif args.motion_shapes:
-            flow = motion_shapes_flow(args.motion_shapes, args.seed, spec, args.start, wanted)
+            flow = packed(motion_shapes_flow(args.motion_shapes, args.seed, spec, args.start, wanted))
         else:
-            flow = video_flow(args.video, spec, args.start, wanted)
+            flow = packed(video_flow(args.video, spec, args.start, wanted))
     flow_params = load_flow_params(config.flow.weights) if pretraining.masks.runs_raft else {}
     enable_compilation_cache(config.compile_cache or None)
     key = stream(jax.random.key(args.seed), 0, "mask")
-    picture = mask_and_reconstruct(pretraining, args.checkpoint, flow_params, clip, flow, key, title)
+    picture = mask_and_reconstruct(pretraining, checkpoint, flow_params, clip, flow, key, title)
     if args.out.suffix.lower() == ".png":
         write_png(args.out, motion_strip(picture))
     else:

@@ -10,6 +10,7 @@ from mgmae_jax.data.sources import LabelledVideos, VideoList, composed, whole_nu
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError
 from mgmae_jax.runtime.checkpoint import file_above
 from mgmae_jax.runtime.files import write_json
+from mgmae_jax.runtime.weights import Checkpoint, Weights
 
 CLASSES_FILE = "classes.json"
 MAX_CLASSES = 10_000
@@ -105,15 +106,19 @@ def write_classes(workdir: Path, classes: Sequence[str]) -> None:
     write_json(workdir / CLASSES_FILE, list(classes), indent=1)
 
 
-def read_classes(checkpoint: Path) -> tuple[str, ...]:
+def read_classes(checkpoint: Checkpoint) -> tuple[str, ...]:
     """Names of the classes of the run that a checkpoint belongs to.
 
     Args:
-      checkpoint: as for `find_checkpoint`.
+      checkpoint: as for `restore_params`.
 
     Raises:
       FileError: there is no checkpoint, or no readable classes.json with its run.
     """
+    if isinstance(checkpoint, Weights):
+        if checkpoint.classes is None:
+            raise FileError(checkpoint.name, "has no head: give a fine-tuned model; a pre-trained one has no classes")
+        return checkpoint.classes
     path = file_above(checkpoint, CLASSES_FILE)
     if path is None:
         reason = f"no {CLASSES_FILE} above this checkpoint: give a fine-tuned model; a pre-trained one has no classes"

@@ -30,11 +30,12 @@ from mgmae_jax.evaluate.report import (
 )
 from mgmae_jax.models.classifier import Classifier, PretrainedEncoder, build_classifier
 from mgmae_jax.ops.apply import apply_module
-from mgmae_jax.runtime.checkpoint import find_checkpoint, restore_params
+from mgmae_jax.runtime.checkpoint import checkpoint_name, restore_params
 from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.mesh import abstract_on, make_mesh
 from mgmae_jax.runtime.run_info import write_run_info
 from mgmae_jax.runtime.session import claimed
+from mgmae_jax.runtime.weights import Checkpoint, Weights
 
 Draw = Callable[[np.ndarray, Sequence[str], str, Path], None]
 """Draws a confusion matrix: (counts by class and prediction, names of the classes, title, path)."""
@@ -53,7 +54,7 @@ parameters.)"""
 
 
 def run_evaluation(
-    config: ConfigDict, checkpoint: Path, out: Path, draw: Draw, argv: Sequence[str]
+    config: ConfigDict, checkpoint: Checkpoint, out: Path, draw: Draw, argv: Sequence[str]
 ) -> Report | UnlabelledReport:
     """Evaluates a checkpoint, or resumes the evaluation that the folder holds.
 
@@ -61,7 +62,7 @@ def run_evaluation(
 
     Args:
       config: the resolved config, see configs/finetune/common.py.
-      checkpoint: a fine-tuned model's, as for `find_checkpoint`.
+      checkpoint: a fine-tuned model's, as for `restore_params`.
       out: the folder for report.json, predictions.csv, confusion.csv, confusion.png, config.json and run.json.
       draw: draws the confusion matrix, in the first process.
       argv: the command, for run.json.
@@ -72,7 +73,8 @@ def run_evaluation(
     # 1. The model and the videos.
     classes = read_classes(checkpoint)
     if config.model.classes != len(classes):
-        raise ConfigError("model.classes", config.model.classes, f"{len(classes)}, the classes of {checkpoint}")
+        want = f"{len(classes)}, the classes of {checkpoint_name(checkpoint)}"
+        raise ConfigError("model.classes", config.model.classes, want)
     classifier = build_classifier(config)
     mesh = make_mesh(config.mesh.fsdp)
     weights = which_weights(config)
@@ -81,15 +83,16 @@ def run_evaluation(
 
     # 2. The folder: new, or holding this evaluation.
     about: dict[str, Any] = {
-        "checkpoint": str(find_checkpoint(checkpoint)),
+        "checkpoint": checkpoint_name(checkpoint),
         "weights": weights,
         "parameters": checksum(params),
         "split": evaluator.videos.digest(ordered=False),
     }
+    source = checkpoint.source if isinstance(checkpoint, Weights) else None
     stated = ConfigDict({**config.to_dict(), "evaluated": about})
     with claimed(out, stated, EVALUATION_MACHINE_FIELDS, "--out"):
         if is_primary():
-            about |= {"config": config.to_dict(), "run": write_run_info(out, stated, argv)}
+            about |= {"config": config.to_dict(), "run": write_run_info(out, stated, argv, weights=source)}
 
         # 3. The predictions, and their accuracy.
         predictions, missing = evaluator.predict(params, out, progress=True)
@@ -100,7 +103,7 @@ def run_evaluation(
             return unlabelled
         report = make_report(predictions, missing, about)
         if is_primary():
-            write_results(out, report, predictions, draw, str(checkpoint))
+            write_results(out, report, predictions, draw, checkpoint_name(checkpoint))
     return report
 
 

@@ -8,20 +8,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
 from mgmae_jax.errors import ConfigError, WeightsError
 from mgmae_jax.flow.raft import init_params
-from mgmae_jax.interop.torch_pickle import read_torch_tensors
+from mgmae_jax.interop.tensor_files import open_tensors
 from mgmae_jax.interop.torch_raft import params_from_torch
 from mgmae_jax.runtime.files import whole_file
 
 BUNDLED = "bundled"
 """The name of the weights that ship with the package."""
-# The zip format, and the pickled number that starts the older one; safetensors starts with the length of its header.
-_TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")
 _SHOWN = 3
 
 
@@ -57,7 +54,9 @@ def load_flow_weights(path: str | Path) -> dict[str, Any]:
         finite.
     """
     path = Path(path)
-    tensors = _read(path)
+    if path.is_dir():
+        raise WeightsError(path, "cannot be read (it is a folder): give a file")
+    tensors: Mapping[str, np.ndarray] = open_tensors(path).tensors
     if not any(name.endswith(".kernel") for name in tensors):
         tensors = traverse_util.flatten_dict(params_from_torch(tensors, str(path)), sep=".")
     _check_raft_small(path, tensors)
@@ -85,21 +84,6 @@ def save_flow_weights(path: str | Path, params: Mapping[str, Any], dtype: type =
     _check_finite(path, tensors)
     with whole_file(path) as partial:
         partial.write_bytes(safetensors.numpy.save(tensors))
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-        if head.startswith(_TORCH_STARTS):
-            return read_torch_tensors(path)
-        return safetensors.numpy.load_file(path)
-    except FileNotFoundError as error:
-        raise WeightsError(path, "no such file") from error
-    except OSError as error:
-        raise WeightsError(path, f"cannot be read ({error.strerror or error})") from error
-    except safetensors.SafetensorError as error:
-        raise WeightsError(path, f"is neither PyTorch's nor safetensors ({error})") from error
 
 
 def _check_raft_small(path: Path, tensors: Mapping[str, np.ndarray]) -> None:

@@ -1,11 +1,13 @@
 """The tensors of a file that `torch.save` wrote, without PyTorch and without running anything from the file."""
 
+import contextlib
 import dataclasses
-import io
+import mmap
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgmae_jax.errors import WeightsError
-from mgmae_jax.interop.restricted_pickle import load_plain
+from mgmae_jax.interop.restricted_pickle import Reader, Skipped, load_plain
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # of an entry of a zip file: its mark, and the lengths of name and extra
+PREFERRED = ("model", "module", "state_dict", "model_ema")
+"""Where the official programs keep a state dict; the first that a file has is taken."""
+WHOLE = "(state dict)"
+"""The name of a state dict that is the whole file."""
+_DEEP = 2  # how far inside one another the dicts of a file are looked at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +42,28 @@ class _Tensor:
 
 
 def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:
+    size, stride = (tuple(numbers.sizes if isinstance(numbers, _Size) else numbers) for numbers in (size, stride))
     numbers = (offset, *size, *stride)
     if not isinstance(storage, _Storage) or not all(type(number) is int and number >= 0 for number in numbers):
         raise pickle.UnpicklingError("rebuilds a tensor from something other than a storage and sizes")
-    return _Tensor(storage, offset, tuple(size), tuple(stride))
+    return _Tensor(storage, offset, size, stride)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Size:
+    sizes: tuple[Any, ...]
+
+
+def _size(sizes: Any = ()) -> _Size:
+    return _Size(tuple(sizes))
 
 
 def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
     return tensor
+
+
+def _rebuild_from_type(function: Any, _type: Any, arguments: Any, _state: Any = None) -> Any:
+    return function(*arguments) if function in (_rebuild_tensor, _rebuild_parameter) else Skipped("a tensor's subclass")
 
 
 def _ordered_dict() -> dict[Any, Any]:
@@ -63,8 +85,12 @@ _STORAGE_TYPES = {
 
 _ALLOWED = {f"torch.{name}": np.dtype(dtype) for name, dtype in _STORAGE_TYPES.items()} | {
     "collections.OrderedDict": _ordered_dict,
+    "torch.Size": _size,
+    "torch._utils._rebuild_tensor": _rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
     "torch._utils._rebuild_parameter": _rebuild_parameter,
+    "torch._utils._rebuild_parameter_with_state": _rebuild_parameter,
+    "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
 }
 
 
@@ -79,63 +105,121 @@ def _persistent_storage(identity: Any) -> _Storage:
     return _Storage(key, dtype, numel)
 
 
-def read_torch_tensors(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads the tensors of a PyTorch state dict, in the zip format or the older one; optimiser state is left out.
+@dataclasses.dataclass(frozen=True)
+class TorchFile:
+    """What a file of `torch.save` holds; made by `open_torch_file`.
 
-    Nothing in the file can run: it may refer only to what a state dict is made of, as with torch.load's
-    `weights_only=True`. Numbers in the file are checked against its actual size before they are used.
+    Attributes:
+      path: the file.
+      state_dicts: the names of its state dicts, in its order, such as "model" and "model_ema"; or `WHOLE`.
+      args: the options of the program that wrote it, if it keeps them as plain values in "args".
+    """
+
+    path: Path
+    state_dicts: tuple[str, ...]
+    args: Mapping[str, Any]
+    _found: Mapping[str, Mapping[str, Any]]
+    _buffer: Callable[[str], memoryview | None]
+
+    def default(self) -> str:
+        """The state dict that is taken unless another is asked for: see `PREFERRED`."""
+        known = (name for name in PREFERRED if name in self.state_dicts)
+        return next(known, self.state_dicts[0])
+
+    def tensors(self, name: str) -> dict[str, np.ndarray]:
+        """The tensors of one of `state_dicts`.
+
+        Returns:
+          Read-only arrays by name, which may be strided views of one another and of the mapped file, read when they
+          are used; bfloat16 stays bfloat16.
+
+        Raises:
+          WeightsError: there is no such state dict, or a tensor of it is damaged or not plain.
+        """
+        if name not in self._found:
+            raise WeightsError(self.path, f"has no state dict {name!r}: give one of {', '.join(self.state_dicts)}")
+        with _explained(self.path):
+            return {key: _array(key, value, self._buffer) for key, value in self._found[name].items()}
+
+
+def open_torch_file(path: str | Path) -> TorchFile:
+    """Opens a PyTorch file, in the zip format or the older one.
+
+    Nothing in the file can run: see `load_plain`. Numbers in the file are checked against its actual size before they
+    are used. The file is mapped, not read: only the tensors that are used take memory.
 
     Args:
-      path: a state dict, or a checkpoint with one state dict inside ("model", "state_dict", ...).
-
-    Returns:
-      The tensors by name, as read-only arrays that may be strided views of one another; bfloat16 stays bfloat16.
+      path: a state dict, or a checkpoint with state dicts inside ("model", "state_dict", ...).
 
     Raises:
-      WeightsError: no such file, damaged, not PyTorch's, with contents other than a state dict, or with several state
-        dicts.
+      WeightsError: no such file, damaged, not PyTorch's, or with contents other than state dicts.
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
-    except OSError as error:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            if not size:
+                raise WeightsError(path, "is empty")
+            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError) as error:
         raise WeightsError(path, "no such file" if isinstance(error, FileNotFoundError) else str(error)) from error
-    if not data:
-        raise WeightsError(path, "is empty")
+    with _explained(path):
+        read = _read_zip if bytes(data[:2]) == b"PK" else _read_legacy
+        contents, buffer = read(path, data)
+        found = _state_dicts(contents)
+    args = contents.get("args")
+    options = args.state if isinstance(args, Skipped) else args if isinstance(args, dict) else {}
+    return TorchFile(path, tuple(found), options, found, buffer)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Any:
     try:
-        read = _read_zip if data.startswith(b"PK") else _read_legacy
-        contents, buffers = read(data)
-        tensors = _only_state_dict(contents)
-        return {name: _array(name, tensor, buffers) for name, tensor in tensors.items()}
+        yield
     except pickle.UnpicklingError as error:
         raise WeightsError(path, f"cannot be read as a PyTorch state dict: {error}") from error
 
 
-def _read_zip(data: bytes) -> tuple[Any, Mapping[str, memoryview]]:
+def _read_zip(path: Path, data: memoryview) -> tuple[Any, Callable[[str], memoryview | None]]:
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            # torch.save does not compress; anything else could unpack to more than the file's size.
-            if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
-                raise pickle.UnpicklingError("a compressed or encrypted zip file, which torch.save does not write")
-            if sum(entry.file_size for entry in entries) > len(data):
-                raise pickle.UnpicklingError("the zip file claims more bytes than it has")
-            records = {entry.filename: archive.read(entry) for entry in entries}
     except (zipfile.BadZipFile, ValueError, EOFError, OSError, RuntimeError, struct.error) as error:
         raise pickle.UnpicklingError(f"damaged zip file: {error}") from error
+    # torch.save does not compress; anything else could unpack to more than the file's size.
+    if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
+        raise pickle.UnpicklingError("a compressed or encrypted zip file, which torch.save does not write")
+    records = {entry.filename: entry for entry in entries}
     roots = [name.removesuffix("data.pkl") for name in records if name.endswith("/data.pkl")]
     if len(roots) != 1:
         raise pickle.UnpicklingError(f"a zip file with {len(roots)} data.pkl, where PyTorch's has one")
-    if records.get(f"{roots[0]}byteorder", b"little") != b"little":
+
+    def record(name: str) -> memoryview | None:
+        return _record(data, records[name]) if name in records else None
+
+    order = record(f"{roots[0]}byteorder")
+    if order is not None and bytes(order[:9]) != b"little":
         raise pickle.UnpicklingError("saved on a big-endian machine: save it again on a little-endian one")
-    contents = load_plain(io.BytesIO(records[f"{roots[0]}data.pkl"]), _ALLOWED, _persistent_storage)
-    folder = f"{roots[0]}data/"
-    return contents, {name.removeprefix(folder): memoryview(record) for name, record in records.items()}
+    contents = load_plain(Reader(_record(data, records[f"{roots[0]}data.pkl"])), _ALLOWED, _persistent_storage)
+    return contents, lambda key: record(f"{roots[0]}data/{key}")
 
 
-def _read_legacy(data: bytes) -> tuple[Any, Mapping[str, memoryview]]:
-    stream = io.BytesIO(data)
-    if not data.startswith(b"\x80") or load_plain(stream) != _LEGACY_MAGIC:
+def _record(data: memoryview, entry: zipfile.ZipInfo) -> memoryview:
+    """The bytes of an entry that is not compressed, compared with its checksum."""
+    try:
+        mark, name, extra = _LOCAL_HEADER.unpack_from(data, entry.header_offset)
+    except struct.error as error:
+        raise pickle.UnpicklingError(f"damaged zip file: {error}") from error
+    start = entry.header_offset + _LOCAL_HEADER.size + name + extra
+    record = data[start : start + entry.file_size]
+    if mark != b"PK\x03\x04" or len(record) != entry.file_size or zlib.crc32(record) != entry.CRC:
+        raise pickle.UnpicklingError(f"damaged zip file: {entry.filename:.200} is not what its checksum says")
+    return record
+
+
+def _read_legacy(path: Path, data: memoryview) -> tuple[Any, Callable[[str], memoryview | None]]:
+    reader = Reader(data)
+    if bytes(data[:1]) != b"\x80" or load_plain(reader) != _LEGACY_MAGIC:
         raise pickle.UnpicklingError("not written by torch.save")
     storages: dict[str, _Storage] = {}
 
@@ -143,53 +227,75 @@ def _read_legacy(data: bytes) -> tuple[Any, Mapping[str, memoryview]]:
         storage = _persistent_storage(identity)
         return storages.setdefault(storage.key, storage)
 
-    _protocol, _machine = load_plain(stream), load_plain(stream)
-    contents = load_plain(stream, _ALLOWED, persistent_load)
-    keys = load_plain(stream)
+    _protocol, _machine = load_plain(reader), load_plain(reader)
+    contents = load_plain(reader, _ALLOWED, persistent_load)
+    keys = load_plain(reader)
     if not isinstance(keys, list) or not all(isinstance(key, str) and key in storages for key in keys):
         raise pickle.UnpicklingError("lists storages that no tensor has")
     buffers = {}
     for key in keys:
         storage = storages[key]
-        numel = int.from_bytes(stream.read(8), "little")
-        start = stream.tell()
+        numel = int.from_bytes(data[reader.position : reader.position + 8], "little")
+        start = reader.position + 8
         end = start + numel * storage.dtype.itemsize
         if numel != storage.numel or end > len(data):
             raise pickle.UnpicklingError(f"truncated, or storage {key:.50} has another size than its tensors say")
-        buffers[key] = memoryview(data)[start:end]
-        stream.seek(end)
-    return contents, buffers
+        buffers[key] = data[start:end]
+        reader.position = end
+    return contents, buffers.get
 
 
-def _only_state_dict(contents: Any) -> dict[str, _Tensor]:
-    """The tensors of the only dict that has any: one inside the file's dict, or that dict itself."""
+def _state_dicts(contents: Any) -> dict[str, dict[str, Any]]:
+    """The dicts that hold tensors: those inside the file's dict, named by the keys to them, or that dict itself."""
     if not isinstance(contents, dict):
-        raise pickle.UnpicklingError(f"holds a {type(contents).__name__}, where a state dict is a dict of tensors")
-    inside = {str(name): tensors for name, value in contents.items() if (tensors := _tensors(value))}
-    if len(inside) > 1:
-        raise pickle.UnpicklingError(f"holds several state dicts ({', '.join(inside):.200}): save only one of them")
-    tensors = next(iter(inside.values()), {}) or _tensors(contents)
-    if not tensors:
+        what = f"{contents.name:.200}, which is refused" if isinstance(contents, Skipped) else type(contents).__name__
+        raise pickle.UnpicklingError(f"holds a {what}, where a state dict is a dict of tensors")
+    found: dict[str, dict[str, Any]] = {}
+    seen = {id(contents)}  # a dict that a file holds many times over is looked at once
+
+    def look(inside: dict[Any, Any], prefix: str, depth: int) -> None:
+        for name, value in inside.items():
+            if isinstance(value, dict) and id(value) not in seen and isinstance(name, str):
+                seen.add(id(value))
+                if tensors := _tensors(value):
+                    found.setdefault(f"{prefix}{name}", tensors)
+                elif depth > 1:
+                    look(value, f"{prefix}{name}.", depth - 1)
+
+    look(contents, "", _DEEP)
+    if not found and (tensors := _tensors(contents)):
+        found[WHOLE] = tensors
+    if not found:
         raise pickle.UnpicklingError("holds no tensors")
-    return tensors
+    return found
 
 
-def _tensors(value: Any) -> dict[str, _Tensor]:
-    if not isinstance(value, dict):
+def _tensors(value: dict[Any, Any]) -> dict[str, Any]:
+    """The items of a state dict, with whatever stands for a tensor; empty if the dict has no tensor."""
+    named = {name: item for name, item in value.items() if isinstance(name, str)}
+    if not any(isinstance(item, _Tensor) for item in named.values()):
         return {}
-    return {name: tensor for name, tensor in value.items() if isinstance(name, str) and isinstance(tensor, _Tensor)}
+    kinds = (_Tensor, Skipped)
+    return {name: item for name, item in named.items() if isinstance(item, kinds) and not _is_scalar(item)}
 
 
-def _array(name: str, tensor: _Tensor, buffers: Mapping[str, memoryview]) -> np.ndarray:
+def _is_scalar(item: Any) -> bool:
+    """Whether this is a number of numpy's or an option, such as a program keeps beside the tensors of a state dict."""
+    return isinstance(item, Skipped) and "tensor" not in item.name
+
+
+def _array(name: str, tensor: Any, buffer: Callable[[str], memoryview | None]) -> np.ndarray:
+    if isinstance(tensor, Skipped):
+        raise pickle.UnpicklingError(f"tensor {name:.200} is made by {tensor.name:.200}, which is not read")
     storage = tensor.storage
-    buffer = buffers.get(storage.key)
+    found = buffer(storage.key)
     bytes_each = storage.dtype.itemsize
-    if buffer is None or len(buffer) != storage.numel * bytes_each:
+    if found is None or len(found) != storage.numel * bytes_each:
         raise pickle.UnpicklingError(f"tensor {name:.200}: its bytes are missing or incomplete (truncated?)")
     try:
         # numpy checks that the strides stay within the buffer.
         strides = [step * bytes_each for step in tensor.stride]
-        return np.ndarray(tensor.size, storage.dtype, buffer, tensor.offset * bytes_each, strides)
+        return np.ndarray(tensor.size, storage.dtype, found, tensor.offset * bytes_each, strides)
     except (ValueError, TypeError, OverflowError) as error:
         raise pickle.UnpicklingError(
             f"tensor {name:.200}: size {tensor.size!s:.100} does not fit its storage"

@@ -1,7 +1,7 @@
 """RAFT-small weights under the two PyTorch layouts in use, as this project's parameter tree."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,11 @@ def tree_path(torch_name: str) -> tuple[str, ...]:
         if found:
             break
     return tuple(re.sub(r"\.weight$", ".kernel", name).split("."))
+
+
+def is_raft(names: Iterable[str]) -> bool:
+    """Whether the names of tensors are those of a RAFT, in either layout."""
+    return any(name.removeprefix("module.").startswith(("fnet.", "feature_encoder.")) for name in names)
 
 
 def params_from_torch(tensors: Mapping[str, np.ndarray], path: str) -> dict[str, Any]:

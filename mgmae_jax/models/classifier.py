@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from mgmae_jax.models.layers import LayerNorm, drop_path_scales
 from mgmae_jax.models.positions import Positions, find_positions
-from mgmae_jax.models.variants import Variant, find_variant
+from mgmae_jax.models.variants import Variant, variant_of
 from mgmae_jax.models.vit import Encoder
 from mgmae_jax.ops.attention import Implementation, find_implementation
 from mgmae_jax.ops.tokens import TokenGrid, normalise_pixels, patchify, unit_range
@@ -39,7 +39,7 @@ class Classifier(nn.Module):
       head_dropout: probability, below 1, that a feature is dropped before the head in training.
       init_scale: the head's initial parameters are multiplied by this.
       dtype: the dtype of the encoder's activations; parameters, pooling, norm and head are float32.
-      implementation: the implementation of attention, "xla" or "cudnn".
+      implementation: the implementation of attention; see `ops.attention`.
       remat: recompute blocks in the backward pass.
       trained_grid: how the clips of the pre-training were cut, if differently; see `positions.grid_positions`.
       positions: the position table of the pre-training.
@@ -52,7 +52,7 @@ class Classifier(nn.Module):
     head_dropout: float = 0.0
     init_scale: float = 0.001
     dtype: DTypeLike = jnp.float32
-    implementation: Implementation = "xla"
+    implementation: Implementation = "auto"
     remat: bool = False
     trained_grid: TokenGrid | None = None
     positions: Positions = "flat"
@@ -70,7 +70,7 @@ class Classifier(nn.Module):
             norm=False,  # the norm comes after the mean
             positions=self.positions,
         )
-        self.fc_norm = LayerNorm()
+        self.fc_norm = LayerNorm(epsilon=self.variant.last_eps)
         # The head's bias starts at 0, which `init_scale` does not change.
         self.head = nn.Dense(self.classes, kernel_init=nn.initializers.normal(0.02 * self.init_scale))
 
@@ -117,14 +117,14 @@ class PretrainedEncoder(nn.Module):
       variant: the encoder's size.
       grid: how clips are cut.
       dtype: the dtype of the activations.
-      implementation: the implementation of attention, "xla" or "cudnn".
+      implementation: the implementation of attention; see `ops.attention`.
       positions: the position table.
     """
 
     variant: Variant
     grid: TokenGrid
     dtype: DTypeLike = jnp.float32
-    implementation: Implementation = "xla"
+    implementation: Implementation = "auto"
     positions: Positions = "flat"
 
     def setup(self) -> None:
@@ -155,7 +155,7 @@ def build_classifier(config: ConfigDict) -> Classifier:
     check_shares(config, "model.drop_path", "model.head_dropout")
     trained_frames, trained_size = model.trained_frames or clip.frames, model.trained_size or clip.size
     return Classifier(
-        variant=find_variant(model.name),
+        variant=variant_of(model),
         grid=TokenGrid(clip.frames, clip.size, clip.size, model.tubelet, model.patch),
         classes=model.classes,
         drop_path=model.drop_path,
@@ -178,4 +178,4 @@ def build_pretrained_encoder(config: ConfigDict) -> PretrainedEncoder:
     clip, model = config.clip, config.model
     grid = TokenGrid(clip.frames, clip.size, clip.size, model.tubelet, model.patch)
     dtype, attention = parse_dtype("model.dtype", model.dtype), find_implementation(model.attention)
-    return PretrainedEncoder(find_variant(model.name), grid, dtype, attention, find_positions(config))
+    return PretrainedEncoder(variant_of(model), grid, dtype, attention, find_positions(config))

@@ -13,8 +13,11 @@ from jaxtyping import Array, Float, Key
 from mgmae_jax.ops.attention import Implementation, attention
 from mgmae_jax.ops.placement import split_batch
 
+NORM_EPS = 1e-6
+"""What the published models add to a variance before its root is taken."""
+
 # Flax's default, E[x^2] - E[x]^2, loses precision if the mean is large.
-LayerNorm = functools.partial(nn.LayerNorm, epsilon=1e-6, use_fast_variance=False)
+LayerNorm = functools.partial(nn.LayerNorm, epsilon=NORM_EPS, use_fast_variance=False)
 Dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform())
 
 
@@ -89,14 +92,15 @@ class Block(nn.Module):
     dtype: DTypeLike
     implementation: Implementation
     kernel_init: Initializer
+    eps: float = NORM_EPS
 
     @nn.compact
     def __call__(self, x: Float[Array, "B N D"], scales: Float[Array, "2 B"] | None = None) -> Float[Array, "B N D"]:
         """Returns the tokens after attention and MLP, each added to its input, multiplied by its scale if given."""
-        y = LayerNorm(dtype=self.dtype, name="norm1")(x)
+        y = LayerNorm(epsilon=self.eps, dtype=self.dtype, name="norm1")(x)
         y = Attention(self.heads, self.dtype, self.implementation, self.kernel_init, name="attn")(y)
         x = x + (y if scales is None else y * _per_example(scales[0], y))
-        y = LayerNorm(dtype=self.dtype, name="norm2")(x)
+        y = LayerNorm(epsilon=self.eps, dtype=self.dtype, name="norm2")(x)
         y = Mlp(self.mlp, self.dtype, self.kernel_init, name="mlp")(y)
         return x + (y if scales is None else y * _per_example(scales[1], y))
 
@@ -112,6 +116,8 @@ class Blocks(nn.Module):
       remat: recompute each block in the backward pass, keeping only its input.
       kernel_init: draws the weight matrices; Xavier uniform in pre-training.
       norm: whether there is a norm after the blocks.
+      eps: of the norms in the blocks.
+      last_eps: of the norm after them.
     """
 
     depth: int
@@ -122,6 +128,8 @@ class Blocks(nn.Module):
     remat: bool
     kernel_init: Initializer = nn.initializers.xavier_uniform()
     norm: bool = True
+    eps: float = NORM_EPS
+    last_eps: float = NORM_EPS
 
     @nn.compact
     def __call__(
@@ -129,8 +137,8 @@ class Blocks(nn.Module):
     ) -> Float[Array, "B M D"]:
         """Returns the tokens, or the `last` ones of them, normalised; `scales` is from `drop_path_scales`."""
         block = nn.remat(Block) if self.remat else Block
-        options = (self.heads, self.mlp, self.dtype, self.implementation, self.kernel_init)
+        options = (self.heads, self.mlp, self.dtype, self.implementation, self.kernel_init, self.eps)
         for index in range(self.depth):
             x = block(*options, name=f"block_{index}")(split_batch(x), None if scales is None else scales[index])
         x = x if last is None else x[:, -last:]
-        return split_batch(LayerNorm(dtype=self.dtype, name="norm")(x) if self.norm else x)
+        return split_batch(LayerNorm(epsilon=self.last_eps, dtype=self.dtype, name="norm")(x) if self.norm else x)

@@ -6,9 +6,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from mgmae_jax.models.layers import Blocks, Dense
+from mgmae_jax.models.layers import NORM_EPS, Blocks, Dense
 from mgmae_jax.models.positions import Positions, find_positions, grid_positions
-from mgmae_jax.models.variants import Variant, find_variant
+from mgmae_jax.models.variants import Variant, variant_of
 from mgmae_jax.models.vit import Encoder
 from mgmae_jax.ops.attention import Implementation, find_implementation
 from mgmae_jax.ops.placement import split_batch
@@ -30,6 +30,8 @@ class Decoder(nn.Module):
     implementation: Implementation
     remat: bool
     positions: Positions
+    eps: float = NORM_EPS
+    last_eps: float = NORM_EPS
 
     @nn.compact
     def __call__(self, latent: Float[Array, "B V D"], split: TokenSplit) -> Float[Array, "B K C"]:
@@ -42,7 +44,15 @@ class Decoder(nn.Module):
         hidden = mask_token.reshape(1, 1, -1) + table[split.target]
         x = jnp.concatenate([x + table[split.visible], hidden], axis=1)
         blocks = Blocks(
-            self.depth, self.heads, 4 * self.width, self.dtype, self.implementation, self.remat, name="blocks"
+            self.depth,
+            self.heads,
+            4 * self.width,
+            self.dtype,
+            self.implementation,
+            self.remat,
+            eps=self.eps,
+            last_eps=self.last_eps,
+            name="blocks",
         )
         x = blocks(x, last=split.target.shape[1])
         return split_batch(Dense(self.grid.cube_values, dtype=self.dtype, name="head")(x)).astype(jnp.float32)
@@ -56,7 +66,7 @@ class MaskedAutoencoder(nn.Module):
       grid: how the clip is cut.
       decoder_depth: number of the decoder's blocks.
       dtype: the dtype of the activations; parameters, statistics, softmax and the prediction are float32.
-      implementation: the implementation of attention, "xla" or "cudnn".
+      implementation: the implementation of attention; see `ops.attention`.
       remat: recompute blocks in the backward pass instead of keeping their activations.
       positions: the position table of encoder and decoder.
     """
@@ -65,7 +75,7 @@ class MaskedAutoencoder(nn.Module):
     grid: TokenGrid
     decoder_depth: int = 4
     dtype: DTypeLike = jnp.float32
-    implementation: Implementation = "xla"
+    implementation: Implementation = "auto"
     remat: bool = False
     positions: Positions = "flat"
 
@@ -74,7 +84,14 @@ class MaskedAutoencoder(nn.Module):
         size, options = self.variant, (self.dtype, self.implementation, self.remat)
         self.encoder = Encoder(size, self.grid, *options, positions=self.positions)
         self.decoder = Decoder(
-            size.decoder_width, self.decoder_depth, size.decoder_heads, self.grid, *options, self.positions
+            size.decoder_width,
+            self.decoder_depth,
+            size.decoder_heads,
+            self.grid,
+            *options,
+            self.positions,
+            size.eps,
+            size.last_eps,
         )
 
     def __call__(self, visible: Float[Array, "B V C"], split: TokenSplit) -> Float[Array, "B K C"]:
@@ -97,7 +114,7 @@ def build_autoencoder(config: ConfigDict, grid: TokenGrid) -> MaskedAutoencoder:
       ConfigError: a field has a value that cannot work.
     """
     return MaskedAutoencoder(
-        variant=find_variant(config.model.name),
+        variant=variant_of(config.model),
         grid=grid,
         decoder_depth=config.model.decoder_depth,
         dtype=parse_dtype("model.dtype", config.model.dtype),

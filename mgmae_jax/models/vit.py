@@ -32,7 +32,7 @@ class Encoder(nn.Module):
     variant: Variant
     grid: TokenGrid
     dtype: DTypeLike = jnp.float32
-    implementation: Implementation = "xla"
+    implementation: Implementation = "auto"
     remat: bool = False
     trained_grid: TokenGrid | None = None
     kernel_init: Initializer = nn.initializers.xavier_uniform()
@@ -71,6 +71,8 @@ class Encoder(nn.Module):
             self.remat,
             self.kernel_init,
             self.norm,
+            size.eps,
+            size.eps,
             name="blocks",
         )
         return blocks(x, scales=scales)

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -17,10 +16,11 @@ from mgmae_jax.evaluate.evaluator import checksum
 from mgmae_jax.evaluate.run import abstract_params, which_weights
 from mgmae_jax.models.classifier import Classifier, PretrainedEncoder, build_classifier, build_pretrained_encoder
 from mgmae_jax.ops.apply import apply_module
-from mgmae_jax.runtime.checkpoint import find_checkpoint, restore_params
+from mgmae_jax.runtime.checkpoint import checkpoint_name, restore_params
 from mgmae_jax.runtime.config_checks import kind_of
 from mgmae_jax.runtime.mesh import make_on
 from mgmae_jax.runtime.rng import stream
+from mgmae_jax.runtime.weights import Checkpoint
 
 What = Literal["pooled", "tubelets", "regions", "tokens"]
 REGIONS = 3
@@ -87,12 +87,12 @@ def _averages(length: int, regions: int) -> Float[np.ndarray, "{min(length,regio
     return np.stack([part.mean(axis=0) for part in parts])
 
 
-def load_frozen(config: ConfigDict, checkpoint: Path, mesh: Mesh, *, trained: bool = True) -> FrozenEncoder:
+def load_frozen(config: ConfigDict, checkpoint: Checkpoint, mesh: Mesh, *, trained: bool = True) -> FrozenEncoder:
     """The encoder of a pre-training or fine-tuning checkpoint; if the run averages its weights, the average.
 
     Args:
       config: the config of its run.
-      checkpoint: as for `find_checkpoint`.
+      checkpoint: as for `restore_params`.
       mesh: the devices, for the parameters.
       trained: False gives random parameters instead, drawn from the run's seed: the baseline for the trained encoder.
 
@@ -109,5 +109,5 @@ def load_frozen(config: ConfigDict, checkpoint: Path, mesh: Mesh, *, trained: bo
         weights, clips = "random", jnp.zeros((1, model.grid.frames, model.grid.height, model.grid.width, 3), jnp.uint8)
         key = stream(jax.random.key(config.seed), 0, "init")
         params = make_on(abstract, lambda: {name: model.init(key, clips)["params"][name] for name in abstract})
-    about = {"checkpoint": str(find_checkpoint(checkpoint)), "weights": weights, "parameters": checksum(params)}
+    about = {"checkpoint": checkpoint_name(checkpoint), "weights": weights, "parameters": checksum(params)}
     return FrozenEncoder(model, params, ClipSpec(config.clip.frames, config.clip.stride, config.clip.size), about)

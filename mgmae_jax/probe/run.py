@@ -22,11 +22,13 @@ from mgmae_jax.models.probes import AttentiveProbe, LinearProbe
 from mgmae_jax.probe.encoder import FrozenEncoder, What, load_frozen
 from mgmae_jax.probe.features import VideoFeatures, extract
 from mgmae_jax.probe.heads import Probing, Scaling, best_classes, feature_batches, neighbour_shares, unit_length
+from mgmae_jax.runtime.checkpoint import checkpoint_name
 from mgmae_jax.runtime.config_checks import TRAINER_MINIMA, check_kind, check_minima, check_one_of, check_positive
 from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.mesh import check_divides, make_mesh, process_share, put_replicated
 from mgmae_jax.runtime.run_info import write_run_info
 from mgmae_jax.runtime.session import claimed, restored
+from mgmae_jax.runtime.weights import Checkpoint, Weights
 from mgmae_jax.train.loop import train
 from mgmae_jax.train.optim import adamw_direction, build_schedule, epochs_to_steps
 from mgmae_jax.train.state import TrainState
@@ -52,7 +54,7 @@ _MINIMA = {**TRAINER_MINIMA, "probe.neighbours": 1, "optim.warmup_epochs": 0, "t
 def run_probe(
     config: ConfigDict,
     run_config: ConfigDict,
-    checkpoint: Path,
+    checkpoint: Checkpoint,
     out: Path,
     cache: Path,
     draw: Draw,
@@ -63,7 +65,7 @@ def run_probe(
     Args:
       config: the probe's config, see configs/probe/common.py.
       run_config: the config of the run that the checkpoint belongs to.
-      checkpoint: a pre-trained or fine-tuned model's, as for `find_checkpoint`.
+      checkpoint: a pre-trained or fine-tuned model's, as for `restore_params`.
       out: the folder for report.json, predictions.csv, confusion.csv, confusion.png, metrics and the probe's own
         checkpoints.
       cache: the folder for features.
@@ -87,10 +89,11 @@ def run_probe(
     # 2. The folder: new, or holding this probe.
     splits = {"split": tests.digest(ordered=False), "training_split": videos.digest(ordered=False)}
     about: dict[str, Any] = {**encoder.about, **splits}
+    source = checkpoint.source if isinstance(checkpoint, Weights) else None
     stated = ConfigDict({**config.to_dict(), "evaluated": about})
     with claimed(out, stated, PROBE_MACHINE_FIELDS, "--out"):
         if is_primary():
-            about |= {"config": config.to_dict(), "run": write_run_info(out, stated, argv)}
+            about |= {"config": config.to_dict(), "run": write_run_info(out, stated, argv, weights=source)}
 
         # 3. Features, from the cache if they are there.
         take = functools.partial(
@@ -118,7 +121,7 @@ def run_probe(
         if is_primary():
             (out / PREDICTIONS_FILE).unlink(missing_ok=True)
             PredictionFile(out / PREDICTIONS_FILE, predictions)
-            write_results(out, report, predictions, draw, f"{config.probe.kind} probe of {checkpoint}")
+            write_results(out, report, predictions, draw, f"{config.probe.kind} probe of {checkpoint_name(checkpoint)}")
     return report
 
 

@@ -19,6 +19,7 @@ from orbax.checkpoint import v1 as ocp
 
 from mgmae_jax.errors import FileError
 from mgmae_jax.runtime.preemption import Preemption
+from mgmae_jax.runtime.weights import Checkpoint, Weights
 
 FOLDER = "checkpoints"  # their folder in a workdir
 _STATE = "state"  # the name of the pytree in a checkpoint
@@ -263,11 +264,38 @@ def file_above(checkpoint: str | Path, name: str) -> Path | None:
     return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
 
-def restore_params(path: str | Path, abstract_params: Any, tree: str = "params") -> Any:
+def checkpoint_name(path: Checkpoint) -> str:
+    """What reports call a checkpoint: its whole path, or what the user calls the file of another program.
+
+    Raises:
+      FileError: there is none.
+    """
+    return path.name if isinstance(path, Weights) else str(find_checkpoint(path))
+
+
+def saved_params(path: str | Path, tree: str = "params") -> dict[str, tuple[int, ...]]:
+    """The shapes of one subtree of a checkpoint's state, by path with dots.
+
+    Raises:
+      FileError: there is no checkpoint, it is damaged, or it has no such subtree.
+    """
+    path = find_checkpoint(path)
+    saved = _tensors(_read_metadata(path).metadata)
+    found = {
+        name.removeprefix(f"{tree}/").replace("/", "."): shape
+        for name, (shape, _) in saved.items()
+        if name.startswith(f"{tree}/")
+    }
+    if not found:
+        raise FileError(path, f"holds no {tree}")
+    return found
+
+
+def restore_params(path: Checkpoint, abstract_params: Any, tree: str = "params") -> Any:
     """Reads only the parameters: one subtree of a checkpoint's state.
 
     Args:
-      path: as for `find_checkpoint`.
+      path: as for `find_checkpoint`; or the weights of another program, which have no other subtrees.
       abstract_params: the pytree to fill, of `jax.ShapeDtypeStruct` with a `sharding`. Tensors beyond those are left
         out; a tensor of another dtype is converted.
       tree: "params", or "ema" for their average.
@@ -278,6 +306,11 @@ def restore_params(path: str | Path, abstract_params: Any, tree: str = "params")
     Raises:
       FileError: there is no checkpoint, it is damaged, or its tensors are missing or of another shape.
     """
+    if isinstance(path, Weights):
+        shapes = {name.replace(".", "/"): leaf.shape for name, leaf in path.leaves.items()}
+        wanted = _tensors(abstract_params)
+        _check_tensors(path.name, {name: (shapes[name], wanted[name][1]) for name in wanted if name in shapes}, wanted)
+        return path.restore(abstract_params)
     path = find_checkpoint(path)
     saved, wanted = _tensors(_read_metadata(path).metadata), _tensors({tree: abstract_params})
     # Additional tensors and other dtypes do not count as a difference here.
@@ -294,7 +327,7 @@ def _tensors(tree: Any) -> dict[str, tuple[tuple[int, ...], str]]:
     }
 
 
-def _check_tensors(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+def _check_tensors(path: Path | str, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
     def told(tensors: dict[str, Any], name: str) -> str:
         return f"{tensors[name][1]}{list(tensors[name][0])}" if name in tensors else "absent"
 

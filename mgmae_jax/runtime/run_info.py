@@ -31,6 +31,7 @@ def write_run_info(
     config: ml_collections.ConfigDict,
     argv: Sequence[str],
     changes: Sequence[str] | None = None,
+    weights: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes WORKDIR/config.json and WORKDIR/run.json, each whole or not at all.
 
@@ -39,6 +40,7 @@ def write_run_info(
       config: the resolved config.
       argv: the command line.
       changes: what was changed in a resumed run, added to what run.json says of earlier changes; None for a new one.
+      weights: where the weights of another program that the run uses come from; a resumed run keeps what is said there.
 
     Returns:
       What run.json holds.
@@ -56,9 +58,12 @@ def write_run_info(
         "processes": jax.process_count(),
     }
     if changes is not None and (Path(workdir) / RUN).exists():
-        earlier = _read_object(Path(workdir) / RUN, "what is known of the run: move it away").get("changes", [])
-        if earlier or changes:
+        before = _read_object(Path(workdir) / RUN, "what is known of the run: move it away")
+        weights = weights or before.get("weights")
+        if (earlier := before.get("changes", [])) or changes:
             run["changes"] = [*earlier, *changes]
+    if weights:
+        run["weights"] = dict(weights)
     write_json(Path(workdir) / CONFIG, _plain(config))
     write_json(Path(workdir) / RUN, run)
     return run

@@ -115,6 +115,7 @@ def open_run(
     identity: Mapping[str, Any] | None = None,
     load: Callable[[Any], Any] | None = None,
     allow_change: Sequence[str] = (),
+    weights: Mapping[str, Any] | None = None,
 ) -> Iterator[OpenRun]:
     """Opens a workdir for a training run, new or interrupted. Every process must call this.
 
@@ -131,6 +132,7 @@ def open_run(
       identity: see `restored`.
       load: see `restored`.
       allow_change: dotted fields of the config, their parents, or names of the identity, that may differ this time.
+      weights: see `write_run_info`; looked at after `load` was called, which may fill it.
 
     Raises:
       MgmaeError: the workdir belongs to another config or is in use, one of its files is damaged or cannot be written.
@@ -143,7 +145,7 @@ def open_run(
         with agree_on_errors():
             if is_primary():
                 told = [f"step {opened.start}: {change}" for change in (*changes, *opened.changes)]
-                write_run_info(workdir, config, argv, told if opened.start else None)
+                write_run_info(workdir, config, argv, told if opened.start else None, weights)
         yield opened
 
 

@@ -2,9 +2,8 @@
 
 import dataclasses
 import functools
-import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,13 +20,13 @@ from mgmae_jax.data.finetune_clips import Augmentation, labelled_batches
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.sources import LabelledVideos, composed
 from mgmae_jax.datasets.find import find_videos
-from mgmae_jax.errors import ConfigError, FileError, MgmaeError
+from mgmae_jax.errors import ConfigError, MgmaeError
 from mgmae_jax.evaluate.classes import CLASSES_FILE, class_names, match_classes, read_names, write_classes
 from mgmae_jax.evaluate.run import build_evaluator
 from mgmae_jax.models.classifier import Classifier, build_classifier
 from mgmae_jax.ops.apply import apply_module
 from mgmae_jax.ops.tokens import unit_range
-from mgmae_jax.runtime.checkpoint import FOLDER, file_above, restore_params, saved_steps
+from mgmae_jax.runtime.checkpoint import FOLDER, saved_steps
 from mgmae_jax.runtime.config_checks import (
     CLIP_MINIMA,
     check_accumulation,
@@ -40,11 +39,12 @@ from mgmae_jax.runtime.config_checks import (
 from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.mesh import check_divides, make_mesh
 from mgmae_jax.runtime.rng import per_example, stream
-from mgmae_jax.runtime.run_info import CONFIG
 from mgmae_jax.runtime.session import MACHINE_FIELDS, open_run
+from mgmae_jax.runtime.weights import Checkpoint
 from mgmae_jax.train.accuracy import BEST, AccuracyHook
 from mgmae_jax.train.bad_videos import SharedBadVideos
-from mgmae_jax.train.loop import batch_spec, list_name, run_hooks, train
+from mgmae_jax.train.clips import batch_spec, list_name
+from mgmae_jax.train.loop import run_hooks, train
 from mgmae_jax.train.mixing import Mixing, MixOptions, draw_mixing, mix_clips, soft_labels
 from mgmae_jax.train.optim import (
     Schedule,
@@ -54,6 +54,7 @@ from mgmae_jax.train.optim import (
     layer_scales,
     loss_and_grad,
 )
+from mgmae_jax.train.pretrained import load_init
 from mgmae_jax.train.state import TrainState, apply_update, create
 
 FINETUNE_MACHINE_FIELDS = (
@@ -193,7 +194,13 @@ def build_finetuning(config: ConfigDict, videos: int) -> Finetuning:
     )
 
 
-def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str], allow_change: Sequence[str] = ()) -> None:
+def run_finetuning(
+    config: ConfigDict,
+    workdir: Path,
+    argv: Sequence[str],
+    allow_change: Sequence[str] = (),
+    open_init: Callable[[str], Checkpoint] = Path,
+) -> None:
     """Fine-tunes, or resumes the run that the workdir holds.
 
     Args:
@@ -202,6 +209,7 @@ def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str], allow
         best/, accuracy/ and bad_videos.jsonl.
       argv: the command, for run.json.
       allow_change: see `open_run`.
+      open_init: from `config.init` to what `restore_params` reads; called for a new run.
 
     Raises:
       MgmaeError: anything that the user can fix; the message says how.
@@ -218,6 +226,7 @@ def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str], allow
     if saved_steps(workdir):
         check_same_classes(workdir, videos.class_names)
     total = epochs_to_steps(config.train.epochs, len(videos), batch_size)
+    source: dict[str, Any] = {}
     with open_run(
         workdir,
         config,
@@ -231,8 +240,9 @@ def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str], allow
             "video_list": list_name(videos),
             "test_list": list_name(evaluator.videos),
         },
-        load=functools.partial(load_init, config) if config.init else None,
+        load=functools.partial(load_init, config, open_init, source) if config.init else None,
         allow_change=allow_change,
+        weights=source,
     ) as opened:
         if is_primary():
             write_classes(workdir, videos.class_names)
@@ -269,16 +279,6 @@ def run_finetuning(config: ConfigDict, workdir: Path, argv: Sequence[str], allow
     if is_primary():
         text = f"best: {top1:.2%} top-1 at step {step}, in {workdir / BEST}; last: step {total}, in {workdir / FOLDER}"
         print(text, file=sys.stderr, flush=True)
-
-
-def load_init(config: ConfigDict, abstract: TrainState) -> Any:
-    """The pre-trained encoder that `config.init` names, for `Finetuning.init`.
-
-    Raises:
-      MgmaeError: see `check_trained_clip` and `load_encoder`.
-    """
-    check_trained_clip(config.init, config)
-    return load_encoder(config.init, abstract.params["encoder"])
 
 
 def find_labelled(config: ConfigDict) -> LabelledVideos:
@@ -333,53 +333,3 @@ def open_labelled(
         start_step=first,
         on_bad=on_bad,
     )
-
-
-def load_encoder(checkpoint: str | Path, abstract_encoder: Any) -> Any:
-    """Reads the encoder's parameters of a pre-training checkpoint, or of a fine-tuned classifier's.
-
-    Args:
-      checkpoint: as for `runtime.checkpoint.find_checkpoint`.
-      abstract_encoder: the classifier's subtree `encoder`, of `jax.ShapeDtypeStruct` with a `sharding`. The
-        pre-training's norm after the blocks is left out.
-
-    Returns:
-      The parameters, with the dtypes and shardings of `abstract_encoder`.
-
-    Raises:
-      FileError: there is no checkpoint, it is damaged, or it belongs to a model of another size; the message names the
-        tensors that differ.
-    """
-    return restore_params(checkpoint, {"encoder": abstract_encoder})["encoder"]
-
-
-def check_trained_clip(checkpoint: str | Path, config: ConfigDict) -> None:
-    """Checks that the config states the encoder's position table and the clips of the pre-training that it depends on.
-
-    Args:
-      checkpoint: as for `find_checkpoint`. If its run has no config, nothing is checked.
-      config: the fine-tuning config.
-
-    Raises:
-      ConfigError: clips differ, but `model.trained_frames` or `model.trained_size` does not say so; or
-        `model.positions` differs.
-      FileError: there is no checkpoint, or the config with it is damaged.
-    """
-    path = file_above(checkpoint, CONFIG)
-    if path is None:
-        return
-    try:
-        saved = ConfigDict(json.loads(path.read_text(encoding="utf-8")))
-        clips = {"frames": saved.clip.frames, "size": saved.clip.size}
-        if "trained_frames" in saved.model:  # a fine-tuned classifier keeps its pre-training's positions
-            clips = {name: saved.model[f"trained_{name}"] or value for name, value in clips.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise FileError(path, f"cannot be read as the config of a run ({error})") from error
-    positions = saved.model.get("positions", "flat")
-    if config.model.get("positions", "flat") != positions:
-        raise ConfigError("model.positions", config.model.positions, f"{positions}, as in {checkpoint}")
-    for name, trained in clips.items():
-        said = config.model[f"trained_{name}"]
-        if (said or config.clip[name]) != trained:
-            want = f"{trained}, clip.{name} of {checkpoint}, so that its positions are interpolated"
-            raise ConfigError(f"model.trained_{name}", said, want)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import strategies as st
 
 from mgmae_jax.errors import WeightsError
-from mgmae_jax.interop.torch_pickle import read_torch_tensors
+from mgmae_jax.interop import restricted_pickle
+from mgmae_jax.interop.torch_pickle import open_torch_file
 from tests.interop import torch_files
 from tests.interop.torch_files import array_tensor, dictionary, integer, legacy, reference, tensor, text, zipped
 from tests.shared_data import shared
@@ -24,6 +25,11 @@ ARRAYS = {
     "brain": np.asarray(jnp.array([1.0, 2.5], jnp.bfloat16)),
 }
 STORAGE = np.arange(12, dtype=np.float32)
+
+
+def read_torch_tensors(path):
+    file = open_torch_file(path)
+    return file.tensors(file.default())
 
 
 @pytest.fixture
@@ -92,10 +98,17 @@ def test_the_state_dict_inside_a_checkpoint_is_taken(read, name):
     assert list(read(legacy(contents, {"0": STORAGE, "1": STORAGE}))) == ["w"]
 
 
-def test_several_state_dicts_are_ambiguous(read):
-    inside = dictionary({"w": array_tensor("0", STORAGE)})
-    contents = dictionary({"model": inside, "model_ema": inside})
-    refused(read, legacy(contents, {"0": STORAGE}), r"several state dicts \(model, model_ema\): save only one of them")
+def test_one_of_several_state_dicts_is_taken_and_the_others_are_named(tmp_path):
+    inside = [dictionary({name: array_tensor("0", STORAGE)}) for name in "abc"]
+    contents = dictionary({"other": inside[0], "model_ema": inside[1], "outer": dictionary({"module": inside[2]})})
+    path = tmp_path / "weights.pth"
+    path.write_bytes(legacy(contents, {"0": STORAGE}))
+    file = open_torch_file(path)
+    assert file.state_dicts == ("other", "model_ema", "outer.module")
+    assert file.default() == "model_ema"
+    assert [list(file.tensors(name)) for name in file.state_dicts] == [["a"], ["b"], ["c"]]
+    with pytest.raises(WeightsError, match=r"has no state dict 'model': give one of other, model_ema, outer\.module"):
+        file.tensors("model")
 
 
 @pytest.mark.parametrize(
@@ -209,8 +222,13 @@ def test_a_few_bytes_cannot_ask_for_much_memory_or_time(read):
     # A memo index of 2^32 - 1; a tuple that holds itself twice, 64 deep, as a key; a dict inside itself.
     refused(read, legacy(b"}r\xff\xff\xff\xff", {}), "no tensors")
     bomb = b")q\x00" + b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(64))
-    refused(read, legacy(b"}" + bomb + b"K\x01s", {}), "plain dict")
+    refused(read, legacy(b"}" + bomb + b"K\x01s", {}), "other than a dict")
     refused(read, legacy(b"}q\x00" + text("self") + b"h\x00s", {}), "no tensors")
+
+
+def test_a_pickle_of_too_many_parts_is_refused(read, monkeypatch):
+    monkeypatch.setattr(restricted_pickle, "_MOST_OPCODES", 100)
+    refused(read, legacy(b"N" * 200, {}), "a pickle of more than 100 parts")
 
 
 SMALL = {name: ARRAYS[name] for name in ("module.conv.bias", "steps")}

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgmae_jax.interop.torch_videomae import classifier_params_from_torch
 from mgmae_jax.models.classifier import Classifier
 from mgmae_jax.models.mae import MaskedAutoencoder
 from mgmae_jax.models.variants import Variant
 from mgmae_jax.ops.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit
+from tests.official_params import official_params
 
 GRID = TokenGrid(8, 64, 64)
 VARIANT = Variant(48, 3, 3, 192, 24, 2)
@@ -27,7 +27,7 @@ def golden() -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def params(golden):
     tensors = {name[2:]: array for name, array in golden.items() if name[:2] == "w:"}
-    return classifier_params_from_torch(tensors, "golden")
+    return official_params(tensors)
 
 
 @pytest.fixture(scope="module")

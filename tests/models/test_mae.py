@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgmae_jax.interop.torch_videomae import pretrain_params_from_torch
 from mgmae_jax.models.mae import MaskedAutoencoder
 from mgmae_jax.models.variants import Variant
 from mgmae_jax.ops.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit, normalise_cubes, patchify, take_tokens
+from tests.official_params import official_params
 
 GRID = TokenGrid(8, 64, 64)
 MODEL = MaskedAutoencoder(Variant(48, 3, 3, 192, 24, 2), GRID, decoder_depth=2)
@@ -23,7 +23,7 @@ def golden() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def params(golden):
-    return pretrain_params_from_torch({name[2:]: array for name, array in golden.items() if name[:2] == "w:"}, "golden")
+    return official_params({name[2:]: array for name, array in golden.items() if name[:2] == "w:"})
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,13 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
+from ml_collections import ConfigDict
 
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.models.mae import MaskedAutoencoder
-from mgmae_jax.models.variants import VARIANTS, find_variant
+from mgmae_jax.models.variants import VARIANTS, Variant, find_variant, variant_name, variant_of
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit
 
 
@@ -43,3 +46,22 @@ def test_every_variant_builds(name: str):
 def test_an_unknown_variant_is_an_error_that_lists_those_there_are():
     with pytest.raises(ConfigError, match=r"config.model.name='vit_x': give one of micro, tiny, vit_s, vit_b"):
         find_variant("vit_x")
+
+
+def test_sizes_can_be_spelled():
+    spelled = find_variant("48/3/4/192/24/2")
+    assert spelled == Variant(48, 3, 4, 192, 24, 2)
+    assert variant_name(spelled) == "48/3/4/192/24/2"
+    for name, variant in VARIANTS.items():
+        assert variant_name(dataclasses.replace(variant, eps=1e-12)) == name
+    for wrong in ("48/3/5/192/24/2", "48/3/4/192/24/5", "48/0/4/192/24/2", "48/3/4/192/24"):
+        with pytest.raises(ConfigError, match=r"config\.model\.name="):
+            find_variant(wrong)
+
+
+def test_only_converted_models_have_another_eps():
+    assert variant_of(ConfigDict({"name": "tiny"})) == VARIANTS["tiny"]
+    model = ConfigDict({"name": "tiny", "norm_eps": 1e-12, "last_norm_eps": 1e-5})
+    assert variant_of(model) == dataclasses.replace(VARIANTS["tiny"], eps=1e-12, last_eps=1e-5)
+    with pytest.raises(ConfigError, match=r"config\.model\.norm_eps=0"):
+        variant_of(ConfigDict({"name": "tiny", "norm_eps": 0}))

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.interop.torch_videomae import classifier_params_from_torch
 from mgmae_jax.train.optim import (
     adamw_direction,
     cosine_schedule,
@@ -16,6 +15,7 @@ from mgmae_jax.train.optim import (
     muon_direction,
     scaled_rate,
 )
+from tests.official_params import official_params
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FACTS = json.loads((GOLDEN / "recipe_facts.json").read_text())
@@ -53,7 +53,7 @@ def official() -> dict[str, jax.Array]:
     for name in FACTS["layer_decay"]["scale"]:
         matrix = name.endswith(("qkv.weight", "fc1.weight", "fc2.weight"))
         tensors[name] = np.zeros(shapes.get(name, (2, 2) if matrix else (2,)), np.float32)
-    return {name: classifier_params_from_torch({name: tensor}, "") for name, tensor in tensors.items()}
+    return {name: official_params({name: tensor}) for name, tensor in tensors.items()}
 
 
 def test_the_official_parameters_decay(official):

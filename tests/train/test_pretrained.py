@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.models.classifier import Classifier
 from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
-from mgmae_jax.train.finetune import check_trained_clip, load_encoder
+from mgmae_jax.train.pretrained import check_trained_clip, load_encoder
 from tests.train.tiny import VARIANT, tiny_pretraining, tiny_state
 
 

@@ -1,0 +1,97 @@
+"""The pre-trained encoder that fine-tuning starts from."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mgmae_jax.errors import ConfigError, FileError
+from mgmae_jax.runtime.checkpoint import checkpoint_name, file_above, restore_params
+from mgmae_jax.runtime.run_info import CONFIG
+from mgmae_jax.runtime.weights import Checkpoint, Weights
+from mgmae_jax.train.state import TrainState
+
+
+def load_init(
+    config: ConfigDict, open_init: Callable[[str], Checkpoint], source: dict[str, Any], abstract: TrainState
+) -> Any:
+    """The pre-trained encoder that `config.init` names, for `Finetuning.init`.
+
+    Args:
+      config: the resolved config.
+      open_init: from `config.init` to what `restore_params` reads.
+      source: filled with where the weights of another program come from.
+      abstract: the state to fill.
+
+    Raises:
+      MgmaeError: see `check_trained_clip` and `load_encoder`.
+    """
+    checkpoint = open_init(config.init)
+    if isinstance(checkpoint, Weights):
+        source.update(checkpoint.source)
+    check_trained_clip(checkpoint, config)
+    return load_encoder(checkpoint, abstract.params["encoder"])
+
+
+def load_encoder(checkpoint: Checkpoint, abstract_encoder: Any) -> Any:
+    """Reads the encoder's parameters of a pre-training checkpoint, or of a fine-tuned classifier's.
+
+    Args:
+      checkpoint: as for `runtime.checkpoint.restore_params`.
+      abstract_encoder: the classifier's subtree `encoder`, of `jax.ShapeDtypeStruct` with a `sharding`. The
+        pre-training's norm after the blocks is left out.
+
+    Returns:
+      The parameters, with the dtypes and shardings of `abstract_encoder`.
+
+    Raises:
+      FileError: there is no checkpoint, it is damaged, or it belongs to a model of another size; the message names the
+        tensors that differ.
+    """
+    return restore_params(checkpoint, {"encoder": abstract_encoder})["encoder"]
+
+
+def check_trained_clip(checkpoint: Checkpoint, config: ConfigDict) -> None:
+    """Checks that the config states the encoder's position table and the clips of the pre-training that it depends on.
+
+    Args:
+      checkpoint: as for `restore_params`. If it does not say what it was trained on, nothing is checked.
+      config: the fine-tuning config.
+
+    Raises:
+      ConfigError: clips differ, but `model.trained_frames` or `model.trained_size` does not say so; or
+        `model.positions` differs.
+      FileError: there is no checkpoint, or the config with it is damaged.
+    """
+    if (saved := _trained_on(checkpoint)) is None:
+        return
+    named = checkpoint_name(checkpoint) if isinstance(checkpoint, Weights) else checkpoint
+    clips, positions = saved
+    if config.model.get("positions", "flat") != positions:
+        raise ConfigError("model.positions", config.model.positions, f"{positions}, as in {named}")
+    for name, trained in clips.items():
+        said = config.model[f"trained_{name}"]
+        if (said or config.clip[name]) != trained:
+            want = f"{trained}, clip.{name} of {named}, so that its positions are interpolated"
+            raise ConfigError(f"model.trained_{name}", said, want)
+
+
+def _trained_on(checkpoint: Checkpoint) -> tuple[dict[str, int], str] | None:
+    """The frames and size of the clips that a checkpoint was trained on, and its position table; None if unknown."""
+    if isinstance(checkpoint, Weights):
+        return _clips(checkpoint.config) if checkpoint.clip_known else None
+    path = file_above(checkpoint, CONFIG)
+    if path is None:
+        return None
+    try:
+        return _clips(ConfigDict(json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise FileError(path, f"cannot be read as the config of a run ({error})") from error
+
+
+def _clips(saved: ConfigDict) -> tuple[dict[str, int], str]:
+    clips = {"frames": saved.clip.frames, "size": saved.clip.size}
+    if "trained_frames" in saved.model:  # a fine-tuned classifier keeps its pre-training's positions
+        clips = {name: saved.model[f"trained_{name}"] or value for name, value in clips.items()}
+    return clips, saved.model.get("positions", "flat")
