@@ -97,7 +97,9 @@ def test_the_published_pretraining(row: str):
     assert (config.clip.frames, config.clip.size, config.clip.stride) == (16, 224, recipe["stride"])
     assert config.data.views == recipe["views"]
     assert (config.mask.strategy, config.mask.ratio) == ("motion" if ours else "tube", 0.9)
-    assert (config.mask.preset, config.mask.base_frame, config.flow.iters) == ("paper", "middle", 6)
+    assert (config.mask.preset, config.mask.base_frame) == ("fast" if ours else "paper", "middle")
+    papers = load_config(f"pretrain/{row}", ["--config.mask.preset=paper"])
+    assert (papers.mask.warp, papers.flow.size, papers.flow.iters) == ("backward", None, 6)
     assert config.flow.source == ("raft" if ours else "none")
     assert (config.model.name, config.model.decoder_depth) == (recipe["model"], recipe["decoder_depth"])
     known = PARAMETERS.get(("pretrain", recipe["model"]))

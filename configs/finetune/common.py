@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.clip.stride = 4  # dense sampling: frames from one frame of the clip to the next
 
     config.data = ConfigDict()
-    config.data.path = ""  # labelled videos: a folder of class folders, or a .csv or .jsonl list; empty: motion_shapes
+    config.data.path = ""  # labelled videos: a folder, list or records (docs/DATA.md); empty: motion_shapes
     config.data.views = 2  # crops, each augmented in its own way, of each decoded clip
     config.data.workers = 4  # processes that decode
     config.data.max_bad_fraction = 0.1  # unreadable training videos that a run tolerates
@@ -66,7 +66,7 @@ def get_config() -> ConfigDict:
     config.model.head_dropout = 0.0
     config.model.init_scale = 0.001
     config.model.dtype = "float32"  # or bfloat16: activations; parameters are float32
-    config.model.attention = "xla"  # or cudnn (bfloat16 on NVIDIA GPUs)
+    config.model.attention = "auto"  # the fastest for the device; or xla, cudnn
     config.model.remat = False  # compute blocks again in the backward pass: less memory, more time
 
     config.optim = ConfigDict()

@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config.clip.stride = 4  # frames from one frame of the clip to the next
 
     config.data = ConfigDict()
-    config.data.path = ""  # a folder of videos, or a .csv or .jsonl list; empty: procedural videos (motion_shapes)
+    config.data.path = ""  # a folder of videos, a .csv or .jsonl list, or records (docs/DATA.md); empty: motion_shapes
     config.data.views = 1  # crops, each with a mask of its own, of each decoded clip
     config.data.workers = 4  # processes that decode
     config.data.max_bad_fraction = 0.1  # unreadable videos that a run tolerates
@@ -35,26 +35,27 @@ def get_config() -> ConfigDict:
     config.model.decoder_depth = 4
     config.model.positions = "flat"  # the published table; or separable: time, row and column apart, for small models
     config.model.dtype = "float32"  # or bfloat16: activations; parameters are float32
-    config.model.attention = "xla"  # or cudnn (bfloat16 on NVIDIA GPUs)
+    config.model.attention = "auto"  # the fastest for the device; or xla, cudnn
     config.model.remat = False  # compute blocks again in the backward pass: less memory, more time
 
     config.mask = ConfigDict()
-    config.mask.preset = "paper"  # or released_code
+    config.mask.preset = "paper"  # fast, released_code: what they say is in mgmae_jax/masking/presets.py
     config.mask.strategy = "motion"  # tube, random, frame
     config.mask.ratio = 0.9
     config.mask.base_frame = "middle"  # first, random
     config.mask.init = "gaussian"  # token, pixel
-    config.mask.warp = "backward"  # forward
+    config.mask.warp = config_dict.placeholder(str)  # backward, forward, trajectory; unset: the preset's
+    config.mask.spacing = 8  # pixels between the points that trajectory follows
     config.mask.hole_fill = "tube"  # random, invisible, visible, previous
     config.mask.select = "tubelet"  # clip
     config.mask.exposure = 0.0  # noise on one random frame, in standard deviations of its scores
 
     config.flow = ConfigDict()
-    config.flow.source = "raft"  # in the step; tvl1: in the data workers; stored: by `mgmae flow`, beforehand; none
+    config.flow.source = "raft"  # in the step; dis, tvl1: in the data workers; stored: what `mgmae flow` wrote; none
     config.flow.path = ""  # folder of stored flow, laid out as the videos are; empty: each beside its video
     config.flow.weights = "bundled"  # the package's own (docs/FLOW.md), or a file: .safetensors or PyTorch's .pth
-    config.flow.iters = 6
-    config.flow.size = config_dict.placeholder(int)  # pixels; unset: the clip's own size
+    config.flow.iters = config_dict.placeholder(int)  # RAFT's updates; unset: the preset's, 6 or 4
+    config.flow.size = config_dict.placeholder(int)  # pixels; unset: the preset's, the clip's own size or 128
     config.flow.dtype = "float32"
     config.flow.tvl1_fast = True  # False: OpenCV's own settings, eighty times slower, better on small motion
 

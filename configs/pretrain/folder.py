@@ -3,7 +3,7 @@
     mgmae pretrain --config pretrain/folder --workdir runs/mine --config.data.path=VIDEOS
 
 The flow is that of the weights that come with the package; `--config.flow.weights=raft-small.pth` takes the published
-ones, `--config.flow.source=tvl1` computes Dual TV-L1 flow in the data workers, `--config.flow.source=stored` reads what
+ones, `--config.flow.source=dis` (or tvl1) computes flow in the data workers, `--config.flow.source=stored` reads what
 `mgmae flow` has computed beforehand. The recipe is VideoMAE's for ViT-S (batch 1024, lr 1.5e-4 for 256) with a batch
 that one machine holds; the learning rate scales with the batch.
 """
@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     config = common.get_config()
     config.clip.stride = 2
     config.model.name = "vit_s"
+    config.mask.preset = "fast"  # paper: the paper's own masks, slower
     config.optim.lr = 1.5e-4
     config.optim.warmup_epochs = 40.0
     config.train.batch_size = 8

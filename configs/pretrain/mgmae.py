@@ -12,6 +12,9 @@ and the same with the other names:
 | pretrain/k400_vit_b      |   384 | 1.5e-3 | 200 x 4 |                 | 0.6462 | 81.2 / 94.9   | not run |
 | pretrain/k400_vit_b_1600 |   384 | 1.5e-3 | 400 x 4 |                 | 0.6378 | 81.8 / 95.0   | not run |
 
+Masks are those of `mask.preset=fast`, which cost a fraction of the paper's and mostly show the same tokens
+(docs/BENCHMARKS.md); `--config.mask.preset=paper` makes the paper's own.
+
 The paper reached its figures with the flow of the published RAFT-small, so the command gives that file for every row.
 Without it, flow is computed with the weights that come with the package, which are less precise (docs/FLOW.md).
 
@@ -49,6 +52,7 @@ def get_config(row: str) -> ConfigDict:
     config.data.views = 4
     config.data.workers = 16
     config.model.dtype = "bfloat16"
+    config.mask.preset = "fast"
     config.flow.dtype = "bfloat16"
     config.train.batch_size = 384
     config.train.epochs = ROWS[row].epochs

@@ -40,14 +40,14 @@ def score_pair(method: Method, pair: Mapping[str, np.ndarray], repeats: int) -> 
 
 
 def mask_flow(method: Method, clip: np.ndarray, mask: MaskOptions) -> np.ndarray:
-    """The flow that a motion guided mask of `clip` (uint8 [T, H, W, 3]) needs, [T - 1, H, W, 2]."""
+    """The flow that a motion guided mask of `clip` (uint8 [T, H, W, 3]) needs, [T - 1, H, W, 2], or at points."""
     base = base_frame(jax.random.key(0), len(clip), mask)
     source, target = neighbour_pairs(len(clip), base, mask.direction)
     return method(clip, np.asarray(source), np.asarray(target))
 
 
 def visible_tokens(
-    flow: Float[Array, "P H W xy=2"], keys: Key[Array, "K"], grid: TokenGrid, mask: MaskOptions
+    flow: Float[Array, "P h w xy=2"], keys: Key[Array, "K"], grid: TokenGrid, mask: MaskOptions
 ) -> Int[Array, "K V"]:
     """The visible tokens of a clip with this flow, for masks drawn from each of `keys`."""
     return jax.vmap(lambda key: draw_mask(MaskInput(key, grid, mask, flow=flow)).visible)(keys)

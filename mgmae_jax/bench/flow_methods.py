@@ -4,11 +4,10 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import cv2
 import jax
 import numpy as np
 
-from mgmae_jax.data.host_flow import tvl1_flow
+from mgmae_jax.data.host_flow import host_flow
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.flow.clip_flow import pair_flow
 
@@ -20,9 +19,12 @@ CLASSICAL = ("tvl1", "tvl1_fast", "dis", "none")
 preset), and no motion at all."""
 
 
-def raft_method(params: Mapping[str, Any], iters: int) -> Method:
-    """RAFT-small with the given parameters, jitted."""
-    compute = jax.jit(functools.partial(pair_flow, iters=iters))
+def raft_method(params: Mapping[str, Any], iters: int, **options: Any) -> Method:
+    """RAFT-small with the given parameters, jitted; `options` are others of `pair_flow`.
+
+    With `points` it gives flow at these alone.
+    """
+    compute = jax.jit(functools.partial(pair_flow, iters=iters, **options))
 
     def flow(frames: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
         return np.asarray(compute(params, frames, source.astype(np.int32), target.astype(np.int32)))
@@ -40,15 +42,6 @@ def classical_method(name: str) -> Method:
         raise MgmaeError(f"--methods {name}: give a weights file, bundled, or one of {', '.join(CLASSICAL)}")
     if name == "none":
         return lambda frames, source, target: np.zeros((len(source), *frames.shape[1:3], 2), np.float32)
-    return dis_flow if name == "dis" else functools.partial(tvl1_flow, fast=name == "tvl1_fast")
-
-
-def dis_flow(frames: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Flow by dense inverse search (Kroeger et al., 2016)."""
-    cv2.setNumThreads(0)
-    method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-    return np.stack([
-        method.calc(grey[int(a)], grey[int(b)], None)  # type: ignore[call-overload]  # the stubs require a flow
-        for a, b in zip(source, target, strict=True)
-    ])  # fmt: skip
+    if name == "dis":
+        return functools.partial(host_flow, method="dis")
+    return functools.partial(host_flow, method="tvl1", fast=name == "tvl1_fast")

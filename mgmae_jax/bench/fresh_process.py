@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import jax
 
 from mgmae_jax.errors import MgmaeError
+from mgmae_jax.runtime.host_memory import keep_freed_memory
 
 Result = TypeVar("Result")
 
@@ -29,7 +30,7 @@ def in_fresh_process(function: Callable[..., Result], *args: Any) -> Result:
       MgmaeError: the process was killed. Errors of the function are raised unchanged.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=_without_compilation_cache) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_prepare) as pool:
         try:
             return pool.submit(function, *args).result()
         except BrokenProcessPool as error:
@@ -38,5 +39,6 @@ def in_fresh_process(function: Callable[..., Result], *args: Any) -> Result:
             ) from error
 
 
-def _without_compilation_cache() -> None:
+def _prepare() -> None:
+    keep_freed_memory()  # as every command does: without it a step on a CPU takes a fifth longer
     jax.config.update("jax_enable_compilation_cache", False)

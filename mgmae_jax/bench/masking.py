@@ -1,22 +1,33 @@
-"""The masking step without the model: motion guided masks and their parts, next to masks that ignore motion."""
+"""The masking step without the model: motion guided masks and their parts, next to masks that ignore motion.
+
+And next to the order of work of the authors' program, which is what a preset saves against.
+"""
 
 import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
 from mgmae_jax.bench.measure import Measurement, measure
 from mgmae_jax.bench.moving_clips import moving_batch
+from mgmae_jax.flow.clip_flow import pair_flow
 from mgmae_jax.flow.raft import init_params
+from mgmae_jax.masking.presets import fill_preset, forget_preset
+from mgmae_jax.masking.strategies import base_frame
+from mgmae_jax.ops.pairs import neighbour_pairs
 from mgmae_jax.ops.tokens import TokenSplit
 from mgmae_jax.runtime.mesh import make_mesh, put_batch, put_replicated
 from mgmae_jax.runtime.rng import per_example, stream
 from mgmae_jax.train.masks import MaskStep, build_mask_step
 from mgmae_jax.train.pretrain import Batch
 
+VIDEOS = 168_913  # in Something-Something V2's training set; the learning rate depends on it, the time does not
+COMPARED = ("paper", "fast")
+"""The presets that are measured."""
 Case = Callable[[int], Measurement]
 """Measures one program with the given number of repeats; picklable."""
 
@@ -30,19 +41,30 @@ def masking_cases(config: ConfigDict) -> list[Case]:
     Raises:
       ConfigError: a field has a value that cannot work.
     """
+    raft = build_mask_step(with_masks(config, "motion")).runs_raft
+    official = [functools.partial(measure_official, with_preset(with_masks(config, "motion"), "paper"))] if raft else []
     return [
-        functools.partial(measure_masks, "motion", with_masks(config, "motion")),
-        *part_cases(config),
+        *official,
+        *(case for preset in COMPARED for case in _motion_cases(config, preset)),
         functools.partial(measure_masks, "tube", with_masks(config, "tube")),
         functools.partial(measure_masks, "random", with_masks(config, "random")),
     ]
 
 
-def part_cases(config: ConfigDict) -> list[Case]:
+def _motion_cases(config: ConfigDict, preset: str) -> list[Case]:
+    """Motion guided masks by a preset, and their parts."""
+    motion = with_preset(with_masks(config, "motion"), preset)
+    return [functools.partial(measure_masks, f"motion, {preset}", motion), *part_cases(config, preset)]
+
+
+def part_cases(config: ConfigDict, preset: str) -> list[Case]:
     """The parts of motion guided masking: the flow, if RAFT computes it in the step, and the masks from given flow."""
-    motion = with_masks(config, "motion")
-    masks = functools.partial(measure_masks, "masks of given flow", with_masks(config, "motion", "tvl1"))
-    return [functools.partial(measure_flow, motion), masks] if build_mask_step(motion).runs_raft else [masks]
+    motion = with_preset(with_masks(config, "motion"), preset)
+    given = with_preset(with_masks(config, "motion", "tvl1"), preset)
+    masks = functools.partial(measure_masks, f"masks of given flow, {preset}", given)
+    if not build_mask_step(motion).runs_raft:
+        return [masks]
+    return [functools.partial(measure_flow, f"flow, {preset}", motion), masks]
 
 
 def with_masks(config: ConfigDict, strategy: str, flow_source: str | None = None) -> ConfigDict:
@@ -51,6 +73,14 @@ def with_masks(config: ConfigDict, strategy: str, flow_source: str | None = None
     config.mask.strategy = strategy
     config.flow.source = flow_source or config.flow.source
     return config
+
+
+def with_preset(config: ConfigDict, preset: str) -> ConfigDict:
+    """The config with the masks and the flow that a preset stands for, whatever it said of them."""
+    config = config.copy_and_resolve_references()
+    forget_preset(config)
+    config.mask.preset = preset
+    return fill_preset(config)
 
 
 def measure_masks(name: str, config: ConfigDict, repeats: int) -> Measurement:
@@ -63,7 +93,7 @@ def measure_masks(name: str, config: ConfigDict, repeats: int) -> Measurement:
     return _measure(name, step, masks, config, repeats)
 
 
-def measure_flow(config: ConfigDict, repeats: int) -> Measurement:
+def measure_flow(name: str, config: ConfigDict, repeats: int) -> Measurement:
     """Measures the flow that the masking step of the config computes, jitted over a batch."""
     masks = build_mask_step(config)
 
@@ -71,7 +101,37 @@ def measure_flow(config: ConfigDict, repeats: int) -> Measurement:
         flow = jax.vmap(lambda key, clip: masks.flow_of(flow_params, key, clip, None))
         return carry, flow(_keys(key, batch), batch["clip"])
 
-    return _measure("flow", step, masks, config, repeats)
+    return _measure(name, step, masks, config, repeats)
+
+
+def measure_official(config: ConfigDict, repeats: int) -> Measurement:
+    """Measures the masking step in the order of the authors' program, jitted over a batch.
+
+    The pairs of a clip go through RAFT one after another, and every frame is encoded anew in each pair that it is in;
+    then maps of pixels are warped. All else is as here.
+    """
+    masks = build_mask_step(config)
+
+    def step(carry: tuple[()], flow_params: Any, batch: Batch, key: Key[Array, ""]) -> tuple[tuple[()], TokenSplit]:
+        keys = _keys(key, batch)
+        source, target = neighbour_pairs(masks.grid.frames, base_frame(key, masks.grid.frames, masks.mask))
+        pairs: list[Array] = []
+        clips = batch["clip"]
+        for one, other in zip(source, target, strict=True):
+            if pairs:  # waits for the pair before, and keeps XLA from sharing what both compute
+                clips, pairs[-1] = jax.lax.optimization_barrier((clips, pairs[-1]))
+            frames = jnp.stack([clips[:, one], clips[:, other]], axis=1)
+            pairs.append(jax.vmap(lambda frames: _pair(flow_params, frames, masks))(frames))
+        return carry, masks.draw(None, clips, jnp.concatenate(pairs, axis=1), keys)
+
+    return _measure("official order", step, masks, config, repeats)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _pair(flow_params: Any, frames: Array, masks: MaskStep) -> Array:
+    first, second = jnp.zeros(1, jnp.int32), jnp.ones(1, jnp.int32)
+    options = masks.flow
+    return pair_flow(flow_params, frames, first, second, iters=options.iters, size=options.size, dtype=options.dtype)
 
 
 def place_inputs(masks: MaskStep, config: ConfigDict) -> tuple[Any, dict[str, Array], Key[Array, ""]]:

@@ -74,16 +74,21 @@ def measure(
         carry, result = jax.block_until_ready(compiled(carry, *args))
         seconds.append(time.perf_counter() - start)
         del result
-    plan = compiled.memory_analysis()
-    program = (
-        plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes + plan.temp_size_in_bytes
-    )
     return Measurement(
         name=name,
         clips=clips,
         seconds=tuple(seconds[WARM_UP:]),
         compile_seconds=compile_seconds,
         flops=count_flops(traced.jaxpr.jaxpr),
-        program_gib=program / 2**30,
+        program_gib=planned_gib(compiled),
         peak_gib=device_memory()["memory_gib"],
     )
+
+
+def planned_gib(compiled: jax.stages.Compiled) -> float:
+    """Memory that a compiled program needs at once on one device; see `Measurement.program_gib`."""
+    plan: Any = compiled.memory_analysis()
+    program = (
+        plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes + plan.temp_size_in_bytes
+    )
+    return program / 2**30

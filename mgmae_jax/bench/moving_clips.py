@@ -5,10 +5,12 @@ import numpy as np
 
 from mgmae_jax.masking.strategies import base_frame
 from mgmae_jax.ops.pairs import adjacent_pairs, neighbour_pairs
+from mgmae_jax.ops.tokens import TokenGrid
 from mgmae_jax.train.masks import MaskStep
 
 _GRAIN = 4  # pixels to a side of one spot of the texture
 _FASTEST = 4  # pixels a frame
+_CELL = 8  # pixels between the points of stored flow
 
 
 def moving_batch(masks: MaskStep, clips: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -20,8 +22,7 @@ def moving_batch(masks: MaskStep, clips: int, seed: int = 0) -> dict[str, np.nda
       seed: the seed of textures and velocities.
 
     Returns:
-      "clip" uint8 [clips, T, H, W, 3], and "flow" float32 where the step takes it from the batch: see
-      `MaskStep.__call__`.
+      "clip" uint8 [clips, T, H, W, 3], and the flow where the step takes it from the batch: see `MaskStep.batch_flow`.
     """
     grid = masks.grid
     rng = np.random.default_rng(seed)
@@ -34,10 +35,24 @@ def moving_batch(masks: MaskStep, clips: int, seed: int = 0) -> dict[str, np.nda
     ]
     batch = {"clip": np.array(frames)}
     if masks.mask.needs_flow and not masks.runs_raft:
-        flow = np.einsum("...,bc->b...c", _frame_steps(masks), velocity)[..., None, None, :]
-        shape = (*flow.shape[:-3], grid.height, grid.width, 2)
-        batch["flow"] = np.ascontiguousarray(np.broadcast_to(flow, shape), np.float32)
+        flow = np.einsum("...,bc->b...c", _frame_steps(masks), velocity)
+        if masks.reads_stored_flow:
+            return batch | _packed(flow, grid)
+        shape = (*flow.shape[:-1], grid.height, grid.width, 2)
+        batch["flow"] = np.ascontiguousarray(np.broadcast_to(flow[..., None, None, :], shape), np.float32)
     return batch
+
+
+def _packed(flow: np.ndarray, grid: TokenGrid) -> dict[str, np.ndarray]:
+    """Flow [clips, ..., P, 2] of one velocity for each pair as `data.stored_clips` packs it, a point for 8 pixels."""
+    cells = np.array([grid.height, grid.width]) // _CELL
+    points = int(cells.max()) + 2
+    lowest = flow * (cells[::-1] / (grid.width, grid.height))
+    return {
+        "flow": np.zeros((*flow.shape[:-1], points, points, 2), np.uint8),
+        "flow_span": np.stack([lowest, np.zeros_like(lowest)], -2).astype(np.float32),
+        "flow_place": np.broadcast_to(np.stack([[0.5, 0.5], cells], -1), (len(flow), 2, 2)).astype(np.float32),
+    }
 
 
 def _frame_steps(masks: MaskStep) -> np.ndarray:

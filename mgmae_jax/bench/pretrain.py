@@ -6,13 +6,11 @@ import functools
 import jax
 from ml_collections import ConfigDict
 
-from mgmae_jax.bench.masking import Case, part_cases, place_inputs, with_masks
+from mgmae_jax.bench.masking import COMPARED, VIDEOS, Case, part_cases, place_inputs, with_masks, with_preset
 from mgmae_jax.bench.measure import Measurement, measure
 from mgmae_jax.runtime.mesh import abstract_on, make_mesh, make_on
 from mgmae_jax.runtime.rng import stream
 from mgmae_jax.train.pretrain import build_pretraining
-
-_VIDEOS = 168_913  # in Something-Something V2's training set; the learning rate depends on it, the time does not
 
 
 def pretrain_cases(config: ConfigDict) -> list[Case]:
@@ -24,17 +22,18 @@ def pretrain_cases(config: ConfigDict) -> list[Case]:
     Raises:
       ConfigError: a field has a value that cannot work.
     """
-    build_pretraining(with_masks(config, "motion"), _VIDEOS)
+    motion = {preset: with_preset(with_masks(config, "motion"), preset) for preset in COMPARED}
+    build_pretraining(motion["paper"], VIDEOS)
     return [
-        functools.partial(measure_step, "step, motion masks", with_masks(config, "motion")),
+        *(functools.partial(measure_step, f"step, motion masks, {preset}", motion[preset]) for preset in COMPARED),
         functools.partial(measure_step, "step, tube masks", with_masks(config, "tube")),
-        *part_cases(config),
+        *(case for preset in COMPARED for case in part_cases(config, preset)),
     ]
 
 
 def measure_step(name: str, config: ConfigDict, repeats: int) -> Measurement:
     """Measures the train step that the config describes, jitted, its state donated."""
-    pretraining = build_pretraining(config, _VIDEOS)
+    pretraining = build_pretraining(config, VIDEOS)
     mesh = make_mesh(config.mesh.fsdp)
 
     def init() -> object:

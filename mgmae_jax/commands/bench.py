@@ -1,10 +1,9 @@
 """`mgmae bench`: measure the masking step, the whole pre-training step, or optical flow on this machine."""
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
-
-from ml_collections import ConfigDict
 
 from mgmae_jax.bench import report
 from mgmae_jax.bench.fresh_process import in_fresh_process
@@ -12,23 +11,15 @@ from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.masking import masking_cases
 from mgmae_jax.bench.measure import Measurement
 from mgmae_jax.bench.pretrain import pretrain_cases
-from mgmae_jax.commands import bench_agreement, bench_data, bench_flow, bench_guess, bench_overfit
-from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.commands.bench_config import PAPER, load_bench_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.commands.options import command_parser, path_option
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.runtime.files import write_json
 
-OTHER_BENCHES = {
-    "data": bench_data,
-    "flow": bench_flow,
-    "agreement": bench_agreement,
-    "guess": bench_guess,
-    "overfit": bench_overfit,
-}
+OTHER_BENCHES = ("step", "data", "flow", "agreement", "guess", "overfit")
+"""Those with a command of their own. It is imported where it runs: the others need no video reader."""
 CASES = {"masking": masking_cases, "pretrain": pretrain_cases}
-PAPER = "pretrain/ssv2_vit_b"
-FLOAT32 = ("--config.model.dtype=float32", "--config.flow.dtype=float32")
 EXAMPLE = f"""example:
   mgmae bench masking
   mgmae bench pretrain --batch-size 4 --repeats 50 --json bench.json --config.model.name=vit_s
@@ -37,6 +28,7 @@ Without --config, the paper's setting is measured: {PAPER}, in float32 on a CPU.
 --config.FIELD=VALUE. Clips are synthetic, parameters are random, and each row of the table is measured in a process of
 its own.
 
+`mgmae bench step --help`: the step with tube and motion guided masks by batch, quickly, beside the matrix unit's rate.
 `mgmae bench data --help`: clips a second that are decoded, cropped and fed to training.
 `mgmae bench flow --help`: end-point error and time of flow on pairs with known true flow.
 `mgmae bench agreement --help`: how far the masks of two flows agree on your videos.
@@ -58,7 +50,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae bench"."""
     if argv and argv[0] in OTHER_BENCHES:
-        return OTHER_BENCHES[argv[0]].main(argv[1:])
+        importlib.import_module(f"mgmae_jax.commands.bench_{argv[0]}").main(argv[1:])
+        return
     command = parser()
     args, overrides = command.parse_known_args(argv)
     if args.repeats < 1 or args.batch_size < 1:
@@ -82,16 +75,3 @@ def main(argv: Sequence[str]) -> None:
     if args.json:
         whole = {"bench": args.what, "machine": machine, "config": config.to_dict(), "rows": numbers}
         write_json(args.json, whole)
-
-
-def load_bench_config(name: str | None, overrides: Sequence[str], batch_size: int, platform: str) -> ConfigDict:
-    """The config to measure with; by default the paper's, in float32 on a CPU.
-
-    Raises:
-      MgmaeError: there is no such config or field, or a value has the wrong type.
-    """
-    if name is None and platform == "cpu":
-        overrides = [*FLOAT32, *overrides]
-    config = load_config(name or PAPER, overrides)
-    config.train.batch_size = batch_size
-    return config

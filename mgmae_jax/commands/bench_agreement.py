@@ -1,12 +1,16 @@
 """`mgmae bench agreement`: how many visible tokens two ways of computing flow have in common."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Key
+from ml_collections import ConfigDict
 
 from mgmae_jax.bench.flow import agreement, mask_flow, visible_mask, visible_tokens
 from mgmae_jax.bench.flow_methods import CLASSICAL
@@ -14,28 +18,35 @@ from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line, markdown_table
 from mgmae_jax.commands.bench_flow import find_method, short_name
 from mgmae_jax.commands.config_file import load_config
-from mgmae_jax.commands.flow import video_files
 from mgmae_jax.commands.options import command_parser, path_option, source_option
 from mgmae_jax.data.frames import ClipSpec
-from mgmae_jax.errors import ConfigError, FileError, VideoError
-from mgmae_jax.masking.strategies import base_frame
+from mgmae_jax.data.remote import is_remote
+from mgmae_jax.data.sources import read_source
+from mgmae_jax.errors import ConfigError, FileError, MgmaeError, VideoError
+from mgmae_jax.masking.strategies import base_frame, points_of
+from mgmae_jax.ops.sampling import resample_cells
+from mgmae_jax.ops.tokens import TokenGrid
 from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.rng import per_example, stream
 from mgmae_jax.show.agreement import agreement_strip
 from mgmae_jax.show.clip import video_clip
+from mgmae_jax.show.cost import draw_cost
 from mgmae_jax.show.video_out import write_png
-from mgmae_jax.train.masks import build_mask_step
+from mgmae_jax.train.masks import MaskStep, build_mask_step
 
 EXAMPLE = f"""example:
   mgmae bench agreement VIDEOS --reference raft-small.pth --methods bundled tvl1_fast none
   mgmae bench agreement VIDEOS --reference raft-small.pth --pictures strips
+  mgmae bench agreement VIDEOS --reference bundled --methods bundled,mask.preset=fast bundled,mask.warp=trajectory \\
+      --plot cost.png
 
 VIDEOS is a folder of videos, or a .csv or .jsonl list; the clip in the middle of each video is used. The masks of both
 flows are drawn from the same random centres. A method is a file of RAFT-small's weights, `bundled` (those of the
 package), or one of {", ".join(CLASSICAL)}; `none` is tube masking. Change fields with --config.FIELD=VALUE; the
-defaults are the paper's (pretrain/common; 4 frames apart, as for Kinetics)."""
+defaults are the paper's (pretrain/common; 4 frames apart, as for Kinetics). Fields of mask and flow that differ for
+one method follow it, after commas."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,6 +62,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="write a strip for each video and method to this folder",
     )
+    command.add_argument(
+        "--plot",
+        type=path_option("--plot"),
+        metavar="FILE",
+        help="also time the methods, and draw cost against agreement (.png, .svg or .pdf)",
+    )
     command.add_argument("--json", type=path_option("--json"), metavar="FILE", help="write all numbers to this file")
     return command
 
@@ -61,42 +78,39 @@ def main(argv: Sequence[str]) -> None:
     args, overrides = command.parse_known_args(argv)
     if args.masks < 1:
         command.error(f"--masks {args.masks}: give 1 or more")
-    config = load_config("pretrain/common", overrides)
-    masks = build_mask_step(config)
+    config, masks = motion_masks(overrides)
     grid, mask = masks.grid, masks.mask
-    if not mask.needs_flow or mask.base_frame == "random":
-        raise ConfigError("mask", f"{mask.strategy}, base_frame {mask.base_frame}", "motion, with a fixed base frame")
     spec = ClipSpec(config.clip.frames, config.clip.stride, config.clip.size)
     check_backend()
-    reference = find_method(args.reference, config.flow.iters)
-    methods = {name: find_method(name, config.flow.iters) for name in args.methods}
+    reference = find_way(args.reference, overrides)
+    ways = {name: find_way(name, overrides) for name in args.methods}
     enable_compilation_cache(config.compile_cache or None)
     if args.pictures:
         make_folder(args.pictures)
 
     keys = per_example(stream(jax.random.key(config.seed), 0, "mask"), 0, args.masks)
-    tokens = jax.jit(lambda flow: visible_mask(visible_tokens(flow, keys, grid, mask), grid))
     cells = (grid.tubelets, grid.rows, grid.columns)
     rows: list[dict[str, Any]] = []
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     for path in video_files(args.videos, "VIDEOS"):
         try:
             clip, title = video_clip(path, spec, None)
         except VideoError as error:
             raise VideoError(error.path, f"{error.reason}; leave it out of the list") from error
-        reference_flow = mask_flow(reference, clip, mask)
-        reference_tokens = tokens(reference_flow)
+        reference_flow, reference_tokens = reference(clip, keys)
         row = {"video": Path(path).stem, "mean_flow": float(np.linalg.norm(reference_flow, axis=-1).mean())}
-        for name, method in methods.items():
-            flow = mask_flow(method, clip, mask)
-            own = tokens(flow)
+        for name, way in ways.items():
+            flow, own = way(clip, keys)
             row[name] = float(agreement(reference_tokens, own))
+            if args.plot:
+                seconds[name].append(time_of(way, clip, keys[:1]))
             if args.pictures:
                 caption = (
                     f"{title}. {row[name]:.0%} of the visible tokens agree, over {args.masks} masks; one is shown."
                 )
                 picture = agreement_strip(
                     (short_name(args.reference), short_name(name)),
-                    (reference_flow, flow),
+                    (in_pixels(reference_flow, grid), in_pixels(flow, grid)),
                     (np.asarray(reference_tokens[0]).reshape(cells), np.asarray(own[0]).reshape(cells)),
                     base=int(base_frame(keys[0], grid.frames, mask)),
                     patch=grid.patch,
@@ -105,18 +119,83 @@ def main(argv: Sequence[str]) -> None:
                 )
                 write_png(args.pictures / f"{Path(path).stem}_{short_name(name)}.png", picture)
         rows.append(row)
-        print(f"{row['video']}: " + ", ".join(f"{name} {row[name]:.3f}" for name in methods), flush=True)
-    mean = {key: float(np.mean([row[key] for row in rows])) for key in ("mean_flow", *methods)}
+        print(f"{row['video']}: " + ", ".join(f"{name} {row[name]:.3f}" for name in ways), flush=True)
+    mean = {key: float(np.mean([row[key] for row in rows])) for key in ("mean_flow", *ways)}
     rows.append({"video": "mean", **mean})
+    if args.plot:
+        cost = {name: float(np.median(times)) * 1000 for name, times in seconds.items()}
+        rows.append({"video": "ms a clip", **cost})
+        points = {short_name(name): (cost[name], mean[name]) for name in ways}
+        draw_cost(points, short_name(args.reference), args.plot)
     machine = describe_machine()
     print(
         f"\n{machine_line(machine)}\nVisible tokens in common with {args.reference}: {spec.frames} frames of "
         f"{spec.size}x{spec.size}, {spec.stride} apart, mask ratio {mask.ratio}, RAFT {config.flow.iters} updates; "
-        f"{args.masks} masks a clip\n\n{table(rows, list(methods))}"
+        f"{args.masks} masks a clip\n\n{table(rows, list(ways))}"
     )
     if args.json:
         content = {"bench": "agreement", "machine": machine, "reference": args.reference, "rows": rows}
         write_json(args.json, content | {"config": config.to_dict()})
+
+
+def motion_masks(overrides: Sequence[str]) -> tuple[ConfigDict, MaskStep]:
+    """The config and the masking step that the overrides make of the paper's.
+
+    Raises:
+      MgmaeError: a field is unknown, its value does not work, or the masks do not follow motion from a fixed base.
+    """
+    config = load_config("pretrain/common", overrides)
+    masks = build_mask_step(config)
+    mask = masks.mask
+    if not mask.needs_flow or mask.base_frame == "random":
+        raise ConfigError("mask", f"{mask.strategy}, base_frame {mask.base_frame}", "motion, with a fixed base frame")
+    return config, masks
+
+
+Way = Callable[[np.ndarray, Key[Array, "K"]], tuple[np.ndarray, Bool[Array, "K N"]]]
+"""(clip uint8 [T, H, W, 3], keys) -> its flow, and for a mask of each key which tokens are visible."""
+
+
+def find_way(text: str, overrides: Sequence[str]) -> Way:
+    """A way to masks: a flow method, then fields of mask and flow as in "bundled,flow.iters=4,mask.warp=trajectory".
+
+    Args:
+      text: a word of the command line.
+      overrides: those of all ways.
+
+    Raises:
+      MgmaeError: the method or a field is unknown, or a value does not work.
+    """
+    name, *fields = text.split(",")
+    if wrong := [field for field in fields if not field.startswith(("mask.", "flow.")) or "=" not in field]:
+        raise MgmaeError(
+            f"METHOD {text}: after commas give fields of mask or flow, as in mask.warp=trajectory, not {wrong[0]!r}"
+        )
+    masks = motion_masks([*overrides, *(f"--config.{field}" for field in fields)])[1]
+    options, grid, mask = masks.flow, masks.grid, masks.mask
+    points = points_of(grid, mask) if mask.follows_points else None
+    method = find_method(name, options.iters, size=options.size, dtype=options.dtype, points=points)
+    draw = jax.jit(lambda flow, keys: visible_mask(visible_tokens(flow, keys, grid, mask), grid))
+
+    def way(clip: np.ndarray, keys: Key[Array, "K"]) -> tuple[np.ndarray, Bool[Array, "K N"]]:
+        flow = mask_flow(method, clip, mask)
+        return flow, draw(flow, keys)
+
+    return way
+
+
+def time_of(way: Way, clip: np.ndarray, key: Key[Array, "1"]) -> float:
+    """Seconds for the flow and one mask of a clip, the second time."""
+    for _ in range(2):
+        start = time.perf_counter()
+        jax.block_until_ready(way(clip, key))
+        taken = time.perf_counter() - start
+    return taken
+
+
+def in_pixels(flow: np.ndarray, grid: TokenGrid) -> np.ndarray:
+    """The flow of every pixel, for a picture."""
+    return np.asarray(resample_cells(jnp.asarray(flow), grid.height, grid.width))
 
 
 def make_folder(folder: Path) -> None:
@@ -132,7 +211,26 @@ def make_folder(folder: Path) -> None:
 
 
 def table(rows: Sequence[Mapping[str, Any]], methods: Sequence[str]) -> str:
-    """The rows as a Markdown table."""
+    """The rows as a Markdown table; a row without flow is one of times."""
     lines = [("video", "mean flow px", *map(short_name, methods))]
-    lines += [(row["video"], f"{row['mean_flow']:.1f}", *(f"{row[name]:.3f}" for name in methods)) for row in rows]
+    for row in rows:
+        flow, places = (f"{row['mean_flow']:.1f}", 3) if "mean_flow" in row else ("", 0)
+        lines.append((row["video"], flow, *(f"{row[name]:.{places}f}" for name in methods)))
     return markdown_table(lines)
+
+
+def video_files(path: str, field: str) -> tuple[str, ...]:
+    """The videos of a folder or a list, for a command that reads only files.
+
+    Args:
+      path: the folder or list.
+      field: what gave it, see `read_source`.
+
+    Raises:
+      MgmaeError: see `read_source`; or the videos are in a bucket or in records.
+    """
+    videos = read_source(path, field)
+    if videos.opener is not None:
+        first = next(filter(is_remote, videos.paths), videos.paths[0])
+        raise FileError(path, f"lists {first}, which is not a file here: mount the bucket (gcsfuse) and list its files")
+    return videos.paths

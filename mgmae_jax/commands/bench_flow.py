@@ -70,21 +70,22 @@ def main(argv: Sequence[str]) -> None:
         write_json(args.json, {"bench": "flow", "machine": machine, "iters": args.iters, "rows": rows})
 
 
-def find_method(name: str, iters: int) -> Method:
-    """The flow method that a word of the command line names.
+def find_method(name: str, iters: int, **options: Any) -> Method:
+    """The flow method that a word of the command line names; `options` are those of RAFT, see `raft_method`.
 
     Raises:
       WeightsError: it is a file without RAFT-small's weights.
       MgmaeError: the method is unknown, or a path that cannot be used.
     """
     if name == "bundled" or "." in name or "/" in name:
-        return raft_method(load_flow_params(local_text(name, "METHOD")), iters)
+        return raft_method(load_flow_params(local_text(name, "METHOD")), iters, **options)
     return classical_method(name)
 
 
 def short_name(method: str) -> str:
-    """A method's name for tables and file names; for a file, its stem."""
-    return re.sub(r"\W+", "-", Path(method).stem)
+    """A method's name for tables and file names; for a file its stem; then the fields that differ for it, if any."""
+    name, *fields = method.split(",")
+    return re.sub(r"\W+", "-", "-".join([Path(name).stem, *fields]))
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

@@ -16,7 +16,7 @@ from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.mesh import make_mesh
 from mgmae_jax.train.baselines import guess_table, measure_guesses
-from mgmae_jax.train.masks import find_clips
+from mgmae_jax.train.clips import find_clips
 from mgmae_jax.train.pretrain import build_pretraining
 
 EXAMPLE = """example:

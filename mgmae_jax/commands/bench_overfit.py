@@ -19,8 +19,7 @@ from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.mesh import make_mesh
 from mgmae_jax.runtime.rng import per_example, stream
-from mgmae_jax.train.loop import batch_spec
-from mgmae_jax.train.masks import find_clips, open_clips
+from mgmae_jax.train.clips import batch_spec, find_clips, open_clips
 from mgmae_jax.train.optim import scaled_rate
 from mgmae_jax.train.pretrain import Batch, build_pretraining
 from mgmae_jax.train.state import TrainState, apply_update

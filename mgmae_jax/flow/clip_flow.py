@@ -13,6 +13,7 @@ from mgmae_jax.errors import ConfigError
 from mgmae_jax.flow.raft import CELL, RaftSmall, upsample_flow
 from mgmae_jax.ops.apply import apply_module
 from mgmae_jax.ops.pairs import Direction, neighbour_pairs
+from mgmae_jax.ops.sampling import hat_weights, read_rows_and_columns
 
 MIN_SIDE = 64
 """Smallest side of a frame, in pixels, that RAFT's four-level pyramid can work on."""
@@ -30,8 +31,9 @@ def clip_flow(
     size: int | None = None,
     dtype: DTypeLike = jnp.float32,
     direction: Direction = "to_base",
+    points: tuple[int, int] | None = None,
     scan: bool = False,
-) -> Float[Array, "P H W xy=2"]:
+) -> Float[Array, "P y x xy=2"]:
     """Flow of the T - 1 frames other than the base, each towards its neighbour nearer the base.
 
     Every frame is encoded once, and no gradient flows back from here.
@@ -44,16 +46,17 @@ def clip_flow(
       size: side in pixels of the square frames that the flow is computed on; None computes at the clip's own size.
       dtype: the dtype of RAFT's convolutions; correlation, positions and flow stay float32.
       direction: which way the flow goes; see `neighbour_pairs`.
+      points: h, w: read the flow at the centres of h x w equal cells of the frame, without upsampling it to pixels.
       scan: run the accelerators' program on a CPU as well: slower, but it compiles in seconds. For single clips.
 
     Returns:
-      [T - 1, H, W, 2], (x, y) in pixels of the clip.
+      [T - 1, H, W, 2], or [T - 1, h, w, 2]: (x, y) in pixels of the clip.
 
     Raises:
       ConfigError: the frames that the flow is computed on have a side under 64 pixels.
     """
     source, target = neighbour_pairs(clip.shape[0], base, direction)
-    return pair_flow(params, clip, source, target, iters=iters, size=size, dtype=dtype, scan=scan)
+    return pair_flow(params, clip, source, target, iters=iters, size=size, dtype=dtype, points=points, scan=scan)
 
 
 def pair_flow(
@@ -65,8 +68,9 @@ def pair_flow(
     iters: int,
     size: int | None = None,
     dtype: DTypeLike = jnp.float32,
+    points: tuple[int, int] | None = None,
     scan: bool = False,
-) -> Float[Array, "P H W xy=2"]:
+) -> Float[Array, "P y x xy=2"]:
     """Flow from frame source[p] to frame target[p] of a clip, for P pairs; see `clip_flow`."""
     frames, height, width, _ = clip.shape
     images = clip.astype(jnp.float32) * jnp.float32(2 / 255) - 1
@@ -81,22 +85,85 @@ def pair_flow(
     # RAFT's own padding: equal on both sides, edges repeated, up to a multiple of the cell.
     pad = [((-side % CELL) // 2, -side % CELL - (-side % CELL) // 2) for side in inner]
     images = jnp.pad(images, ((0, 0), *pad, (0, 0)), mode="edge")
-    low_flow = functools.partial(_low_flow, raft=RaftSmall(dtype), iters=iters)
     with jax.named_scope("raft"):
-        low = jax.lax.platform_dependent(
-            params,
-            images,
-            jnp.asarray(source),
-            jnp.asarray(target),
-            cpu=functools.partial(low_flow, for_cpu=not scan),
-            default=functools.partial(low_flow, for_cpu=False),
-        )
-        (top, _), (left, _) = pad
-        flow = upsample_flow(low)[:, top : top + inner[0], left : left + inner[1]]
-        if inner != (height, width):
-            scale = jnp.array([width / inner[1], height / inner[0]], jnp.float32).reshape(1, 1, 1, 2)
-            flow = jax.image.resize(flow, (flow.shape[0], height, width, 2), "bilinear") * scale
+        low = _run(params, images, source, target, iters, dtype, scan)
+        flow = _of_clip(low, inner, (height, width), points)
     return jax.lax.stop_gradient(flow)
+
+
+def grid_flow(
+    params: Mapping[str, Any],
+    frames: UInt8[Array, "T H W 3"],
+    source: Int[Any, "P"],
+    target: Int[Any, "P"],
+    *,
+    iters: int,
+    dtype: DTypeLike = jnp.float32,
+    scan: bool = False,
+) -> Float[Array, "P h w xy=2"]:
+    """Flow between frames as RAFT-small refines it, in cells of 8 pixels; see `clip_flow`.
+
+    The outermost cells' values belong to the centres of the frame's outermost pixels. H and W are multiples of 8 and at
+    least 64.
+    """
+    images = frames.astype(jnp.float32) * jnp.float32(2 / 255) - 1
+    return _run(params, images, source, target, iters, dtype, scan)
+
+
+def _run(
+    params: Mapping[str, Any],
+    images: Float[Array, "T H W 3"],
+    source: Int[Any, "P"],
+    target: Int[Any, "P"],
+    iters: int,
+    dtype: DTypeLike,
+    scan: bool,
+) -> Float[Array, "P h w xy=2"]:
+    """Flow in cells by the program for the device."""
+    low_flow = functools.partial(_low_flow, raft=RaftSmall(dtype), iters=iters)
+    low: Array = jax.lax.platform_dependent(
+        params,
+        images,
+        jnp.asarray(source),
+        jnp.asarray(target),
+        cpu=functools.partial(low_flow, for_cpu=not scan),
+        default=functools.partial(low_flow, for_cpu=False),
+    )
+    return low
+
+
+def _of_clip(
+    low: Float[Array, "P h w xy=2"], inner: tuple[int, int], sides: tuple[int, int], points: tuple[int, int] | None
+) -> Float[Array, "P y x xy=2"]:
+    """Flow in pixels of the clip, of every pixel or at points.
+
+    Args:
+      low: flow in cells, of frames that were padded on both sides.
+      inner: height and width that RAFT's frames had before padding.
+      sides: height and width of the clip.
+      points: see `clip_flow`.
+    """
+    top, left = ((-side % CELL) // 2 for side in inner)
+    scale = jnp.array([sides[1] / inner[1], sides[0] / inner[0]], jnp.float32).reshape(1, 1, 1, 2)
+    if points is not None:
+        rows = _reading(points[0], inner[0], top, low.shape[1])
+        columns = _reading(points[1], inner[1], left, low.shape[2])
+        return read_rows_and_columns(low, rows, columns) * (CELL * scale)
+    flow = upsample_flow(low)[:, top : top + inner[0], left : left + inner[1]]
+    return flow if inner == sides else jax.image.resize(flow, (len(flow), *sides, 2), "bilinear") * scale
+
+
+def _reading(points: int, side: int, before: int, cells: int) -> Float[Array, "{points} {cells}"]:
+    """What `upsample_flow` and a resize would give at the centres of `points` equal parts of an axis, as a product.
+
+    Args:
+      points: how many values to read.
+      side: the axis in pixels, as RAFT was given it.
+      before: pixels of padding before it.
+      cells: flow's cells along the padded axis; the outermost ones lie at its ends.
+    """
+    position = (jnp.arange(points, dtype=jnp.float32) + 0.5) * (side / points) - 0.5
+    return hat_weights((jnp.clip(position, 0.0, side - 1.0) + before) * ((cells - 1) / (cells * CELL - 1)), cells)
 
 
 def _low_flow(

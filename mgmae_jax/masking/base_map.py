@@ -27,6 +27,15 @@ def gaussian_mixture(centres: Float[Array, "K yx=2"], grid: TokenGrid, sigma: fl
     return jnp.einsum("kh,kw->hw", down, across, precision=jax.lax.Precision.HIGHEST)
 
 
+def gaussian_mixture_at(
+    positions: Float[Array, "*N xy=2"], centres: Float[Array, "K yx=2"], sigma: float
+) -> Float[Array, "*N"]:
+    """The values of `gaussian_mixture` at positions (x, y) in pixels, between pixels as well."""
+    y = positions[..., 1, None] - centres[:, 0].reshape((1,) * (positions.ndim - 1) + (-1,))
+    x = positions[..., 0, None] - centres[:, 1].reshape((1,) * (positions.ndim - 1) + (-1,))
+    return jnp.exp(-(jnp.square(y) + jnp.square(x)) / (2 * sigma**2)).sum(axis=-1)
+
+
 def gaussian_maximum(centres: Float[Array, "K yx=2"], grid: TokenGrid, sigma: float) -> Float[Array, "H W"]:
     """The released code's map: the largest of exp(-d^2 / sigma^2), with no 1/2, divided by the map's maximum."""
     down, across = _profiles(centres, grid, sigma**2)

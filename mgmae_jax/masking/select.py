@@ -23,9 +23,11 @@ def visible_per_tubelet(ratio: float, grid: TokenGrid) -> int:
     return count
 
 
-def frame_scores(volume: Float[Array, "T H W"], grid: TokenGrid) -> Float[Array, "T N"]:
-    """Mean visibility of every token's area in every single frame."""
-    tiles = volume.reshape(grid.frames, grid.rows, grid.patch, grid.columns, grid.patch)
+def frame_scores(volume: Float[Array, "T h w"], grid: TokenGrid) -> Float[Array, "T N"]:
+    """Mean visibility of every token's area in every single frame, over its pixels or regularly spaced points."""
+    tiles = volume.reshape(
+        grid.frames, grid.rows, volume.shape[1] // grid.rows, grid.columns, volume.shape[2] // grid.columns
+    )
     return tiles.mean(axis=(2, 4)).reshape(grid.frames, grid.per_tubelet)
 
 

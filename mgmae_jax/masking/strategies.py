@@ -23,8 +23,10 @@ from mgmae_jax.masking.select import (
     token_scores,
     visible_per_tubelet,
 )
+from mgmae_jax.masking.trajectory import FILLS, trajectory_volume
 from mgmae_jax.masking.volume import HoleFill, Warp, visibility_volume
 from mgmae_jax.ops.pairs import Direction
+from mgmae_jax.ops.sampling import resample_cells
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit
 from mgmae_jax.runtime.rng import named_key
 
@@ -41,34 +43,38 @@ class MaskOptions:
       ratio: share of the tokens that is hidden.
       base_frame: "middle", "first" or "random" per sample (Table 1a).
       init: the base frame's map: "gaussian", "token" or "pixel" (Table 1d).
-      warp: "backward" or "forward" (Table 1b).
-      hole_fill: "tube", "random", "invisible", "visible" or "previous" (Table 1e).
+      warp: "backward" or "forward" (Table 1b); or "trajectory", the backward warp without warping pixels: a few points
+        of each token are followed to the base frame (`masking.trajectory`).
+      spacing: pixels from one of these points to the next; it divides the patch.
+      hole_fill: "tube", "random", "invisible", "visible" or "previous" (Table 1e); "random" and "visible" not with
+        trajectories.
       select: "tubelet" (the paper's frame level) or "clip" (Table 1c).
       exposure: scale of the noise on one random frame's scores; 0 is none.
-      preset: "paper", or "released_code" for the behaviour of the authors' program: flow always towards the earlier
-        frame, Gaussians without the 1/2 combined by maximum, holes where the value is exactly 0, flow shortened by (W -
-        1) / W.
+      preset: "paper", "fast" (which differs by the values of fields, see `masking.presets`), or "released_code" for the
+        behaviour of the authors' program: flow always towards the earlier frame, Gaussians without the 1/2 combined by
+        maximum, holes where the value is exactly 0, flow shortened by (W - 1) / W.
     """
 
     strategy: str = "motion"
     ratio: float = 0.9
     base_frame: Literal["middle", "first", "random"] = "middle"
     init: Literal["gaussian", "token", "pixel"] = "gaussian"
-    warp: Warp = "backward"
+    warp: Warp | Literal["trajectory"] = "backward"
+    spacing: int = 8
     hole_fill: HoleFill = "tube"
     select: Literal["tubelet", "clip"] = "tubelet"
     exposure: float = 0.0
-    preset: Literal["paper", "released_code"] = "paper"
+    preset: Literal["paper", "fast", "released_code"] = "paper"
 
     def __post_init__(self) -> None:
         choices = {
             "strategy": tuple(STRATEGIES),
             "base_frame": ("middle", "first", "random"),
             "init": ("gaussian", "token", "pixel"),
-            "warp": ("backward", "forward"),
+            "warp": ("backward", "forward", "trajectory"),
             "hole_fill": ("tube", "random", "invisible", "visible", "previous"),
             "select": ("tubelet", "clip"),
-            "preset": ("paper", "released_code"),
+            "preset": ("paper", "fast", "released_code"),
         }
         for field, allowed in choices.items():
             value = getattr(self, field)
@@ -76,15 +82,25 @@ class MaskOptions:
                 raise ConfigError(f"mask.{field}", value, "one of " + ", ".join(allowed))
         if not self.exposure >= 0:
             raise ConfigError("mask.exposure", self.exposure, "0 or a positive number")
-        if self.preset == "released_code" and self.warp == "forward":
-            raise ConfigError(
-                "mask.warp", self.warp, "backward with mask.preset=released_code, which has no forward warping"
-            )
+        if self.preset == "released_code" and self.warp != "backward":
+            raise ConfigError("mask.warp", self.warp, "backward with mask.preset=released_code, which has no other")
+        if self.follows_points:
+            for field, allowed in (("init", ("gaussian",)), ("hole_fill", FILLS)):
+                if (value := getattr(self, field)) not in allowed:
+                    want = f"{' or '.join(allowed)} with mask.warp=trajectory, or set mask.warp=backward"
+                    raise ConfigError(f"mask.{field}", value, want)
+            if self.spacing < 1:
+                raise ConfigError("mask.spacing", self.spacing, "1 or more")
 
     @property
     def needs_flow(self) -> bool:
         """Whether the strategy reads the flow."""
         return STRATEGIES[self.strategy].needs_flow
+
+    @property
+    def follows_points(self) -> bool:
+        """Whether the strategy follows points, and so reads the flow at these alone."""
+        return self.needs_flow and self.warp == "trajectory"
 
     @property
     def direction(self) -> Direction:
@@ -103,7 +119,8 @@ class MaskInput:
       grid: how the clip is cut.
       options: config.mask.
       clip: the clip; None if a mask is drawn without one, as in a notebook.
-      flow: the flow between neighbouring frames, see `MaskOptions.direction`; None unless the strategy needs it.
+      flow: the flow between neighbouring frames in pixels, see `MaskOptions.direction`: that of every pixel, or with
+        trajectories that at the centres of equal cells; None unless the strategy needs it.
       params: the strategy's own parameters, if it has any.
     """
 
@@ -111,7 +128,7 @@ class MaskInput:
     grid: TokenGrid
     options: MaskOptions
     clip: UInt8[Array, "T H W 3"] | None = None
-    flow: Float[Array, "P H W xy=2"] | None = None
+    flow: Float[Array, "P h w xy=2"] | None = None
     params: Any = None
 
     @property
@@ -162,11 +179,33 @@ def base_frame(key: Key[Array, ""], frames: int, options: MaskOptions) -> int | 
 
 
 def motion_volume(
-    key: Key[Array, ""], grid: TokenGrid, flow: Float[Array, "P H W xy=2"], options: MaskOptions
-) -> Float[Array, "T H W"]:
-    """The visibility volume of one clip, as `motion` samples from it; see `visibility_volume` for the flow."""
+    key: Key[Array, ""], grid: TokenGrid, flow: Float[Array, "P h w xy=2"], options: MaskOptions
+) -> Float[Array, "T y x"]:
+    """The visibility volume of one clip, as `motion` samples from it.
+
+    Args:
+      key: the mask's key.
+      grid: how the clip is cut.
+      flow: see `MaskInput.flow`, `visibility_volume` and `trajectory_volume`.
+      options: config.mask.
+
+    Returns:
+      Visibility of every pixel, or with trajectories of points `options.spacing` pixels apart.
+    """
     key_map, key_holes = jax.random.split(named_key(key, "map", DRAWS))
     count = visible_per_tubelet(options.ratio, grid)
+    if options.follows_points:
+        tokens = base_map.random_tokens(key_map, grid, count)
+        with jax.named_scope("volume"):
+            return trajectory_volume(
+                base_map.token_centres(tokens, grid),
+                resample_cells(flow, *points_of(grid, options)),
+                base_frame(key, grid.frames, options),
+                height=grid.height,
+                width=grid.width,
+                sigma=float(grid.patch),
+                hole_fill=options.hole_fill,
+            )
     released = options.preset == "released_code"
     if options.init == "pixel":
         share = count / grid.per_tubelet
@@ -187,6 +226,17 @@ def motion_volume(
     return warp_volume(start, grid, flow, base_frame(key, grid.frames, options), key_holes, options)
 
 
+def points_of(grid: TokenGrid, options: MaskOptions) -> tuple[int, int]:
+    """How many points a frame has down and across, `options.spacing` pixels apart.
+
+    Raises:
+      ConfigError: a token cannot have the same points as every other.
+    """
+    if grid.patch % options.spacing:
+        raise ConfigError("mask.spacing", options.spacing, f"a divisor of model.patch={grid.patch}")
+    return grid.height // options.spacing, grid.width // options.spacing
+
+
 def warp_volume(
     start: Float[Array, "H W"],
     grid: TokenGrid,
@@ -195,7 +245,9 @@ def warp_volume(
     key: Key[Array, ""],
     options: MaskOptions,
 ) -> Float[Array, "T H W"]:
-    """The volume of a given base map, by the rules in the options."""
+    """The volume of a given base map, by the rules in the options; not with trajectories, which warp no map."""
+    if options.warp == "trajectory":
+        raise ValueError("mask.warp=trajectory evaluates Gaussians and warps no map: call trajectory_volume")
     released = options.preset == "released_code"
     if released:
         # The released code's sampler divides by W / 2 on a grid that spans W - 1 pixels.
@@ -215,9 +267,9 @@ def warp_volume(
 
 
 def select_visible(
-    key: Key[Array, ""], grid: TokenGrid, volume: Float[Array, "T H W"], options: MaskOptions
+    key: Key[Array, ""], grid: TokenGrid, volume: Float[Array, "T h w"], options: MaskOptions
 ) -> Int[Array, "V"]:
-    """The visible tokens of a volume, unsorted."""
+    """The visible tokens of a volume, of pixels or points, unsorted."""
     key_expose, key_ties = jax.random.split(named_key(key, "select", DRAWS))
     count = visible_per_tubelet(options.ratio, grid)
     scores = frame_scores(volume, grid)
@@ -235,10 +287,14 @@ def motion(ask: MaskInput) -> Int[Array, "V"]:
     return select_visible(ask.key, ask.grid, _motion_volume(ask), ask.options)
 
 
-def _motion_volume(ask: MaskInput) -> Float[Array, "T H W"]:
+def _motion_volume(ask: MaskInput) -> Float[Array, "T y x"]:
     if ask.flow is None:
         raise ValueError("motion masking needs flow [T - 1, H, W, 2]")
     return motion_volume(ask.key, ask.grid, ask.flow, ask.options)
+
+
+def _motion_picture(ask: MaskInput) -> Float[Array, "T H W"]:
+    return resample_cells(_motion_volume(ask)[..., None], ask.grid.height, ask.grid.width)[..., 0]
 
 
 def tube(ask: MaskInput) -> Int[Array, "V"]:
@@ -262,7 +318,7 @@ def frame(ask: MaskInput) -> Int[Array, "V"]:
 
 
 STRATEGIES = {
-    "motion": Strategy(motion, needs_flow=True, volume=_motion_volume),
+    "motion": Strategy(motion, needs_flow=True, volume=_motion_picture),
     "tube": Strategy(tube),
     "random": Strategy(random),
     "frame": Strategy(frame),

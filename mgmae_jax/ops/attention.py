@@ -8,28 +8,53 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mgmae_jax.errors import ConfigError
+from mgmae_jax.ops.placement import over_batch, traced_platform
 
-Implementation = Literal["xla", "cudnn"]
+Implementation = Literal["auto", "xla", "cudnn"]
+_HALF = ("bfloat16", "float16")
 
 
 def attention(
     query: Float[Array, "B N heads d"],
     key: Float[Array, "B M heads d"],
     value: Float[Array, "B M heads d"],
-    implementation: Implementation = "xla",
+    implementation: Implementation = "auto",
 ) -> Float[Array, "B N heads d"]:
     """Scaled dot-product attention without a mask; the softmax is taken in float32.
 
-    "cudnn" is NVIDIA's fused kernel: half precision, head size a multiple of 8. "xla" is JAX's own, and on a CPU
-    `attend_by_products`; the choice is made when the program is lowered.
+    "auto" is a kernel that never writes the N x M matrix, where there is one: cuDNN's on an NVIDIA GPU, in half
+    precision; splash attention on a TPU. Elsewhere it is "xla": JAX's own, and on a CPU `attend_by_products`; that
+    choice is made when the program is lowered. "cudnn" insists on NVIDIA's kernel.
     """
-    attend = functools.partial(jax.nn.dot_product_attention, implementation=implementation)
+    if implementation == "auto" and traced_platform() == "tpu":
+        # Imported here, because it takes a while and only TPUs need it.
+        from mgmae_jax.ops.splash_attention import splash_attention
+
+        if (split := over_batch(splash_attention, query.shape[0])) is not None:
+            return split(query, key, value)
+    fused = implementation == "cudnn" or (implementation == "auto" and cudnn_takes(query))
+    attend = functools.partial(jax.nn.dot_product_attention, implementation="cudnn" if fused else "xla")
     # JAX's own implementation mixes float32 and bfloat16 where a strict session forbids it.
     with jax.numpy_dtype_promotion("standard"):
-        if implementation == "cudnn":
+        if fused:
             return attend(query, key, value)
         found: Array = jax.lax.platform_dependent(query, key, value, cpu=attend_by_products, default=attend)
         return found
+
+
+def cudnn_takes(query: Float[Array, "B N heads d"]) -> bool:
+    """Whether cuDNN's kernel runs here with queries of this type and head size: half precision, 8, 16, ... 128."""
+    if str(query.dtype) not in _HALF or query.shape[-1] % 8 or query.shape[-1] > 128:
+        return False
+    return traced_platform() == "gpu" and _compute_capability() >= 8.0
+
+
+def _compute_capability() -> float:
+    """That of the first NVIDIA GPU, such as 9.0; 0 for GPUs of others."""
+    try:
+        return float(jax.local_devices()[0].compute_capability)
+    except (AttributeError, ValueError):
+        return 0.0
 
 
 def attend_by_products(

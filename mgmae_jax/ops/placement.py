@@ -1,7 +1,7 @@
 """Where intermediate values lie on a mesh of devices."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 from jax.sharding import Mesh, PartitionSpec
@@ -26,3 +26,33 @@ def split_batch(x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
         return x
     split: Array = jax.lax.with_sharding_constraint(x, PartitionSpec(mesh.axis_names))
     return split
+
+
+def traced_platform() -> str:
+    """The platform that a program is being traced for: "cpu", "gpu" or "tpu".
+
+    That of the mesh, which may be of devices that are not here, or else this process's default.
+    """
+    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+    if device is not None and device.device_kind.startswith("TPU"):
+        return "tpu"
+    return jax.default_backend()
+
+
+def over_batch(function: Callable[..., Array], batch: int) -> Callable[..., Array] | None:
+    """A function of arrays [batch, ...] that XLA cannot split itself, run on each device's own examples.
+
+    Args:
+      function: computes each example of its result from the same example of its arguments.
+      batch: the number of examples.
+
+    Returns:
+      The same function for the mesh being traced for; None if it does not divide the batch.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return function
+    if batch % mesh.size:
+        return None
+    split = PartitionSpec(mesh.axis_names)
+    return jax.shard_map(function, in_specs=split, out_specs=split, check_vma=False)

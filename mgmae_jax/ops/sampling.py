@@ -53,6 +53,37 @@ def resize_aligned(image: Float[Array, "*B h w C"], height: int, width: int) -> 
     """Bilinear resize with the corner pixels' centres aligned (torch's `align_corners=True`): two products."""
     rows = interpolation_matrix(image.shape[-3], height)
     columns = interpolation_matrix(image.shape[-2], width)
+    return read_rows_and_columns(image, rows, columns)
+
+
+def cell_coordinates(positions: Float[Array, "*N"], size: int, cells: int) -> Float[Array, "*N"]:
+    """Positions in pixels along an axis of `size` pixels, as coordinates among the centres of `cells` equal cells.
+
+    A cell's centre is its index; a position nearer the border than the first or last centre takes that centre.
+    """
+    return jnp.clip((positions + 0.5) * (cells / size) - 0.5, 0.0, cells - 1.0)
+
+
+def resample_cells(image: Float[Array, "*B h w C"], height: int, width: int) -> Float[Array, "*B {height} {width} C"]:
+    """Values at the centres of h x w equal cells of a frame, read at those of `height` x `width` cells: bilinear.
+
+    Where there are fewer cells than before, those in between are passed over, not averaged.
+    """
+    if image.shape[-3:-1] == (height, width):
+        return image
+    rows = _reading_matrix(image.shape[-3], height)
+    columns = _reading_matrix(image.shape[-2], width)
+    return read_rows_and_columns(image, rows, columns)
+
+
+def _reading_matrix(size_in: int, size_out: int) -> Float[Array, "{size_out} {size_in}"]:
+    return hat_weights(cell_coordinates(jnp.arange(size_out, dtype=jnp.float32), size_out, size_in), size_in)
+
+
+def read_rows_and_columns(
+    image: Float[Array, "*B h w C"], rows: Float[Array, "y h"], columns: Float[Array, "x w"]
+) -> Float[Array, "*B y x C"]:
+    """Values on a grid, by its interpolation weights along both axes; see `hat_weights`."""
     exact = jax.lax.Precision.HIGHEST
     image = jnp.einsum("yh,...hwc->...ywc", rows, image, precision=exact)
     return jnp.einsum("xw,...ywc->...yxc", columns, image, precision=exact)

@@ -50,7 +50,7 @@ def compile_step(work: Work, mesh: Mesh) -> Compiled:
     device = mesh.devices.flat[0]
     model = work.trainer.model
     if device.platform == "tpu" and model.implementation == "cudnn":
-        raise ConfigError("model.attention", "cudnn", "xla, since a TPU has no cuDNN")
+        raise ConfigError("model.attention", "cudnn", "auto, since a TPU has no cuDNN")
     placed = place(work, mesh)
     arguments = memory_of_arguments(placed)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, placed.state)

@@ -21,6 +21,8 @@ from mgmae_jax.train.pretrain import Pretraining, build_pretraining
 
 PUBLISHED = {"ssv2": 168_913, "k400": 240_000}
 """Training videos of Something-Something V2, and about so many of Kinetics-400, by the word in a config's name."""
+_STORED_POINTS = 34
+"""Rows and columns of stored flow that come with a crop, if `mgmae flow` computed it at its own size."""
 AnyMesh = Mesh | AbstractMesh
 
 
@@ -142,7 +144,15 @@ def batch_shapes(config: ConfigDict, trainer: Pretraining | Finetuning) -> dict[
     masks = trainer.masks
     if masks.mask.needs_flow and not masks.runs_raft:
         directions = (2,) if masks.mask.base_frame == "random" else ()
-        shapes["flow"] = jax.ShapeDtypeStruct((clips, *directions, frames - 1, size, size, 2), jnp.float32)
+        pairs = (clips, *directions, frames - 1)
+        if masks.reads_stored_flow:
+            shapes |= {
+                "flow": jax.ShapeDtypeStruct((*pairs, _STORED_POINTS, _STORED_POINTS, 2), jnp.uint8),
+                "flow_span": jax.ShapeDtypeStruct((*pairs, 2, 2), jnp.float32),
+                "flow_place": jax.ShapeDtypeStruct((clips, 2, 2), jnp.float32),
+            }
+        else:
+            shapes["flow"] = jax.ShapeDtypeStruct((*pairs, size, size, 2), jnp.float32)
     return shapes
 
 

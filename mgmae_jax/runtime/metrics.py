@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
-
-from tensorboardX import SummaryWriter
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mgmae_jax.errors import FileError
 from mgmae_jax.runtime.files import write_text
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
 
 
 class MetricWriter:
-    """Writes WORKDIR/metrics.jsonl and WORKDIR/tensorboard.
+    """Writes WORKDIR/metrics.jsonl and WORKDIR/tensorboard; the second only where tensorboardX is installed.
 
     Args:
       workdir: the run's folder; made if absent.
@@ -66,16 +68,17 @@ class MetricWriter:
         self._try(self._append, step, numbers)
 
     def _append(self, step: int, numbers: dict[str, float]) -> None:
-        if self._lines is None or self._board is None:
+        if self._lines is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.exists():
                 self._trim_torn_line()
+            self._board = _open_board(self.path.parent / TENSORBOARD, self._purge_step)
             self._lines = self.path.open("a", encoding="utf-8")
-            self._board = SummaryWriter(str(self.path.parent / TENSORBOARD), purge_step=self._purge_step)
         self._lines.write(_json_line({"step": step, **numbers}))
         self._lines.flush()
-        for name, value in numbers.items():
-            self._board.add_scalar(name, value, step)
+        if self._board is not None:
+            for name, value in numbers.items():
+                self._board.add_scalar(name, value, step)
 
     def _trim_torn_line(self) -> None:
         with self.path.open("rb+") as file:
@@ -137,6 +140,15 @@ def _read(path: Path) -> list[dict[str, float]]:
             raise FileError(path, f"line {number} is not a JSON object with a step: {line[:80]!r}") from error
         found.append({"step": step} | {name: math.nan if value is None else value for name, value in values.items()})
     return found
+
+
+def _open_board(folder: Path, purge_step: int | None) -> SummaryWriter | None:
+    """TensorBoard's writer; None on a machine set up with less than the package's requirements."""
+    if importlib.util.find_spec("tensorboardX") is None:
+        return None
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=purge_step)
 
 
 def _json_line(values: Mapping[str, float]) -> str:

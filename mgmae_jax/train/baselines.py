@@ -12,19 +12,21 @@ from jaxtyping import Array, Float, Int, Key
 from ml_collections import ConfigDict
 
 from mgmae_jax.data.sources import VideoList
+from mgmae_jax.flow.packed import given_flow
 from mgmae_jax.masking.select import frame_scores, token_scores
-from mgmae_jax.masking.strategies import MaskInput, MaskOptions, base_frame, draw_mask
+from mgmae_jax.masking.strategies import MaskInput, MaskOptions, base_frame, draw_mask, points_of
+from mgmae_jax.masking.trajectory import end_points
 from mgmae_jax.masking.volume import visibility_volume
 from mgmae_jax.ops.apply import apply_module
-from mgmae_jax.ops.sampling import pixel_grid
+from mgmae_jax.ops.sampling import pixel_grid, resample_cells
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit, normalise_pixels, patchify, take_tokens, unit_range
 from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.mesh import put_batch, put_replicated, replicated
 from mgmae_jax.runtime.rng import per_example, stream
 from mgmae_jax.runtime.session import OpenRun
-from mgmae_jax.train.loop import Hook, batch_spec
-from mgmae_jax.train.masks import open_clips
+from mgmae_jax.train.clips import batch_spec, open_clips
+from mgmae_jax.train.loop import Hook
 from mgmae_jax.train.state import TrainState
 
 if TYPE_CHECKING:
@@ -63,14 +65,14 @@ def guess_moments(
     masks, grid = pretraining.masks, pretraining.grid
     mask_params = None if params is None else params.get("mask")
 
-    def split_of(key: Array, clip: Array, stored: Array | None) -> tuple[TokenSplit, Array | None]:
-        flow = masks.flow_of(flow_params, key, clip, stored)
+    def split_of(key: Array, clip: Array, given: Any) -> tuple[TokenSplit, Array | None]:
+        flow = masks.flow_of(flow_params, key, clip, given)
         split = draw_mask(MaskInput(key, grid, masks.mask, clip, flow, mask_params))
         if flow is None:
             return split, None
         return split, nearest_along_flow(split, grid, flow, base_frame(key, grid.frames, masks.mask), masks.mask)
 
-    split, along_flow = jax.vmap(split_of)(keys, batch["clip"], batch.get("flow"))
+    split, along_flow = jax.vmap(split_of)(keys, batch["clip"], given_flow(batch))
     cubes = unit_range(patchify(batch["clip"], grid))
     hidden, shown = take_tokens(cubes, split.target), take_tokens(cubes, split.visible)
     values, known = pretraining.target.values(hidden), pretraining.target.values(shown)
@@ -123,7 +125,7 @@ def _nearest(split: TokenSplit, grid: TokenGrid) -> Int[Array, "K"]:
 
 
 def nearest_along_flow(
-    split: TokenSplit, grid: TokenGrid, flow: Float[Array, "P H W 2"], base: int | Int[Array, ""], mask: MaskOptions
+    split: TokenSplit, grid: TokenGrid, flow: Float[Array, "P h w 2"], base: int | Int[Array, ""], mask: MaskOptions
 ) -> Int[Array, "K"]:
     """For every hidden token, the visible one that shows the same point, or the nearest to it.
 
@@ -133,7 +135,7 @@ def nearest_along_flow(
     Args:
       split: K hidden and V visible tokens of a clip.
       grid: how the clip is cut.
-      flow: as for `visibility_volume`.
+      flow: see `MaskInput.flow`.
       base: the base frame.
       mask: which way the flow goes (`mask.warp`).
 
@@ -146,7 +148,11 @@ def nearest_along_flow(
     key = jax.random.key(0)  # nothing is random if holes are filled from the base map
 
     def carried(axis: int) -> Float[Array, "N"]:
-        volume = visibility_volume(start[..., axis], flow, base, key, warp=mask.warp)
+        if mask.warp == "trajectory":
+            points = resample_cells(flow, *points_of(grid, mask))
+            volume = end_points(points, base, height=grid.height, width=grid.width)[0][..., axis]
+        else:
+            volume = visibility_volume(start[..., axis], flow, base, key, warp=mask.warp)
         return token_scores(frame_scores(volume, grid), grid).reshape(-1) / grid.patch
 
     tubelet = jnp.repeat(jnp.arange(grid.tubelets, dtype=jnp.float32), grid.per_tubelet) * _TIME_WEIGHT

@@ -17,14 +17,12 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
-from mgmae_jax.data.batches import BatchSpec
-from mgmae_jax.data.sources import VideoList
 from mgmae_jax.errors import ConfigError, MgmaeError, StoppedError
 from mgmae_jax.ops.placement import placed_on
 from mgmae_jax.runtime.config_checks import profile_steps
 from mgmae_jax.runtime.device_info import device_memory
 from mgmae_jax.runtime.distributed import is_primary
-from mgmae_jax.runtime.mesh import process_share, put_batch, put_replicated, replicated
+from mgmae_jax.runtime.mesh import put_batch, put_replicated, replicated
 from mgmae_jax.runtime.metrics import MetricWriter
 from mgmae_jax.runtime.preemption import Preempted
 from mgmae_jax.runtime.progress import Progress
@@ -148,22 +146,6 @@ def run_hooks(opened: OpenRun, hooks: Sequence[Hook], done: int, state: TrainSta
 
 def _stopped(done: int) -> StoppedError:
     return StoppedError(f"stopped by SIGTERM; step {done} is saved. Run the same command to resume.")
-
-
-def batch_spec(config: ConfigDict, mesh: Mesh) -> BatchSpec:
-    """How config.train and config.data compose the batches, and which share of them this process reads."""
-    return BatchSpec(
-        batch_size=config.train.batch_size,
-        views=config.data.views,
-        seed=config.seed,
-        workers=config.data.workers,
-        share=process_share(mesh),
-    )
-
-
-def list_name(videos: VideoList) -> str:
-    """What a run's checkpoints say of its videos: how many they are, and their digest."""
-    return f"{len(videos)} videos, {videos.digest()}"
 
 
 class _Trace:

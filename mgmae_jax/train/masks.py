@@ -1,7 +1,7 @@
 """The masking step: from a batch of clips to their tokens, by flow and strategy, inside the train step."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -9,16 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
 from ml_collections import ConfigDict
 
-from mgmae_jax.data.batches import BatchSpec, TrainBatches
-from mgmae_jax.data.frames import ClipSpec
-from mgmae_jax.data.pretrain_clips import FlowSpec, pretrain_batches
-from mgmae_jax.data.sources import VideoList
-from mgmae_jax.datasets.find import find_videos, flow_folders
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.flow.clip_flow import clip_flow
+from mgmae_jax.flow.packed import PackedFlow, given_flow, one_way, read_packed
+from mgmae_jax.masking.presets import fill_preset
 from mgmae_jax.masking.select import visible_per_tubelet
-from mgmae_jax.masking.strategies import STRATEGIES, MaskInput, MaskOptions, Strategy, base_frame, draw_mask
+from mgmae_jax.masking.strategies import STRATEGIES, MaskInput, MaskOptions, Strategy, base_frame, draw_mask, points_of
 from mgmae_jax.ops.pairs import neighbour_pairs
+from mgmae_jax.ops.sampling import resample_cells
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit, unpatchify
 from mgmae_jax.runtime.config_checks import parse_dtype
 
@@ -28,23 +26,23 @@ class FlowOptions:
     """Where the flow comes from (config.flow).
 
     Args:
-      source: "raft", RAFT-small inside the step; "tvl1", Dual TV-L1 in the data workers; "stored", read by them from
-        files beside the videos; "none".
+      source: "raft", RAFT-small inside the step; "tvl1" and "dis", Dual TV-L1 and DIS in the data workers; "stored",
+        read by them from files beside the videos; "none".
       iters: number of RAFT's updates.
       size: side in pixels of the frames that RAFT processes; None means the clip's own size.
       dtype: the dtype of RAFT's convolutions.
-      tvl1_fast: see `data.host_flow.tvl1_flow`.
+      tvl1_fast: see `data.host_flow.host_flow`.
     """
 
-    source: Literal["raft", "tvl1", "stored", "none"] = "raft"
+    source: Literal["raft", "tvl1", "dis", "stored", "none"] = "raft"
     iters: int = 6
     size: int | None = None
     dtype: str = "float32"
     tvl1_fast: bool = True
 
     def __post_init__(self) -> None:
-        if self.source not in ("raft", "tvl1", "stored", "none"):
-            raise ConfigError("flow.source", self.source, "one of raft, tvl1, stored, none")
+        if self.source not in (choices := ("raft", "tvl1", "dis", "stored", "none")):
+            raise ConfigError("flow.source", self.source, "one of " + ", ".join(choices))
         if self.iters < 1:
             raise ConfigError("flow.iters", self.iters, "1 or more")
 
@@ -63,7 +61,7 @@ class MaskStep:
 
     def __post_init__(self) -> None:
         if self.mask.needs_flow and self.flow.source == "none":
-            want = f"raft, tvl1 or stored, one of which mask.strategy={self.mask.strategy} needs"
+            want = f"raft, tvl1, dis or stored, one of which mask.strategy={self.mask.strategy} needs"
             raise ConfigError("flow.source", "none", want)
 
     @property
@@ -92,26 +90,26 @@ class MaskStep:
 
     def batch_flow(
         self, flow_params: Mapping[str, Any], batch: Mapping[str, Array], keys: Key[Array, "B"]
-    ) -> Float[Array, "B P H W xy=2"] | None:
+    ) -> Float[Array, "B P h w xy=2"] | None:
         """The flow that the masks of a batch need; None where they need none.
 
         Args:
           flow_params: RAFT's parameters, or an empty dict if RAFT does not run.
-          batch: "clip" uint8 [B, T, H, W, 3], and with TV-L1 or stored flow "flow" float32 [B, T - 1, H, W, 2], or
-            [B, 2, T - 1, H, W, 2] (both directions) if the base frame is random.
+          batch: "clip" uint8 [B, T, H, W, 3], and with TV-L1 or DIS "flow" float32 [B, T - 1, H, W, 2], or
+            [B, 2, T - 1, H, W, 2] (both directions) if the base frame is random; with stored flow see `given_flow`.
           keys: the keys of the masks, one per clip.
         """
 
-        def one(key: Array, clip: Array, stored: Array | None) -> Array | None:
-            return self.flow_of(flow_params, key, clip, stored)
+        def one(key: Array, clip: Array, given: Any) -> Array | None:
+            return self.flow_of(flow_params, key, clip, given)
 
-        return jax.vmap(one)(keys, batch["clip"], batch.get("flow"))
+        return jax.vmap(one)(keys, batch["clip"], given_flow(batch))
 
     def draw(
         self,
         params: Any,
         clips: UInt8[Array, "B T H W 3"],
-        flow: Float[Array, "B P H W xy=2"] | None,
+        flow: Float[Array, "B P h w xy=2"] | None,
         keys: Key[Array, "B"],
     ) -> TokenSplit:
         """The split of each clip, int32 [B, V] and [B, K].
@@ -133,7 +131,7 @@ class MaskStep:
         self,
         params: Any,
         clips: UInt8[Array, "B T H W 3"],
-        flow: Float[Array, "B P H W xy=2"] | None,
+        flow: Float[Array, "B P h w xy=2"] | None,
         keys: Key[Array, "B"],
         split: TokenSplit,
         errors: Float[Array, "B K"],
@@ -157,16 +155,17 @@ class MaskStep:
         flow_params: Mapping[str, Any],
         key: Key[Array, ""],
         clip: UInt8[Array, "T H W 3"],
-        stored: Float[Array, "..."] | None,
+        given: Any,
         scan: bool = False,
-    ) -> Float[Array, "P H W xy=2"] | None:
-        """The flow that one clip's mask needs, in the direction it needs; None where it needs none.
+    ) -> Float[Array, "P h w xy=2"] | None:
+        """The flow that one clip's mask needs, in the direction and at the points it needs; None where it needs none.
 
-        For `scan` see `clip_flow`.
+        For `given` see `given_flow`, for `scan` see `clip_flow`.
         """
         if not self.mask.needs_flow:
             return None
         base = base_frame(key, self.grid.frames, self.mask)
+        points = points_of(self.grid, self.mask) if self.mask.follows_points else None
         with jax.named_scope("flow"):
             if self.flow.source == "raft":
                 return clip_flow(
@@ -177,24 +176,28 @@ class MaskStep:
                     size=self.flow.size,
                     dtype=jnp.dtype(self.flow.dtype),
                     direction=self.mask.direction,
+                    points=points,
                     scan=scan,
                 )
-            if stored is None or self.mask.base_frame != "random":
-                return stored
-            source, target = neighbour_pairs(self.grid.frames, base, self.mask.direction)
-            return jnp.where((source < target).reshape(-1, 1, 1, 1), stored[0], stored[1])
+            if given is not None and self.mask.base_frame == "random":
+                source, target = neighbour_pairs(self.grid.frames, base, self.mask.direction)
+                given = one_way(given, source < target)
+            if isinstance(given, PackedFlow):
+                return read_packed(given, self.grid.height, self.grid.width, points)
+            flow: Array | None = given
+            return flow
 
     def details(
         self,
         flow_params: Mapping[str, Any],
         key: Key[Array, ""],
         clip: UInt8[Array, "T H W 3"],
-        stored: Float[Array, "..."] | None,
+        given: Any,
         params: Any = None,
     ) -> "MaskDetails":
         """What pictures show of one clip's mask; `params` are the strategy's own."""
         grid = self.grid
-        flow = self.flow_of(flow_params, key, clip, stored, scan=True)
+        flow = self.flow_of(flow_params, key, clip, given, scan=True)
         ask = MaskInput(key, grid, self.mask, clip, flow, params)
         split = draw_mask(ask)
         base = jnp.asarray(base_frame(key, grid.frames, self.mask), jnp.int32)
@@ -206,7 +209,8 @@ class MaskStep:
         frames = jnp.zeros((grid.frames, grid.height, grid.width, 2))
         if flow is not None:
             pair = jnp.arange(grid.frames - 1, dtype=jnp.int32)
-            frames = frames.at[pair + (pair >= base).astype(jnp.int32)].set(flow)
+            shown = resample_cells(flow, grid.height, grid.width)
+            frames = frames.at[pair + (pair >= base).astype(jnp.int32)].set(shown)
         return MaskDetails(split, base, frames, volume)
 
 
@@ -226,47 +230,12 @@ def build_mask_step(config: ConfigDict) -> MaskStep:
     Raises:
       ConfigError: a field has a value that cannot work.
     """
+    config = fill_preset(config.copy_and_resolve_references())
     clip, model, flow = config.clip, config.model, config.flow
     grid = TokenGrid(clip.frames, clip.size, clip.size, model.tubelet, model.patch)
     options = MaskOptions(**config.mask)
     visible_per_tubelet(options.ratio, grid)
+    if options.follows_points:
+        points_of(grid, options)
     parse_dtype("flow.dtype", flow.dtype)
     return MaskStep(grid, options, FlowOptions(flow.source, flow.iters, flow.size, flow.dtype, flow.tvl1_fast))
-
-
-def flow_spec(config: ConfigDict, masks: MaskStep) -> FlowSpec | None:
-    """What flow the data workers are to compute or read."""
-    source = masks.flow.source
-    if source not in ("tvl1", "stored") or not masks.mask.needs_flow:
-        return None
-    base = {"middle": masks.grid.frames // 2, "first": 0, "random": None}[masks.mask.base_frame]
-    root, folder = flow_folders(config)
-    return FlowSpec(base, masks.mask.direction, masks.flow.tvl1_fast, source, root, folder)
-
-
-def find_clips(config: ConfigDict) -> VideoList:
-    """The videos that a pre-training config names, the procedural ones with their flow if it is read.
-
-    Raises:
-      MgmaeError: see `find_videos`; or a field of the masks has a value that cannot work.
-    """
-    return find_videos(config, flow=build_mask_step(config).reads_stored_flow)
-
-
-def open_clips(
-    config: ConfigDict,
-    masks: MaskStep,
-    videos: VideoList,
-    first: int,
-    on_bad: Callable[[str, str], None],
-    spec: BatchSpec,
-) -> TrainBatches:
-    """This process's batches from step `first` on; `spec` is `loop.batch_spec`, or another composition."""
-    return pretrain_batches(
-        videos,
-        ClipSpec(config.clip.frames, config.clip.stride, config.clip.size),
-        spec,
-        start_step=first,
-        flow=flow_spec(config, masks),
-        on_bad=on_bad,
-    )

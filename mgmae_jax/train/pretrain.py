@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -36,14 +36,14 @@ from mgmae_jax.runtime.config_checks import (
 from mgmae_jax.runtime.mesh import check_divides, make_mesh
 from mgmae_jax.runtime.rng import STREAMS, named_key, per_example, stream
 from mgmae_jax.runtime.session import MACHINE_FIELDS, open_run
-from mgmae_jax.train.bad_videos import SharedBadVideos
-from mgmae_jax.train.baselines import guess_hook
-from mgmae_jax.train.loop import batch_spec, list_name, train
-from mgmae_jax.train.masks import MaskDetails, MaskStep, build_mask_step, find_clips, open_clips
+from mgmae_jax.train.loop import train
+from mgmae_jax.train.masks import MaskDetails, MaskStep, build_mask_step
 from mgmae_jax.train.optim import Schedule, build_optimiser, build_schedule, epochs_to_steps, loss_and_grad
-from mgmae_jax.train.previews import Draw, preview_hook
 from mgmae_jax.train.state import TrainState, apply_update, create
 from mgmae_jax.train.targets import TARGETS, Target, find_target
+
+if TYPE_CHECKING:
+    from mgmae_jax.train.previews import Draw
 
 PRETRAIN_MACHINE_FIELDS = (*MACHINE_FIELDS, "flow.weights", "flow.path", "preview")
 """Those for pre-training; a checkpoint records the hash of the flow weights, wherever their file is."""
@@ -126,11 +126,11 @@ class Pretraining:
         params: Any,
         flow_params: Any,
         clip: UInt8[Array, "T H W 3"],
-        stored_flow: Float[Array, "..."] | None,
+        given_flow: Any,
         key: Key[Array, ""],
     ) -> tuple[MaskDetails, UInt8[Array, "T H W 3"]]:
         """The mask of one clip, and the clip with its hidden cubes predicted, as drawn by `Target.draw`."""
-        details = self.masks.details(flow_params, key, clip, stored_flow, params.get("mask"))
+        details = self.masks.details(flow_params, key, clip, given_flow, params.get("mask"))
         split = jax.tree.map(lambda index: index[None], details.split)
         cubes = unit_range(patchify(clip, self.grid))[None]
         visible = normalise_pixels(take_tokens(cubes, split.visible))
@@ -175,7 +175,7 @@ def run_pretraining(
     config: ConfigDict,
     workdir: Path,
     flow_params: Mapping[str, Any],
-    draw: Draw,
+    draw: "Draw",
     argv: Sequence[str],
     allow_change: Sequence[str] = (),
 ) -> None:
@@ -193,6 +193,12 @@ def run_pretraining(
     Raises:
       MgmaeError: anything that the user can fix; the message says how.
     """
+    # Here, so that a machine which only measures the step needs no video reader.
+    from mgmae_jax.train.bad_videos import SharedBadVideos
+    from mgmae_jax.train.baselines import guess_hook
+    from mgmae_jax.train.clips import batch_spec, find_clips, list_name, open_clips
+    from mgmae_jax.train.previews import preview_hook
+
     check_pretraining(config)  # before the videos, which may take a while to prepare
     mesh = make_mesh(config.mesh.fsdp)
     clips = config.train.batch_size * config.data.views

@@ -11,12 +11,14 @@ from ml_collections import ConfigDict
 
 from mgmae_jax.data.batches import BatchSpec
 from mgmae_jax.data.sources import VideoList
+from mgmae_jax.flow.packed import given_flow
 from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.mesh import put_replicated
 from mgmae_jax.runtime.rng import stream
 from mgmae_jax.runtime.session import OpenRun
+from mgmae_jax.train.clips import open_clips
 from mgmae_jax.train.loop import Hook
-from mgmae_jax.train.masks import MaskDetails, open_clips
+from mgmae_jax.train.masks import MaskDetails
 from mgmae_jax.train.state import TrainState
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ def preview_hook(
     untrained: list[np.ndarray] = []
 
     @jax.jit
-    def reconstruct(params: Any, flow_params: Any, clip: jax.Array, flow: jax.Array | None, key: jax.Array) -> Any:
+    def reconstruct(params: Any, flow_params: Any, clip: jax.Array, flow: Any, key: jax.Array) -> Any:
         return pretraining.reconstruct(params, flow_params, clip, flow, stream(key, 0, "mask"))
 
     def hook(done: int, state: TrainState) -> None:
@@ -51,7 +53,7 @@ def preview_hook(
             # A bad video is reported when the run itself reaches it.
             with open_clips(config, pretraining.masks, videos, 0, lambda path, reason: None, one) as batches:
                 example.update({name: array[0] for name, array in next(batches).items()})
-        inputs = put_replicated((flow_params, example["clip"], example.get("flow"), opened.key), opened.mesh)
+        inputs = put_replicated((flow_params, example["clip"], given_flow(example), opened.key), opened.mesh)
         details, clip = jax.device_get(reconstruct(state.params, *inputs))
         if is_primary():
             draw(pretraining, done, example["clip"], details, clip, untrained[0] if untrained else None)

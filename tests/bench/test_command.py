@@ -19,6 +19,10 @@ TINY = [
     "--config.flow.iters=1",
 ]
 GIVEN_FLOW = ["--config.clip.size=32", "--config.model.patch=8", "--config.flow.source=tvl1"]
+PARTS = {
+    preset: [f"motion, {preset}", f"flow, {preset}", f"masks of given flow, {preset}"] for preset in ("paper", "fast")
+}
+GIVEN = [f"{part}, {preset}" for preset in PARTS for part in ("motion", "masks of given flow")]
 ROW = {
     "name", "clips_per_call", "calls", "ms_per_call", "ms_per_clip", "clips_per_second", "times_tube",
     "gflop_per_clip", "gflop_per_second", "planned_gib", "peak_gib", "compile_seconds",
@@ -57,7 +61,7 @@ def check(written, printed, names):
 
 def test_masking_with_given_flow(run):
     written, printed = run("masking", *TINY, *GIVEN_FLOW)
-    check(written, printed, ["motion", "masks of given flow", "tube", "random"])
+    check(written, printed, [*GIVEN, "tube", "random"])
     assert "8 clips of 4x32x32" in printed
     assert "flow by tvl1" in printed
 
@@ -65,9 +69,11 @@ def test_masking_with_given_flow(run):
 @pytest.mark.slow
 def test_masking_with_raft(run):
     written, printed = run("masking", *TINY, "--config.clip.size=64", "--config.clip.frames=2")
-    check(written, printed, ["motion", "flow", "masks of given flow", "tube", "random"])
+    check(written, printed, ["official order", *PARTS["paper"], *PARTS["fast"], "tube", "random"])
     work = {row["name"]: row["gflop_per_clip"] for row in written["rows"]}
-    assert work["motion"] == pytest.approx(work["flow"] + work["masks of given flow"], rel=1e-3)
+    for motion, flow, masks in PARTS.values():
+        assert work[motion] == pytest.approx(work[flow] + work[masks], rel=1e-3)
+    assert work["official order"] > work["motion, paper"]
     assert work["tube"] == work["random"] == 0
 
 
@@ -78,8 +84,9 @@ def test_pretrain(run, monkeypatch):
     )
     with jax.numpy_dtype_promotion("standard"):  # for optax
         written, printed = run("pretrain", *TINY, *GIVEN_FLOW)
-    check(written, printed, ["step, motion masks", "step, tube masks", "masks of given flow"])
-    motion, tube, masks = written["rows"]
+    steps = ["step, motion masks, paper", "step, motion masks, fast", "step, tube masks"]
+    check(written, printed, [*steps, "masks of given flow, paper", "masks of given flow, fast"])
+    motion, _, tube, masks, _ = written["rows"]
     assert tube["times_tube"] == 1
     assert motion["gflop_per_clip"] == pytest.approx(tube["gflop_per_clip"] + masks["gflop_per_clip"], rel=1e-3)
     assert motion["gflop_per_clip"] > masks["gflop_per_clip"]

@@ -11,7 +11,9 @@ import pytest
 from mgmae_jax import cli
 from mgmae_jax.bench.flow import agreement, mask_flow, visible_mask, visible_tokens
 from mgmae_jax.bench.flow_methods import classical_method, raft_method
+from mgmae_jax.commands import bench_agreement
 from mgmae_jax.data.encode import encode_mp4
+from mgmae_jax.data.sources import VideoList
 from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.flow.raft import init_params
@@ -110,21 +112,42 @@ def test_bench_agreement_prints_and_draws(tmp_path, capsys):
     save_flow_weights(weights, init_params(jax.random.key(0)))
     out, pictures = tmp_path / "agreement.json", tmp_path / "strips"
     command = ["bench", "agreement", str(tmp_path / "videos"), "--reference=dis", "--masks=2", *SMALL]
-    arguments = ["--methods", "dis", "tvl1_fast", str(weights), f"--json={out}", f"--pictures={pictures}"]
+    by_points, plot = "dis,mask.warp=trajectory", tmp_path / "cost.png"
+    methods = ["dis", by_points, "tvl1_fast", str(weights)]
+    arguments = ["--methods", *methods, f"--json={out}", f"--pictures={pictures}", f"--plot={plot}"]
     assert cli.main([*command, *arguments]) == 0
     rows = json.loads(out.read_text())["rows"]
-    assert [row["video"] for row in rows] == ["13", "14", "mean"]
-    assert all(row["dis"] == 1 for row in rows)
+    assert [row["video"] for row in rows] == ["13", "14", "mean", "ms a clip"]
+    assert all(rows[3][method] > 0 for method in methods)
+    assert rows[2][str(weights)] < rows[2][by_points] < 1
+    assert cv2.imread(str(plot)).std() > 20
+    assert all(row["dis"] == 1 for row in rows[:3])
     assert rows[2]["tvl1_fast"] == pytest.approx((rows[0]["tvl1_fast"] + rows[1]["tvl1_fast"]) / 2)
     assert 0 < rows[2][str(weights)] < rows[2]["tvl1_fast"] <= 1
     assert "mean flow px" in capsys.readouterr().out
     assert sorted(path.name for path in pictures.iterdir()) == sorted(
-        f"{video}_{method}.png" for video in (13, 14) for method in ("dis", "tvl1_fast", "random")
+        f"{video}_{method}.png"
+        for video in (13, 14)
+        for method in ("dis", "dis-mask-warp-trajectory", "tvl1_fast", "random")
     )
     assert cv2.imread(str(pictures / "14_tvl1_fast.png")).std() > 20
+
+
+def test_a_method_takes_fields_of_mask_and_flow_alone(tmp_path, capsys):
+    assert cli.main(["bench", "agreement", str(tmp_path), "--reference=dis,clip.size=64"]) == 1
+    assert "after commas give fields of mask or flow" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("override", ["mask.strategy=tube", "mask.base_frame=random"])
 def test_agreement_needs_flow_and_a_base_frame(tmp_path, capsys, override: str):
     assert cli.main(["bench", "agreement", str(tmp_path), "--reference=dis", f"--config.{override}"]) == 1
     assert "give motion, with a fixed base frame" in capsys.readouterr().err
+
+
+def test_videos_in_a_bucket_are_refused(monkeypatch: pytest.MonkeyPatch):
+    listed = VideoList(("/videos/a.mp4", "gs://bucket/b.mp4"), opener=open)
+    monkeypatch.setattr(bench_agreement, "read_source", lambda path, field: listed)
+    with pytest.raises(MgmaeError, match=r"^list.csv: lists gs://bucket/b.mp4, which is not a file here: mount the"):
+        bench_agreement.video_files("list.csv", "VIDEOS")
+    listed = VideoList(("/videos/a.mp4",))
+    assert bench_agreement.video_files("list.csv", "VIDEOS") == ("/videos/a.mp4",)

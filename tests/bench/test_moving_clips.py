@@ -1,7 +1,9 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mgmae_jax.bench.moving_clips import moving_batch
+from mgmae_jax.flow.packed import PackedFlow, given_flow, one_way, read_packed
 from mgmae_jax.masking.strategies import MaskOptions
 from mgmae_jax.ops.pairs import adjacent_pairs, neighbour_pairs
 from mgmae_jax.ops.tokens import TokenGrid
@@ -11,22 +13,34 @@ GRID = TokenGrid(4, 32, 32, 2, 16)
 BASES = {"middle": 2, "first": 0}
 
 
+def in_pixels(batch: dict[str, np.ndarray], clip: int) -> np.ndarray:
+    """The flow of one clip as it would come unpacked."""
+    given = given_flow({name: array[clip] for name, array in batch.items()})
+    if not isinstance(given, PackedFlow):
+        return given
+    if given.values.ndim == 4:
+        return read_packed(given, 32, 32)
+    return np.stack([read_packed(one_way(given, jnp.full(3, way)), 32, 32) for way in (True, False)])
+
+
 @pytest.mark.parametrize("base", ["middle", "first", "random"])
 @pytest.mark.parametrize("warp", ["backward", "forward"])
-@pytest.mark.parametrize("source", ["tvl1", "stored"])
+@pytest.mark.parametrize("source", ["dis", "stored"])
 def test_the_flow_is_that_of_the_clip(base, warp, source):
     options = MaskOptions(base_frame=base, warp=warp)
-    batch = moving_batch(MaskStep(GRID, options, FlowOptions(source)), clips=3)
-    assert batch["flow"].dtype == np.float32
+    masks = MaskStep(GRID, options, FlowOptions(source))
+    batch = moving_batch(masks, clips=3)
+    assert batch["flow"].dtype == (np.uint8 if source == "stored" else np.float32)
+    flow = np.stack([in_pixels(batch, clip) for clip in range(3)])
     if base == "random":
-        assert batch["flow"].shape == (3, 2, 3, 32, 32, 2)
+        assert flow.shape == (3, 2, 3, 32, 32, 2)
         source, target = (rows.reshape(-1) for rows in adjacent_pairs(4))
     else:
-        assert batch["flow"].shape == (3, 3, 32, 32, 2)
+        assert flow.shape == (3, 3, 32, 32, 2)
         source, target = neighbour_pairs(4, BASES[base], options.direction)
-    for clip, flow in zip(batch["clip"], batch["flow"].reshape(3, -1, 32, 32, 2), strict=True):
+    for clip, moves in zip(batch["clip"], flow.reshape(3, -1, 32, 32, 2), strict=True):
         for pair, (start, end) in enumerate(zip(source, target, strict=True)):
-            x, y = flow[pair, 0, 0].astype(int)
+            x, y = np.rint(moves[pair, 0, 0]).astype(int)
             np.testing.assert_array_equal(np.roll(clip[start], (y, x), (0, 1)), clip[end])
 
 

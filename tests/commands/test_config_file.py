@@ -152,3 +152,27 @@ def test_a_config_file_is_found_in_the_home_folder(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("HOME", str(tmp_path))
     mine(tmp_path, "demo", "config.seed = 7")
     assert load_config("~/mine.py").seed == 7
+
+
+def test_a_preset_fills_in_what_is_open_and_a_flag_wins():
+    def chosen(*overrides: str) -> tuple:
+        config = load_config("pretrain/ssv2_vit_b", overrides)
+        return config.mask.warp, config.flow.size, config.flow.iters
+
+    assert chosen() == ("trajectory", 128, 4)
+    assert chosen("--config.flow.iters=12", "--config.mask.warp=backward") == ("backward", 128, 12)
+    assert chosen("--config.mask.preset=paper", "--config.flow.size=160") == ("backward", 160, 6)
+
+
+def test_a_run_keeps_its_masks_until_another_preset_is_asked_for(tmp_path):
+    config = load_config("pretrain/ssv2_vit_b", ["--config.flow.iters=5"])
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    (tmp_path / FOLDER / "3").mkdir(parents=True)
+
+    def chosen(*overrides: str) -> tuple:
+        run = load_run_config(tmp_path, overrides)
+        return run.mask.warp, run.flow.size, run.flow.iters
+
+    assert chosen() == ("trajectory", 128, 5)
+    assert chosen("--config.mask.preset=paper") == ("backward", None, 6)
+    assert chosen("--config.mask.preset=paper", "--config.flow.size=96") == ("backward", 96, 6)

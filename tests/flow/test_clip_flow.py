@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.flow.clip_flow import _low_flow, clip_flow
+from mgmae_jax.flow.clip_flow import _low_flow, _of_clip, clip_flow
 from mgmae_jax.flow.raft import RaftSmall
+from mgmae_jax.ops.sampling import pixel_grid, sample_bilinear
 
 FRAMES = 3
 
@@ -106,3 +107,32 @@ def test_too_small_frames_are_named(random_params):
         clip_flow(random_params, moving_noise(63, 80), 1)
     with pytest.raises(ConfigError, match=r"config\.flow\.size=56: give 64 pixels"):
         clip_flow(random_params, moving_noise(64, 64), 1, size=56)
+
+
+@pytest.mark.parametrize(
+    ("inner", "sides", "points"),
+    [
+        ((64, 64), (64, 64), (8, 8)),
+        ((64, 64), (112, 112), (14, 14)),  # at a smaller size than the clip's
+        ((68, 100), (68, 100), (17, 50)),  # padded on both sides
+    ],
+)
+def test_flow_read_at_points_is_what_upsampling_gives_there(inner, sides, points):
+    cells = [-(-side // 8) for side in inner]
+    y, x = np.meshgrid(*map(np.arange, cells), indexing="ij")
+    low = np.stack([np.sin(x / 3) + y / 9, np.cos(y / 4) - x / 7], axis=-1)[None].astype(np.float32)
+    dense = _of_clip(jnp.asarray(low), inner, sides, None)[0]
+    spacing = jnp.array([sides[1] / points[1], sides[0] / points[0]]).reshape(1, 1, 2)
+    where = (pixel_grid(*points) + 0.5) * spacing - 0.5
+    expected = jnp.stack([sample_bilinear(dense[..., axis], where) for axis in (0, 1)], axis=-1)
+    read = _of_clip(jnp.asarray(low), inner, sides, points)[0]
+    assert read.shape == (*points, 2)
+    assert float(jnp.abs(read - expected).max()) < 0.1  # pixels, of flow that reaches 20
+
+
+def test_the_masks_points_are_asked_of_the_network(random_params):
+    clip = moving_noise(64, 64)
+    dense = flow_of(random_params, clip)
+    read = jax.jit(lambda params, clip: clip_flow(params, clip, 1, iters=1, points=(8, 8)))(random_params, clip)
+    middles = dense.reshape(FRAMES - 1, 8, 8, 8, 8, 2)[:, :, 3:5, :, 3:5].mean(axis=(2, 4))
+    np.testing.assert_allclose(read, middles, atol=0.05 * float(jnp.abs(dense).max()))

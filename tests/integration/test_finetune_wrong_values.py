@@ -78,7 +78,7 @@ def told(
         ("model__classes", 0, "config.model.classes=0: give"),
         ("model__drop_path", 1.0, "config.model.drop_path=1.0: give a number from 0 to below 1"),
         ("model__head_dropout", -0.1, "config.model.head_dropout=-0.1: give a number from 0 to below 1"),
-        ("model__attention", "flash", "config.model.attention='flash': give one of xla, cudnn"),
+        ("model__attention", "flash", "config.model.attention='flash': give one of auto, xla, cudnn"),
         ("clip__sampling", "sparse", "config.clip.sampling='sparse': give one of uniform, dense"),
         ("augment__rand", "strong", "config.augment.rand='strong': give nothing, or text like rand-m7"),
         ("augment__min_area", 0.0, "config.augment.min_area=0.0: give"),

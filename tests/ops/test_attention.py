@@ -1,8 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from mgmae_jax.ops.attention import attend_by_products, attention
+from mgmae_jax.ops import attention as module
+from mgmae_jax.ops.attention import attend_by_products, attention, cudnn_takes
 
 
 def test_attention_is_the_softmax_of_scaled_products():
@@ -36,3 +38,26 @@ def test_the_product_form_has_jax_s_values_and_gradients():
 def test_large_logits_do_not_overflow():
     arrays = jax.random.normal(jax.random.key(2), (3, 1, 4, 1, 8)) * 100
     assert np.isfinite(attend_by_products(*arrays)).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "head", "platform", "capability", "takes"),
+    [
+        ("bfloat16", 64, "gpu", 9.0, True),
+        ("float16", 80, "gpu", 8.0, True),
+        ("float32", 64, "gpu", 9.0, False),
+        ("bfloat16", 12, "gpu", 9.0, False),
+        ("bfloat16", 136, "gpu", 9.0, False),
+        ("bfloat16", 64, "gpu", 7.5, False),
+        ("bfloat16", 64, "cpu", 9.0, False),
+    ],
+)
+def test_cudnn_is_taken_where_it_works(monkeypatch, dtype, head, platform, capability, takes):
+    monkeypatch.setattr(module, "traced_platform", lambda: platform)
+    monkeypatch.setattr(module, "_compute_capability", lambda: capability)
+    assert cudnn_takes(jnp.zeros((1, 8, 2, head), dtype)) is takes
+
+
+def test_here_it_is_not():
+    assert not cudnn_takes(jnp.zeros((1, 8, 2, 64), jnp.bfloat16))
+    assert module._compute_capability() == 0

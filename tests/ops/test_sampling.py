@@ -5,10 +5,12 @@ import pytest
 from hypothesis import strategies as st
 
 from mgmae_jax.ops.sampling import (
+    cell_coordinates,
     hat_weights,
     inside,
     interpolation_matrix,
     pixel_grid,
+    resample_cells,
     resize_aligned,
     sample_bilinear,
 )
@@ -83,3 +85,12 @@ def test_resize_aligned_interpolates_rows_and_columns():
     np.testing.assert_allclose(resized[:, ::3, ::4], image, atol=1e-5)
     # Linear along the edge between two corners.
     np.testing.assert_allclose(resized[:, 0, 2], (image[:, 0, 0] + image[:, 0, 1]) / 2, atol=1e-5)
+
+
+def test_cells_are_read_between_their_centres_and_not_beyond():
+    ramp = jnp.arange(4.0)[None, :, None] * 10  # four cells of 8 pixels, whose centres are at 3.5, 11.5, ...
+    finer = resample_cells(ramp, 1, 32)[0, :, 0]
+    np.testing.assert_allclose(finer, np.clip((np.arange(32) - 3.5) / 8, 0, 3) * 10, atol=1e-4)
+    np.testing.assert_allclose(resample_cells(finer[None, :, None], 1, 4), ramp, atol=0.5)
+    np.testing.assert_array_equal(resample_cells(ramp, 1, 4), ramp)
+    np.testing.assert_allclose(cell_coordinates(jnp.array([-9.0, 3.5, 7.5, 99.0]), 32, 4), [0, 0, 0.5, 3], atol=1e-6)

@@ -48,12 +48,16 @@ def test_raft_is_counted_and_its_weights_are_shapes(small: Callable[..., ConfigD
     assert sum(leaf.size for leaf in jax.tree.leaves(work.frozen)) == 990_162
 
 
-@pytest.mark.parametrize(("base", "shape"), [("middle", (32, 3, 32, 32, 2)), ("random", (32, 2, 3, 32, 32, 2))])
+@pytest.mark.parametrize(("base", "shape"), [("middle", (32, 3)), ("random", (32, 2, 3))])
 def test_stored_flow_is_a_part_of_the_batch(small: Callable[..., ConfigDict], base: str, shape: tuple[int, ...]):
     config = small("mask.strategy=motion", "flow.source=stored", f"mask.base_frame={base}", "data.views=2")
     shapes = batch_shapes(config, build_trainer(config, 1000))
     assert (shapes["clip"].shape, shapes["clip"].dtype) == ((32, 4, 32, 32, 3), jnp.uint8)
-    assert (shapes["flow"].shape, shapes["flow"].dtype) == (shape, jnp.float32)
+    assert (shapes["flow"].shape, shapes["flow"].dtype) == ((*shape, 34, 34, 2), jnp.uint8)
+    assert (shapes["flow_span"].shape, shapes["flow_place"].shape) == ((*shape, 2, 2), (32, 2, 2))
+    config.flow.source = "dis"
+    shapes = batch_shapes(config, build_trainer(config, 1000))
+    assert (shapes["flow"].shape, shapes["flow"].dtype) == ((*shape, 32, 32, 2), jnp.float32)
 
 
 def test_fine_tuning_is_planned_with_its_labels_and_average():

@@ -9,15 +9,15 @@ from mgmae_jax.commands.config_file import load_config, load_run_config
 from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.data.encode import encode_mp4
 from mgmae_jax.data.frames import ClipSpec
-from mgmae_jax.data.pretrain_clips import tvl1_clip_flow
-from mgmae_jax.data.stored_flow import flow_path, to_cells, write_flow
+from mgmae_jax.data.pretrain_clips import host_clip_flow
 from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError, VideoError
 from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
 from mgmae_jax.runtime.run_info import write_run_info
 from mgmae_jax.show.clip import motion_shapes_clip
-from mgmae_jax.train.masks import flow_spec
+from mgmae_jax.train.clips import flow_spec
 from mgmae_jax.train.pretrain import build_pretraining
+from tests.stored_dense import store_dense
 
 SMALL = [
     "--config.clip.frames=4", "--config.clip.size=32", "--config.clip.stride=2", "--config.model.name=tiny",
@@ -79,12 +79,12 @@ def test_stored_flow_is_that_of_the_video(tmp_path):
     video, size = tmp_path / "shapes.mp4", (32, 48)
     video.write_bytes(encode_mp4(motion_shapes.render(0, 0, size=size, frames=12).frames, 12))
     arguments = [str(video), *SMALL, "--config.flow.source=stored"]
-    with pytest.raises(FileError, match=r"shapes\.mp4\.flow\.npz: the flow of .*shapes\.mp4 is not there"):
+    with pytest.raises(FileError, match=r"shapes\.mp4\.flow\.safetensors: the flow of .*shapes\.mp4 is not there"):
         visualize.main([*arguments, f"--out={tmp_path}/none.png"])
     flow = [motion_shapes.true_flow(0, 0, size=size, frames=12, backward=way) for way in (False, True)]
     pictures = []
     for name, sign in (("true", 1), ("reversed", -1)):
-        write_flow(flow_path(video), sign * np.stack([to_cells(way, size) for way in flow]), size)
+        store_dense(video, sign * np.stack(flow))
         visualize.main([*arguments, f"--out={tmp_path}/{name}.png"])
         pictures.append(cv2.imread(f"{tmp_path}/{name}.png"))
     assert (pictures[0] != pictures[1]).any()
@@ -110,7 +110,7 @@ def test_reconstructions_keep_what_is_visible(workdir):
     config = load_run_config(checkpoint, [])
     clip, _ = motion_shapes_clip("falling", 0, ClipSpec(4, 2, 32), None)
     pretraining = build_pretraining(config, 1)
-    flow = tvl1_clip_flow(clip, flow_spec(config, pretraining.masks))
+    flow = host_clip_flow(clip, flow_spec(config, pretraining.masks))
     shown = mask_and_reconstruct(pretraining, checkpoint, {}, clip, flow, jax.random.key(0), "a title")
     visible = shown.visible.repeat(2, 0).repeat(8, 1).repeat(8, 2)
     assert visible.mean() == 0.25

@@ -1,0 +1,23 @@
+"""The config that a bench measures with."""
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from mgmae_jax.commands.config_file import load_config
+
+PAPER = "pretrain/ssv2_vit_b"
+FLOAT32 = ("--config.model.dtype=float32", "--config.flow.dtype=float32")
+
+
+def load_bench_config(name: str | None, overrides: Sequence[str], batch_size: int, platform: str) -> ConfigDict:
+    """The config to measure with; by default the paper's, in float32 on a CPU.
+
+    Raises:
+      MgmaeError: there is no such config or field, or a value has the wrong type.
+    """
+    if name is None and platform == "cpu":
+        overrides = [*FLOAT32, *overrides]
+    config = load_config(name or PAPER, overrides)
+    config.train.batch_size = batch_size
+    return config
