@@ -4,43 +4,50 @@ import argparse
 import re
 import time
 from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
 
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.commands.options import command_parser
-from mgmae_jax.data.remote import is_remote
+from mgmae_jax.data.flow_places import flow_place
+from mgmae_jax.data.host_flow import MIN_SIDE
 from mgmae_jax.data.sources import read_source
-from mgmae_jax.data.stored_flow import flow_path
 from mgmae_jax.datasets.find import flow_folders
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError
+from mgmae_jax.flow.clip_flow import MIN_SIDE as MIN_RAFT_SIDE
+from mgmae_jax.flow.raft import CELL
 from mgmae_jax.interop.flow_weights import load_flow_params
 from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.config_checks import parse_dtype
 from mgmae_jax.runtime.progress import Progress
 from mgmae_jax.train.masks import FlowOptions
-from mgmae_jax.train.store_flow import Method, raft_method, store_flows, tvl1_method
+from mgmae_jax.train.store_flow import Method, host_method, raft_method, store_flows
 
-SIZE = 224
-"""Side in pixels of the frames that flow is computed on, if config.flow.size is unset."""
-_LEAST_SIZE = 16
+SIZE = 256
+"""Shorter side in pixels of the frames that flow is computed on, if config.flow.size is unset."""
 _SHOWN = 20  # unreadable videos named at the end
 EXAMPLE = """example:
   mgmae flow --config pretrain/folder --config.data.path=VIDEOS
   mgmae pretrain --config pretrain/folder --workdir runs/mine \\
       --config.data.path=VIDEOS --config.flow.source=stored
 
-VIDEOS is a folder of videos, or a .csv or .jsonl list. The flow of a.mp4 is stored in a.mp4.flow.npz beside it, or in
-the folder --config.flow.path. Frames are resized to squares of 224 pixels, or --config.flow.size, for the computation;
-the flow is stored in the pixels of the video, for any stride and crop. Videos that have their flow are skipped, so run
-the same command again to resume after an interruption. Several machines: --shard 0/4 to --shard 3/4."""
+VIDEOS is a folder of videos, or a .csv or .jsonl list. The flow of a.mp4 is stored in a.mp4.flow.safetensors beside it,
+or in the folder --config.flow.path, which records and buckets need. It is computed on frames with a shorter side of 256
+pixels, or --config.flow.size, and serves any stride and crop. Videos that have their flow by the same method are
+skipped, so run the same command again to resume after an interruption; what is damaged, or of another video, is
+computed again. Several machines: --shard 0/4 to --shard 3/4."""
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae flow`."""
     command = command_parser("flow", __doc__, EXAMPLE)
     command.add_argument("--config", required=True, metavar="NAME", help=CONFIG_HELP)
-    command.add_argument("--method", choices=["raft", "tvl1"], default="raft", help="default: raft, see config.flow")
+    command.add_argument(
+        "--method", choices=["raft", "dis", "tvl1"], default="raft", help="default: raft, see config.flow"
+    )
     command.add_argument("--shard", default="0/1", metavar="I/N", help="every N-th video from the I-th, counted from 0")
     return command
 
@@ -54,55 +61,51 @@ def main(argv: Sequence[str]) -> None:
     if not config.data.path:
         want = "a folder of videos, or a .csv or .jsonl list (procedural videos get their true flow when prepared)"
         raise ConfigError("data.path", config.data.path, want)
-    size = SIZE if config.flow.size is None else config.flow.size
-    if size < _LEAST_SIZE:
-        raise ConfigError("flow.size", size, f"{_LEAST_SIZE} or more")
-    parse_dtype("flow.dtype", config.flow.dtype)
-    options = FlowOptions(args.method, config.flow.iters, size, config.flow.dtype, config.flow.tvl1_fast)
-    videos = shard(video_files(config.data.path, "data.path"), args.shard)
+    method = flow_method(config, args.method)
+    root, folder = flow_folders(config)
+    videos = read_source(config.data.path)
+    if not folder and videos.opener is not None:
+        flow_place(videos.item(0), root, folder)  # before the first is computed
+    items = [videos.item(index) for index in shard(range(len(videos)), args.shard)]
     enable_compilation_cache(config.compile_cache or None)
-    method: Method = tvl1_method(options.tvl1_fast)
-    if args.method == "raft":
-        check_backend()
-        method = raft_method(load_flow_params(config.flow.weights), options, size)
 
-    progress, began, made = Progress(len(videos), unit="video"), time.monotonic(), 0
+    progress, began, made = Progress(len(items), unit="video"), time.monotonic(), 0
 
     def show(done: int, new: bool) -> None:
         nonlocal made
         made += new
         progress.advance(done, f"{made} made  {done / (time.monotonic() - began):.2f} videos/s")
 
-    root, folder = flow_folders(config)
-    failed = store_flows(videos, lambda video: flow_path(video, root, folder), method, size, show)
+    failed = store_flows(items, lambda video: flow_place(video, root, folder), method, show)
     progress.close()
     if failed:
         more = [f"  and {len(failed) - _SHOWN} more"] if len(failed) > _SHOWN else []
         lines = [f"  {error}" for error in failed[:_SHOWN]] + more
         raise MgmaeError(
-            "\n".join([f"{len(failed)} of {len(videos)} videos cannot be read and have no flow:", *lines])
+            "\n".join([f"{len(failed)} of {len(items)} videos cannot be read and have no flow:", *lines])
             + "\nFix them and run the same command again, or remove them from config.data.path."
         )
 
 
-def video_files(path: str, field: str) -> tuple[str, ...]:
-    """The videos of a folder or a list, for a command that reads only files.
-
-    Args:
-      path: the folder or list.
-      field: what gave it, see `read_source`.
+def flow_method(config: ConfigDict, name: str) -> Method:
+    """The method of that name, by config.flow.
 
     Raises:
-      MgmaeError: see `read_source`; or the videos are in a bucket.
+      MgmaeError: a field of config.flow has a value that cannot work.
     """
-    videos = read_source(path, field)
-    if videos.opener is not None:
-        first = next(filter(is_remote, videos.paths), videos.paths[0])
-        raise FileError(path, f"lists {first}, which is not a file here: mount the bucket (gcsfuse) and list its files")
-    return videos.paths
+    size = SIZE if config.flow.size is None else config.flow.size
+    least = MIN_RAFT_SIDE if name == "raft" else -(-MIN_SIDE // CELL) * CELL
+    if size < least or size % CELL:
+        raise ConfigError("flow.size", size, f"a multiple of {CELL}, {least} or more for --method {name}")
+    parse_dtype("flow.dtype", config.flow.dtype)
+    if name != "raft":
+        return host_method("dis" if name == "dis" else "tvl1", size, fast=config.flow.tvl1_fast)
+    check_backend()
+    options = FlowOptions("raft", config.flow.iters, size, config.flow.dtype)
+    return raft_method(load_flow_params(config.flow.weights), options, size)
 
 
-def shard(videos: Sequence[str], part: str) -> Sequence[str]:
+def shard(videos: Sequence[Any], part: str) -> Sequence[Any]:
     """Every N-th video, starting with the I-th, for a `part` "I/N".
 
     Raises:

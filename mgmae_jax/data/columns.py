@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from mgmae_jax.data.folders import EXTENSIONS, is_video
 
@@ -38,6 +38,8 @@ _ENDS = re.compile(rf"{_EXTENSION}(?=\s|$)", re.IGNORECASE)
 _SPACED = re.compile(rf"(.*{_EXTENSION})(?:(?:\s+([0-9]+))?\s+(\S+))?", re.IGNORECASE)
 _QUOTED = re.compile(r'"(?:[^"]|"")*" *')
 _NUMBERS = re.compile(r"(?:\s+-?[0-9]+)+$")
+# What the lists of VideoMAE V2 and MGMAE have for folders of frames.
+_FRAMES = re.compile(r"(.*\S)\s+([0-9]{1,9})\s+([0-9]{1,9})")
 _SHAPE = "`path`, `path,label` or `path,frames,label`"
 
 
@@ -49,11 +51,24 @@ class Columns(NamedTuple):
     label: int | None
 
 
+FramesMean = Literal["start total", "total label"]
+"""What the two numbers after a folder of frames are."""
+
+
 class Row(NamedTuple):
-    """A row: its path, and its label as text, or None."""
+    """A row.
+
+    Attributes:
+      path: of the video.
+      label: as text, or None.
+      start: number of the first frame, of a folder of frames; None for the first there is.
+      total: how many frames a folder of frames has; None for all.
+    """
 
     path: str
     label: str | None
+    start: int | None = None
+    total: int | None = None
 
 
 class CsvRows:
@@ -63,13 +78,16 @@ class CsvRows:
 
     Args:
       folder: the list's folder, for messages about what lies there; None if it is remote.
+      frames_mean: says what the numbers after a folder of frames are, when the first one is met; it may raise
+        ValueError.
 
     Raises:
       ValueError: by a call: the line is not a row; the message says why.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None, frames_mean: Callable[[], FramesMean]) -> None:
+        self._folder, self._frames_mean = folder, frames_mean
+        self._mean: FramesMean | None = None
         self._begun = False
         self._columns: Columns | None = None
 
@@ -101,6 +119,9 @@ class CsvRows:
         if spaced and not any(_ENDS.search(cell) for cell in line.split("\t")[1:]):
             cells = [cell for cell in spaced.groups() if cell]
         elif separator is None:
+            listed = listed_frames(line)
+            if listed is not None and (self._mean or self._is_folder(listed[0])):
+                return self._frames_row(*listed)
             cells = line.split()
             if len(cells) > 1:
                 raise ValueError(self._no_comma(line))
@@ -116,14 +137,32 @@ class CsvRows:
                 f"has {cells[1]!r} where {_SHAPE} has a number of frames: put names that hold a comma in quotes, or "
                 f"name the columns in the first line: path,label ({_shown(line)})"
             )
+        if len(cells) == 3 and cells[2] == "-1":  # `path 0 -1`: the whole video, without a label
+            return Row(cells[0], None)
+        listed = listed_frames(" ".join(cells)) if len(cells) == 3 else None
+        if listed is not None and (self._mean or self._is_folder(cells[0])):
+            return self._frames_row(cells[0], *listed[1:])
         return Row(cells[0], cells[-1] if len(cells) > 1 else None)
+
+    def _is_folder(self, path: str) -> bool:
+        return self._folder is not None and (self._folder / path).is_dir()
+
+    def _frames_row(self, path: str, first: int, second: int) -> Row:
+        self._mean = self._mean or self._frames_mean()
+        if self._mean == "start total":
+            return Row(path, None, first, second)
+        return Row(path, str(second), None, first)
 
     def _no_comma(self, line: str) -> str:
         path = _NUMBERS.sub("", line)
-        if path != line and self._folder and (self._folder / path).is_dir():
-            return f"{path!r} is a folder of frames: not supported yet; make a video of it ({_shown(line)})"
         hint = ", after a video's name with its extension" if path != line else ""
         return f"separate the path from what follows by a comma{hint} ({_shown(line)})"
+
+
+def listed_frames(line: str) -> tuple[str, int, int] | None:
+    """The folder and the two numbers of `folder start total` or `folder total label`; None if a line is neither."""
+    found = _FRAMES.fullmatch(line.replace(",", " ")) if line.count(",") in (0, 2) else None
+    return None if found is None or is_video(found[1]) else (found[1], int(found[2]), int(found[3]))
 
 
 def read_header(cells: Sequence[str], line: str) -> Columns | None:

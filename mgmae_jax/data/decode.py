@@ -11,8 +11,9 @@ import dataclasses
 import functools
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -21,6 +22,8 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
+from mgmae_jax.data.frame_folders import FrameFolder, Frames
+from mgmae_jax.data.records import Record, RecordFile
 from mgmae_jax.data.timeline import Timeline, all_frames, frames_of, packets_of, read_timeline
 from mgmae_jax.data.timeline_cache import keep_timeline, kept_timeline
 from mgmae_jax.errors import MgmaeError, VideoError
@@ -28,15 +31,15 @@ from mgmae_jax.errors import MgmaeError, VideoError
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A video that is not a file of its own, such as one in an archive or in a file of records.
+    """A video that is not a file of its own, such as one in a bucket or in a file of records.
 
     Attributes:
       name: a stable name, for messages and reports.
-      opener: opens the video of that name, as a seekable binary file.
+      opener: opens the video of that name, as a seekable binary file, or gives the frames that it consists of.
     """
 
     name: str
-    opener: Callable[[str], BinaryIO]
+    opener: Callable[[str], BinaryIO | Frames]
 
     def __str__(self) -> str:
         return self.name
@@ -64,10 +67,24 @@ class VideoInfo:
 
 
 class Video:
-    """An open video file; made by `open_video`."""
+    """An open video file; made by `open_video`.
 
-    def __init__(self, item: Readable, timeline: Timeline, container: InputContainer, stream: VideoStream) -> None:
+    Attributes:
+      path: its path or name.
+      record: the record that it is in; None of a file.
+      lost: how many frames `stream` has given so far that do not decode, so that the one before stands in for them.
+    """
+
+    def __init__(
+        self,
+        item: Readable,
+        timeline: Timeline,
+        container: InputContainer,
+        stream: VideoStream,
+        record: Record | None = None,
+    ) -> None:
         self.path = _name(item)
+        self.record, self.lost = record, 0
         self._item, self._timeline, self._container, self._stream = item, timeline, container, stream
         self._reformatter = VideoReformatter()
         self._at_start = True
@@ -76,6 +93,22 @@ class Video:
     def frames(self) -> int:
         """Number of frames."""
         return self._timeline.frames
+
+    @property
+    def timeline(self) -> Timeline:
+        """When each frame is shown."""
+        return self._timeline
+
+    @property
+    def stated_seconds(self) -> float:
+        """The duration that the file's header states, which a truncated file does not reach; 0 if it states none."""
+        stream, container = self._stream, self._container
+        if stream.duration and stream.time_base:
+            return float(stream.duration * stream.time_base)
+        stated = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # of Matroska
+        if stated:
+            return int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3])
+        return container.duration / av.time_base if container.duration and len(container.streams) == 1 else 0.0
 
     @property
     def fps(self) -> float:
@@ -108,8 +141,11 @@ class Video:
           VideoError: the file is damaged, so that not all of them decode.
         """
         with _reported(self.path):
+            last: VideoFrame | None = None
             for index, frame in self._every_frame():
-                yield self._image(self._given(index, frame))
+                self.lost += frame is last
+                last = self._given(index, frame)
+                yield self._image(last)
 
     def _from_key(self, wanted: set[int]) -> dict[int, np.ndarray]:
         """The wanted frames that decode from the last keyframe before them, or from the start if none is later."""
@@ -193,6 +229,8 @@ class Video:
         return np.ascontiguousarray(self._timeline.placement.upright(frame.to_ndarray()))
 
 
+OpenVideo = Video | FrameFolder
+"""What `open_video` gives."""
 # A playlist that poses as a video must not make us open URLs.
 _OPEN_OPTIONS = {"protocol_whitelist": "file"}
 _MOST_REORDERED = 32  # frames by which the order of decoding may differ from that of showing
@@ -201,11 +239,11 @@ _MAX_PIXELS = 2**26  # of a frame, 8192 x 8192: a damaged header must not take a
 
 
 @contextlib.contextmanager
-def open_video(item: Readable) -> Iterator[Video]:
+def open_video(item: Readable) -> Iterator[OpenVideo]:
     """Opens a video, reads its timeline and closes it at the end of the block.
 
     Args:
-      item: a file in any format that FFmpeg reads, or an `Item` with the bytes of one.
+      item: a file in any format that FFmpeg reads, a folder of frames, or an `Item`.
 
     Yields:
       The open video.
@@ -214,23 +252,48 @@ def open_video(item: Readable) -> Iterator[Video]:
       VideoError: the file is missing, empty, not a video, or without frames.
     """
     name = _name(item)
-    if not isinstance(item, Item):
-        if not os.path.exists(name):
-            raise VideoError(name, "no such file")
-        if not os.path.isfile(name):
-            raise VideoError(name, "is not a regular file")
-        if os.path.getsize(name) == 0:
-            raise VideoError(name, "is empty (0 bytes)")
-    opened = functools.partial(_opened, item)
     with contextlib.ExitStack() as stack:
         with _reported(name):
-            timeline = None if isinstance(item, Item) else kept_timeline(name)
-            if timeline is None:
-                timeline = read_timeline(name, opened)
-                if not isinstance(item, Item):
-                    keep_timeline(name, timeline)
-            video = Video(item, timeline, *stack.enter_context(opened()))
+            if isinstance(item, Item):
+                given = item.opener(name)
+                if isinstance(given, Frames):
+                    video: OpenVideo = FrameFolder(given)
+                else:
+                    video = _open_item(item, stack.enter_context(given), stack)
+            elif os.path.isdir(name):
+                video = FrameFolder(Frames(name))
+            else:
+                video = _open_file(name, stack)
         yield video
+
+
+def _open_file(name: str, stack: contextlib.ExitStack) -> Video:
+    if not os.path.exists(name):
+        raise VideoError(name, "no such file")
+    if not os.path.isfile(name):
+        raise VideoError(name, "is not a regular file")
+    if os.path.getsize(name) == 0:
+        raise VideoError(name, "is empty (0 bytes)")
+    timeline = kept_timeline(name)
+    if timeline is None:
+        timeline = read_timeline(name, functools.partial(_opened, name))
+        keep_timeline(name, timeline)
+    return Video(name, timeline, *stack.enter_context(_opened(name)))
+
+
+def _open_item(item: Item, file: BinaryIO, stack: contextlib.ExitStack) -> Video:
+    """Opens an item whose opener has just given `file`."""
+    opened = functools.partial(_opened, item, file)
+    if not isinstance(file, RecordFile):
+        timeline = read_timeline(item.name, opened)
+        return Video(item, timeline, *stack.enter_context(opened()))
+    record = file.record
+    kept = record.timeline()
+    if kept is None:
+        kept = read_timeline(item.name, opened)
+        record.keep(kept)
+    held = Item(item.name, lambda name: RecordFile(name, record))  # so that the record is read once
+    return Video(held, kept, *stack.enter_context(opened()), record)
 
 
 def _name(item: Readable) -> str:
@@ -238,10 +301,13 @@ def _name(item: Readable) -> str:
 
 
 @contextlib.contextmanager
-def _opened(item: Readable) -> Iterator[tuple[InputContainer, VideoStream]]:
+def _opened(item: Readable, file: Any = None) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Opens a video at its start: from `file`, if it is open already."""
     with contextlib.ExitStack() as stack:
-        if isinstance(item, Item):
-            file: str | BinaryIO = stack.enter_context(item.opener(item.name))
+        if file is not None:
+            file.seek(0)
+        elif isinstance(item, Item):
+            file = stack.enter_context(item.opener(item.name))  # type: ignore[arg-type]  # a file, see `open_video`
         else:
             file = os.path.abspath(item)  # a colon in a relative path reads as the name of a protocol
         container = stack.enter_context(av.open(file, "r", options=_OPEN_OPTIONS))

@@ -1,4 +1,4 @@
-"""The videos in a folder and its sub-folders, found by their extensions."""
+"""The videos in a folder and its sub-folders: files by their extensions, or folders of frames."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ EXTENSIONS = (
     ".y4m",
 )  # fmt: skip
 """Extensions of videos, in lower case."""
-_PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+PICTURES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""Extensions of pictures, in lower case."""
 # What usually lies beside videos; that these are left out need not be said.
-_BESIDE = _PICTURES | {
+_BESIDE = PICTURES | {
     ".aac", ".ass", ".avif", ".csv", ".db", ".doc", ".docx", ".exif", ".flac", ".flo", ".gz", ".heic", ".htm", ".html",
     ".ini", ".ipynb", ".jsonl", ".json", ".lock", ".log", ".m3u", ".m3u8", ".m4a", ".md", ".md5", ".mp3", ".nfo",
     ".npy", ".npz", ".ogg", ".opus", ".parquet", ".part", ".pdf", ".pickle", ".pkl", ".pt", ".pth", ".py", ".pyc",
@@ -39,7 +40,8 @@ def find_in_folder(root: Path) -> list[PurePath]:
     """The videos in a folder and its sub-folders.
 
     Links are followed, each folder once. Files and folders whose name starts with a dot are hidden. Files that may be
-    videos of another extension are left out, and counted in a warning.
+    videos of another extension are left out, and counted in a warning. Where there is no video file, every folder that
+    holds little else than pictures is a video: a folder of frames.
 
     Args:
       root: the folder.
@@ -52,6 +54,7 @@ def find_in_folder(root: Path) -> list[PurePath]:
     """
     found: list[PurePath] = []
     others: collections.Counter[str] = collections.Counter()
+    of_frames: list[PurePath] = []
     seen = set()
 
     def fail(error: OSError) -> None:
@@ -63,6 +66,8 @@ def find_in_folder(root: Path) -> list[PurePath]:
         subfolders[:] = [] if real in seen else sorted(name for name in subfolders if not name.startswith("."))
         if real not in seen:
             inside = PurePath(folder).relative_to(root)
+            if _holds_pictures(files):
+                of_frames.append(inside)
             for name in files:
                 if name.startswith("."):  # macOS leaves "._a.mp4" beside "a.mp4", and it is not a video.
                     continue
@@ -71,6 +76,10 @@ def find_in_folder(root: Path) -> list[PurePath]:
                 else:
                     others[os.path.splitext(name)[1].lower()] += 1
         seen.add(real)
+    if not found and PurePath() in of_frames:
+        raise FileError(root, "is itself a folder of frames, a single video: give the folder that it is in")
+    if not found and of_frames:
+        return sorted(of_frames, key=lambda video: video.parts)
     if not found:
         raise FileError(root, _nothing(others))
     unknown = {extension: count for extension, count in others.items() if extension not in _BESIDE}
@@ -79,13 +88,20 @@ def find_in_folder(root: Path) -> list[PurePath]:
     return sorted(found, key=lambda video: video.parts)
 
 
+def _holds_pictures(files: list[str]) -> bool:
+    """Whether most files of a folder are pictures with a number in their name."""
+    pictures = sum(
+        os.path.splitext(name)[1].lower() in PICTURES and any(character.isdigit() for character in name)
+        for name in files
+    )
+    return pictures > 1 and pictures > len(files) / 2
+
+
 def _nothing(others: Mapping[str, int]) -> str:
     if not others:
         return "holds no video: it is empty"
     total = sum(others.values())
     reason = f"holds no video; its {_files(total)} {'is' if total == 1 else 'are'} {_counts(others)}"
-    if sum(others.get(extension, 0) for extension in _PICTURES) > total / 2:
-        return f"{reason}: folders of frames are not supported yet, so make a video of each"
     return f"{reason} (videos end in {' '.join(EXTENSIONS)})"
 
 

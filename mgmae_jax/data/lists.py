@@ -12,13 +12,15 @@ from typing import BinaryIO, NamedTuple
 
 from absl import logging
 
-from mgmae_jax.data.columns import CsvRows
+from mgmae_jax.data.columns import CsvRows, FramesMean, listed_frames
 from mgmae_jax.data.folders import is_video
+from mgmae_jax.data.frame_folders import Frames, frame_numbers
 from mgmae_jax.data.remote import is_remote, join_listed, open_list
-from mgmae_jax.errors import FileError
+from mgmae_jax.errors import FileError, VideoError
 from mgmae_jax.runtime.paths import BUCKETS, remote_scheme
 
 MAX_LINE_BYTES = 64 * 1024
+_MOST_COUNTED = 64  # folders of frames whose pictures are counted to find out what a list says about them
 _FIRST = 3  # videos whose presence is checked, as a list may have hundreds of thousands
 _MAX_DIGITS = 100
 _WHOLE_NUMBER = re.compile("-?[0-9]+")
@@ -33,18 +35,31 @@ class Listed(NamedTuple):
     Attributes:
       paths: of the videos; relative ones are joined to the list's folder.
       labels: one for each video: all numbers, or all names; or None.
+      frames: which pictures are a video, by its path, of folders that are listed with their frames. A folder of which
+        several stretches are listed, as AVA's are, has a path for each: folder[9601:9901].
     """
 
     paths: tuple[str, ...]
     labels: tuple[int, ...] | tuple[str, ...] | None
+    frames: dict[str, Frames]
 
 
 class Entry(NamedTuple):
-    """What a line says: a path, and a label as text and, if it is a whole number, as that."""
+    """What a line says.
+
+    Attributes:
+      path: of the video.
+      label: as text, or None.
+      number: the label, if it is a whole number.
+      start: see `columns.Row`.
+      total: see `columns.Row`.
+    """
 
     path: str
     label: str | None
     number: int | None
+    start: int | None = None
+    total: int | None = None
 
 
 Parse = Callable[[str], Entry | None]
@@ -57,16 +72,16 @@ def read_csv(path: str | Path) -> Listed:
     Raises:
       FileError: it cannot be read, lists no video, or a line is wrong.
     """
-    rows = CsvRows(_folder(path))
+    rows = CsvRows(_folder(path), lambda: _frames_mean(path))
 
     def entry(line: str) -> Entry | None:
         row = rows(line)
         if row is None or row.label is None:
-            return row and Entry(row.path, None, None)
+            return row and Entry(row.path, None, None, row.start, row.total)
         whole = _WHOLE_NUMBER.fullmatch(row.label)
         if whole and len(row.label) > _MAX_DIGITS:
             raise ValueError(f"has a label of {len(row.label)} digits")
-        return Entry(row.path, row.label, int(row.label) if whole else None)
+        return Entry(row.path, row.label, int(row.label) if whole else None, row.start, row.total)
 
     listed = _read(path, entry)
     labels = listed.labels or ()
@@ -119,6 +134,7 @@ def _read(path: str | Path, parse: Parse) -> Listed:
     paths: list[str] = []
     labels: list[str] = []
     numbers: list[int] = []
+    frames: dict[int, Frames] = {}  # by the number of the video
     first: tuple[int, Entry] | None = None
     located = _Located(path)
     for number, line in _lines(path):
@@ -134,6 +150,8 @@ def _read(path: str | Path, parse: Parse) -> Listed:
             if paths and (entry.label is None) != (not labels):
                 raise ValueError(f"give every line a label, or none ({line[:80]!r})")
             paths.append(located(entry.path))
+            if entry.total is not None:
+                frames[len(paths) - 1] = Frames(paths[-1], entry.start, entry.total)
         except ValueError as error:
             raise FileError(path, f"line {number}: {error}") from error
         if entry.label is not None:
@@ -143,9 +161,58 @@ def _read(path: str | Path, parse: Parse) -> Listed:
     if not paths:
         raise FileError(path, "lists no video")
     located.check()
+    named = _named_frames(paths, frames)
     if not labels:
-        return Listed(tuple(paths), None)
-    return Listed(tuple(paths), tuple(numbers) if len(numbers) == len(labels) else tuple(labels))
+        return Listed(tuple(paths), None, named)
+    return Listed(tuple(paths), tuple(numbers) if len(numbers) == len(labels) else tuple(labels), named)
+
+
+def _named_frames(paths: list[str], frames: dict[int, Frames]) -> dict[str, Frames]:
+    """The frames of each video, by its name; a folder of several videos gets a name for each, in `paths`."""
+    several: dict[str, set[Frames]] = {}
+    for these in frames.values():
+        several.setdefault(these.folder, set()).add(these)
+    for number, these in frames.items():
+        if len(several[these.folder]) > 1:
+            start = 1 if these.start is None else these.start
+            paths[number] = f"{these.folder}[{start}:{start + (these.total or 0)}]"
+    return {paths[number]: these for number, these in frames.items()}
+
+
+def _frames_mean(path: str | Path) -> FramesMean:
+    """What the two numbers after a folder are: the first list whose numbers fit the pictures in the folders.
+
+    VideoMAE V2 and MGMAE have `folder start total` in lists for pre-training, and `folder total label` in lists for
+    fine-tuning, with nothing to tell them apart but what the folders hold.
+
+    Raises:
+      ValueError: the folders fit neither, or both.
+    """
+    folder, counted = _folder(path), 0
+    may_be: set[FramesMean] = {"start total", "total label"}
+    for _, line in _lines(path):
+        listed = listed_frames(line)
+        if folder is None or listed is None or not (folder / listed[0]).is_dir():
+            continue
+        name, first, second = listed
+        try:
+            numbers = frame_numbers(str(folder / name))
+        except VideoError as error:
+            raise ValueError(f"{name!r} {error.reason}") from error
+        fit: set[FramesMean] = set()
+        if second and set(range(first, first + second)) <= set(numbers):
+            fit.add("start total")
+        if first == len(numbers):
+            fit.add("total label")
+        may_be, counted = may_be & (fit or may_be), counted + 1
+        if not fit and counted == 1:
+            span = f"it has {len(numbers)}, {numbers[0]} to {numbers[-1]}"
+            raise ValueError(f"is neither `folder start total` nor `folder total label` of its pictures ({span})")
+        if len(may_be) == 1 or counted == _MOST_COUNTED:
+            break
+    if len(may_be) != 1:
+        raise ValueError("may be `folder start total` or `folder total label`: leave out the numbers of one kind")
+    return may_be.pop()
 
 
 def _like_header(first: str, second: str, folder: Path | None) -> bool:
@@ -213,8 +280,6 @@ class _Located:
             return join_listed(str(self._list), video)
         located = str(self.folder / video)
         if len(self._first) < _FIRST:
-            if os.path.isdir(located):
-                raise ValueError(f"{video!r} is a folder of frames: not supported yet; make a video of it")
             self._first.append(video)
         if video.isascii() or os.path.exists(located):
             return located

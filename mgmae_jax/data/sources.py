@@ -1,4 +1,4 @@
-"""Lists of videos, by the kind of their source: a folder, a CSV list or a JSON-lines list.
+"""Lists of videos, by the kind of their source: a folder, a CSV list, a JSON-lines list or records.
 
 A new kind is a function from a path to a `VideoList` and a line in `SOURCES`, at the end.
 """
@@ -16,7 +16,10 @@ from typing import BinaryIO, Self
 
 from mgmae_jax.data.decode import Item, Readable
 from mgmae_jax.data.folders import find_in_folder
+from mgmae_jax.data.frame_folders import FrameFolders, Frames
 from mgmae_jax.data.lists import Listed, read_csv, read_jsonl
+from mgmae_jax.data.record_lists import names_records, read_split
+from mgmae_jax.data.records import Records
 from mgmae_jax.data.remote import is_remote, open_video_file
 from mgmae_jax.errors import ConfigError, MgmaeError
 
@@ -31,14 +34,14 @@ class VideoList:
       paths: the files, in the order of the list; or stable names of the videos, if they have an `opener`.
       labels: one for each video, or None.
       class_names: names of the classes, if the source has them; labels are then indices into it.
-      opener: opens the video of a name, as a seekable binary file; None if the names are paths. It travels to worker
-        processes, so it must be picklable.
+      opener: opens the video of a name, see `Item`; None if the names are paths. It travels to worker processes, so it
+        must be picklable.
     """
 
     paths: tuple[str, ...]
     labels: tuple[int, ...] | None = None
     class_names: tuple[str, ...] | None = None
-    opener: Callable[[str], BinaryIO] | None = None
+    opener: Callable[[str], BinaryIO | Frames] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -46,12 +49,27 @@ class VideoList:
     def item(self, index: int) -> Readable:
         """Video number `index`, as `decode.open_video` takes it."""
         path = self.paths[index]
+        if isinstance(self.opener, FrameFolders) and path not in self.opener.frames and not is_remote(path):
+            return path  # so that its timeline is kept
         return path if self.opener is None else Item(path, self.opener)
+
+    def alone(self, index: int) -> Readable:
+        """As `item`, but small to send to another process."""
+        item = self.item(index)
+        if isinstance(item, Item) and isinstance(item.opener, Records | FrameFolders):
+            return Item(item.name, item.opener.alone(item.name))
+        return item
 
     def take(self, rows: Sequence[int]) -> Self:
         """The videos with these numbers, in this order."""
         labels = None if self.labels is None else tuple(self.labels[row] for row in rows)
         return dataclasses.replace(self, paths=tuple(self.paths[row] for row in rows), labels=labels)
+
+    def names(self) -> tuple[str, ...]:
+        """The videos' paths relative to their common folder."""
+        whole = [os.path.abspath(path) for path in self.paths]
+        root = os.path.commonpath([os.path.dirname(path) for path in whole])
+        return tuple(os.path.relpath(path, root) for path in whole)
 
     def digest(self, *, ordered: bool = True) -> str:
         """A name for these videos and labels, 16 hex digits, independent of where their common folder is.
@@ -59,11 +77,7 @@ class VideoList:
         Args:
           ordered: whether another order has another name.
         """
-        root = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in self.paths])
-        lines = [
-            f"{os.path.relpath(os.path.abspath(path), root)}\t{label}"
-            for path, label in zip(self.paths, self.labels or ("",) * len(self), strict=True)
-        ]
+        lines = [f"{name}\t{label}" for name, label in zip(self.names(), self.labels or ("",) * len(self), strict=True)]
         text = "\n".join(lines if ordered else sorted(lines))
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
@@ -81,11 +95,13 @@ def read_source(path: str | Path, field: str = "data.path") -> VideoList:
     """Lists the videos of a folder or of a list file.
 
     - A folder is searched with its sub-folders, in the order of the names. If every video is in a sub-folder, the name
-    of its folder is its class.
+      of its folder is its class. A folder of numbered pictures is a video, if there are no video files.
     - A `.csv` file has a line `path`, `path,label` or `path,frames,label` for each video, separated by commas, tabs or
       spaces (as VideoMAE's lists are). A first line that names the columns may put them in another order; see
-      `data.columns` for the names. Labels are whole numbers or names.
+      `data.columns` for the names. Labels are whole numbers or names. The lists of VideoMAE V2 and MGMAE are read:
+      `path 0 -1`, and for folders of frames `folder start total` and `folder total label`.
     - A `.jsonl` file has a line `{"path": "a.mp4", "label": "jump"}` for each; labels may be left out of all lines.
+    - `tfds:NAME@SPLIT`, or a folder that `mgmae prepare` wrote, holds records; see `record_lists.read_split`.
 
     Relative paths in a list are relative to the list's folder. A list, and the videos of a list, may be remote: see
     `data.remote`. Of the listed files, only the first few are looked for.
@@ -103,6 +119,8 @@ def read_source(path: str | Path, field: str = "data.path") -> VideoList:
         field gave it.
       FileError: the folder or list holds no video, or a line of the list is wrong.
     """
+    if names_records(str(path)):
+        return _from_records(str(path), field)
     if is_remote(str(path)):
         read = LISTS.get(PurePosixPath(str(path)).suffix.lower())
         if read is None:
@@ -159,8 +177,15 @@ def _named(paths: tuple[str, ...], labels: Sequence[str]) -> VideoList:
     return VideoList(paths, tuple(index[label] for label in labels), tuple(in_order))
 
 
+def _from_records(path: str, field: str) -> VideoList:
+    split = read_split(path, field)
+    if not split.classes or max(split.labels) < 0:  # without labels, as the test split of Something-Something V2
+        return VideoList(split.names, opener=split.records)
+    return VideoList(split.names, split.labels, split.classes, split.records)
+
+
 def _from_list(listed: Listed) -> VideoList:
-    paths, labels = listed
+    paths, labels, frames = listed
     numbers = tuple(label for label in labels or () if isinstance(label, int))
     if labels is None:
         videos = VideoList(paths)
@@ -168,6 +193,8 @@ def _from_list(listed: Listed) -> VideoList:
         videos = VideoList(paths, numbers)
     else:
         videos = _named(paths, [str(label) for label in labels])
+    if frames:
+        return dataclasses.replace(videos, opener=FrameFolders(frames))
     return dataclasses.replace(videos, opener=open_video_file) if any(map(is_remote, paths)) else videos
 
 

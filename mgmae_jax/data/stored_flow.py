@@ -1,44 +1,77 @@
-"""Optical flow stored in a file beside each video, and read with the frames, the stride and the crop of a clip.
+"""The file of a video's flow, in eight bits a number, which says of which video it is and how it was computed.
 
-The file of `a.mp4` is `a.mp4.flow.npz`, with uncompressed members, so that only the frames of a clip are read:
+The file of `a.mp4` is `a.mp4.flow.safetensors` beside it, or the feature "flow" of its record. Flow lies on a grid over
+the whole frame, an eighth of the frames that it was computed on, and counts in steps of this grid; tensors are
 
-- flow: float16 [2, F - 1, h, w, 2] of F frames: row 0 from frame j to j + 1, on frame j's pixels; row 1 from j + 1 back
-  to j, on frame j + 1's. x then y, in pixels of the decoded frames. h x w cells divide the frame evenly; a value
-  belongs to its cell's centre.
-- frame_size: int32 [2], height and width of the frames in pixels.
-- frames: int32 [], F.
+- values: uint8 [F - 1, 2, h, w, 2] for F frames, x then y: entry [j, 0] from frame j to j + 1, at points of frame j;
+  [j, 1] from frame j + 1 back to j, at points of frame j + 1.
+- range: float32 [F - 1, 2, 2, 2]: the lowest number of each [j, way], and what one unit of its values stands for; for
+  x, then y.
+- grid: float32 [2, 2]: where the grid's points lie, see `Grid`; for y, then x.
+- check: uint32 [F - 1], CRC-32 of each step's values and range after the grid.
+
+The file is a safetensors file, with the metadata of `FIELDS`. A stretch of a video is read alone, and all of it is
+checked.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import io
+import json
 import math
 import os
-import re
-import zipfile
-from collections.abc import Iterator
-from io import BufferedReader
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
 
-from mgmae_jax.data.augment import CropBox
 from mgmae_jax.errors import FileError
 from mgmae_jax.runtime.files import whole_file
 
-CELL = 4
-"""Approximate side of a cell in pixels: if it does not divide a frame's side, cells are a little smaller."""
-SUFFIX = ".flow.npz"
+VERSION = "2"  # raised when a reader would take the same bytes for something else
+FIELDS = ("format", "version", "video", "method", "frames", "height", "width")
+"""Metadata: "mgmae-jax flow", the version, the digest of the video's file, how the flow was computed, and the video's
+number of frames and their size in pixels."""
+_FORMAT = "mgmae-jax flow"
 _AGAIN = "`mgmae flow --config CONFIG --config.data.path=VIDEOS` computes it again"
-_MEMBERS = {"flow.npy": "<f2", "frame_size.npy": "<i4", "frames.npy": "<i4"}
-# What comes before an array's values in NumPy's format 1.0.
-_HEADER = re.compile(
-    rb"\x93NUMPY\x01\x00..\{'descr': '(...)', 'fortran_order': False, 'shape': \(([\d, ]*)\), \} *\n", re.S
-)
-_MAX_HEADER = 1024  # bytes
+_DTYPES = {"values": "U8", "range": "F32", "grid": "F32", "check": "U32"}
+_BYTES = {"U8": 1, "F32": 4, "U32": 4}
+_MAX_HEADER = 4096  # bytes
+_DIGESTED = 64 * 1024  # bytes at both ends of a video's file
+
+
+class Grid(NamedTuple):
+    """Where the points of a grid lie: at fraction f of the frame's height or width, the index is start + span * f.
+
+    Attributes:
+      start: of rows and columns.
+      span: of rows and columns; also how many steps of the grid the frame's height and width are.
+    """
+
+    start: tuple[float, float]
+    span: tuple[float, float]
+
+
+class VideoFacts(NamedTuple):
+    """What tells one video from another.
+
+    Attributes:
+      frames: how many.
+      height: of the frames in pixels.
+      width: of the frames in pixels.
+      digest: of the file, see `file_digest`; "" of what is no file of its own, which is not compared.
+    """
+
+    frames: int
+    height: int
+    width: int
+    digest: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,49 +79,54 @@ class StoredFlow:
     """The flow of a stretch of a video.
 
     Attributes:
-      steps: float32 [2, n, h, w, 2], as in the file, for the n steps from frame `first` on.
+      steps: float32 [n, 2, h, w, 2], in steps of the grid, as `values` above, for the n steps from frame `first` on.
       first: number of the frame that the first step starts in.
-      frame_size: height and width of the frames in pixels.
+      grid: where its points lie.
     """
 
     steps: np.ndarray
     first: int
-    frame_size: tuple[int, int]
+    grid: Grid
 
 
-def flow_path(video: str | Path, root: str | Path = "", folder: str | Path = "") -> Path:
-    """The path of a video's stored flow.
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """A name for a file's content, 16 hex digits: of its length and both its ends.
 
-    Args:
-      video: the video's file.
-      root: the folder of the videos.
-      folder: where flow is stored, mirroring `root` (or the whole path of a video outside it); "" means beside the
-        video.
+    Raises:
+      OSError: the file cannot be read.
     """
-    beside = Path(f"{video}{SUFFIX}")
-    if not folder:
-        return beside
-    absolute, root = Path(os.path.abspath(beside)), Path(os.path.abspath(root))
-    return Path(folder) / absolute.relative_to(root if absolute.is_relative_to(root) else absolute.anchor)
+    with open(path, "rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        content = file.read(_DIGESTED)
+        file.seek(max(0, size - _DIGESTED))
+        content += file.read(_DIGESTED)
+    return hashlib.sha256(size.to_bytes(8, "little") + content).hexdigest()[:16]
 
 
-def cell_grid(height: int, width: int) -> tuple[int, int]:
-    """The numbers of cells, h and w, that a frame of that size in pixels is divided into."""
-    return -(-height // CELL), -(-width // CELL)
+def cell_grid(rows: int, columns: int) -> Grid:
+    """The grid of the centres of equal cells."""
+    return Grid((-0.5, -0.5), (float(rows), float(columns)))
 
 
-def to_cells(flow: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
-    """Averages dense flow over the cells of a frame.
+def corner_grid(rows: int, columns: int, height: int, width: int) -> Grid:
+    """A grid whose outermost points are the centres of the outermost of height x width pixels."""
+    steps = [(points - 1) / (side - 1) for points, side in ((rows, height), (columns, width))]
+    return Grid((-0.5 * steps[0], -0.5 * steps[1]), (height * steps[0], width * steps[1]))
+
+
+def to_cells(flow: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Averages dense flow over the equal cells of a frame.
 
     Args:
-      flow: float32 [n, H', W', 2], (x, y) in its own pixels, of frames resized from `frame_size` or not.
-      frame_size: height and width of the video's frames in pixels.
+      flow: float32 [n, H, W, 2], in pixels.
+      rows: of cells.
+      columns: of cells.
 
     Returns:
-      float32 [n, h, w, 2], in pixels of frames of that size.
+      float32 [n, rows, columns, 2], in steps of their grid, `cell_grid`.
     """
-    rows, columns = cell_grid(*frame_size)
-    scale = np.array([frame_size[1] / flow.shape[2], frame_size[0] / flow.shape[1]], np.float32)
+    scale = np.array([columns / flow.shape[2], rows / flow.shape[1]], np.float32)
     shrinks = rows <= flow.shape[1] and columns <= flow.shape[2]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     cells = np.empty((len(flow), rows, columns, 2), np.float32)
@@ -97,187 +135,241 @@ def to_cells(flow: np.ndarray, frame_size: tuple[int, int]) -> np.ndarray:
     return cells
 
 
-def write_flow(path: str | Path, flow: np.ndarray, frame_size: tuple[int, int]) -> None:
-    """Writes the flow of a video, whole or not at all.
+def quantise(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Flow in eight bits: the largest error is a 510th of its range.
 
     Args:
-      path: the file; its folder is made if absent.
-      flow: [2, F - 1, h, w, 2], see above, in pixels; stored in half precision.
-      frame_size: height and width of the video's frames in pixels.
+      flow: float32 [..., h, w, 2].
+
+    Returns:
+      Values uint8 of the same shape, and range float32 [..., 2, 2]: lowest, then unit; see above. Quantised flow, once
+      it is read, gives the same values again.
+    """
+    lowest = flow.min((-3, -2))
+    unit = ((flow.max((-3, -2)) - lowest) / np.float32(255)).astype(np.float32)
+    divisor = np.where(unit > 0, unit, np.float32(1))[..., None, None, :]
+    values = np.rint((flow - lowest[..., None, None, :]) / divisor)
+    return np.clip(values, 0, 255).astype(np.uint8), np.stack([lowest, unit], -2)
+
+
+def read_quantised(values: np.ndarray, span: np.ndarray) -> np.ndarray:
+    """The flow, float32, that `quantise` made `values` and its range of."""
+    lowest, unit = span[..., 0, :], span[..., 1, :]
+    flow: np.ndarray = values.astype(np.float32) * unit[..., None, None, :] + lowest[..., None, None, :]
+    return flow
+
+
+def flow_bytes(steps: np.ndarray, grid: Grid, facts: VideoFacts, method: str) -> bytes:
+    """The content of a file of flow.
+
+    Args:
+      steps: float32 [F - 1, 2, h, w, 2], see `StoredFlow`.
+      grid: where its points lie.
+      facts: of the video.
+      method: how the flow was computed.
 
     Raises:
-      FileError: the file cannot be written, or the flow is not finite in half precision (65504 pixels and less).
+      ValueError: the flow is infinite or not a number.
+    """
+    if not np.isfinite(steps).all():
+        raise ValueError("its flow is infinite or not a number")
+    values, span = quantise(steps)
+    lattice = np.array([grid.start, grid.span], np.float32).T
+    start = zlib.crc32(lattice.tobytes())
+    check = [zlib.crc32(one.tobytes(), zlib.crc32(two.tobytes(), start)) for one, two in zip(values, span, strict=True)]
+    tensors = {"grid": lattice, "range": span, "check": np.array(check, np.uint32), "values": values}
+    metadata = [_FORMAT, VERSION, facts.digest, method, facts.frames, facts.height, facts.width]
+    # The library's own writer puts metadata in an order that differs from process to process.
+    header: dict[str, Any] = {"__metadata__": dict(zip(FIELDS, map(str, metadata), strict=True))}
+    place = 0
+    for name, array in tensors.items():
+        end = place + array.nbytes
+        header[name] = {"dtype": _DTYPES[name], "shape": array.shape, "data_offsets": [place, end]}
+        place = end
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    return b"".join([len(head).to_bytes(8, "little"), head, *(array.tobytes() for array in tensors.values())])
+
+
+def write_flow(path: str | Path, steps: np.ndarray, grid: Grid, facts: VideoFacts, method: str) -> None:
+    """Writes the file of a video's flow, whole or not at all; see `flow_bytes`.
+
+    Raises:
+      FileError: the file cannot be written, or the flow is infinite or not a number.
     """
     path = Path(path)
-    with np.errstate(over="ignore"):
-        half = flow.astype(np.float16)
-    if not np.isfinite(half).all():
-        raise FileError(path, "was not written: its flow is infinite or not a number; give other config.flow.weights")
-    remedy = "free space there, or set config.flow.path to another folder"
-    with whole_file(path, remedy) as partial, partial.open("wb") as file:
-        np.savez(file, flow=half, frame_size=np.array(frame_size, np.int32), frames=np.int32(half.shape[1] + 1))
+    try:
+        content = flow_bytes(steps, grid, facts, method)
+    except ValueError as error:
+        raise FileError(path, f"was not written: {error}; give other config.flow.weights") from error
+    with whole_file(path, "free space there, or set config.flow.path to another folder") as partial:
+        partial.write_bytes(content)
 
 
 def read_flow(
-    path: str | Path,
-    video: str | Path,
-    *,
-    frames: int,
-    frame_size: tuple[int, int],
-    first: int = 0,
-    last: int | None = None,
+    source: str | Path | bytes, video: str | Path, facts: VideoFacts, first: int = 0, last: int | None = None
 ) -> StoredFlow:
     """Reads the flow from frame `first` of a video to frame `last`.
 
     Args:
-      path: the file.
+      source: the path of the file, or the content of one, from the record of a video.
       video: the video it belongs to, for errors.
-      frames: the number of frames of the video.
-      frame_size: height and width of its frames in pixels.
+      facts: of that video. Flow from a record is compared by the number of frames alone: the video may have been
+        encoded again.
       first: index of a frame.
       last: index of a frame, not before the first; None means the video's last. Only the flow between them is read.
 
     Raises:
-      FileError: the file is missing, damaged, or of a video with other frames.
+      FileError: the file is missing, damaged, of an older version, or of a video with other facts.
     """
-    last = frames - 1 if last is None else last
-    with _opened(path, video) as file:
-        shape, offset = _check(path, video, file, frames, frame_size)
-        steps = np.empty((2, last - first, *shape[2:]), np.float16)
-        for row, part in enumerate(steps):
-            file.seek(offset + (row * shape[1] + first) * math.prod(shape[2:]) * part.itemsize)
-            if file.readinto(part.reshape(-1).view(np.uint8)) != part.nbytes:
-                raise ValueError("it ends early")
-        steps = steps.astype(np.float32)
-        if not np.isfinite(steps).all():
-            raise ValueError("it holds values that are not finite")
-    return StoredFlow(steps, first, frame_size)
+    last = facts.frames - 1 if last is None else last
+    with _opened(source, video) as file:
+        layout = _check(source, video, file, facts)
+        shape = layout.values[1:]
+        lattice = layout.read(file, "grid", 0, 2).reshape(2, 2)
+        values = layout.read(file, "values", first, last).reshape(-1, *shape)
+        span = layout.read(file, "range", first, last).reshape(-1, 2, 2, 2)
+        check = layout.read(file, "check", first, last)
+        start = zlib.crc32(lattice.tobytes())
+        for number, (one, two) in enumerate(zip(values, span, strict=True)):
+            if zlib.crc32(one.tobytes(), zlib.crc32(two.tobytes(), start)) != check[number]:
+                raise ValueError(f"the checksum of step {first + number} is another")
+    (top, height), (left, width) = lattice.tolist()
+    return StoredFlow(read_quantised(values, span), first, Grid((top, left), (height, width)))
 
 
-def has_flow(path: str | Path, video: str | Path, *, frames: int, frame_size: tuple[int, int]) -> bool:
-    """Whether there is a flow file that fits a video with this many frames of that size; its values are not checked."""
+def has_flow(path: str | Path, video: str | Path, facts: VideoFacts, method: str) -> bool:
+    """Whether there is a flow file of this video by this method; its values are not checked."""
     try:
         with _opened(path, video) as file:
-            _check(path, video, file, frames, frame_size)
+            return _check(path, video, file, facts).metadata["method"] == method
     except FileError:
         return False
-    return True
 
 
-def clip_flow(
-    stored: StoredFlow,
-    indices: np.ndarray,
-    source: np.ndarray,
-    target: np.ndarray,
-    box: CropBox,
-    size: int,
-) -> np.ndarray:
-    """The flow between frames of a clip, cut and resized as its frames are.
+def grid_shape(source: str | Path | bytes, video: str | Path) -> tuple[int, int]:
+    """How many rows and columns the flow in a file has.
 
-    Steps between neighbouring frames of the video are chained: each point is carried along, and the next step is read
-    where the point has arrived, bilinearly (with OpenCV, to a 32nd of a cell), or at the nearest point of the frame if
-    it has left it.
-
-    Args:
-      stored: the flow from the clip's first frame to its last, or more.
-      indices: int [T], the video's frames that form the clip, none smaller than the one before it.
-      source: int [P], the frame of the clip that each flow starts in.
-      target: int [P], the one in which it ends.
-      box: the crop, in pixels of the video's frames.
-      size: the side that the crop is resized to, in pixels.
-
-    Returns:
-      float32 [P, size, size, 2], x then y in pixels of the resized crop; zero between repetitions of one frame.
+    Raises:
+      FileError: the file is missing or damaged, or of an older version.
     """
-    rows, columns = stored.steps.shape[2:4]
-    cells = np.array([columns / stored.frame_size[1], rows / stored.frame_size[0]], np.float32)
-    # Centres of the crop's pixels, in cells: cell i covers i - 0.5 to i + 0.5.
-    x = (box.x + (np.arange(size) + 0.5) * box.width / size) * cells[0] - 0.5
-    y = (box.y + (np.arange(size) + 0.5) * box.height / size) * cells[1] - 0.5
-    # Converted to fixed point once for all pairs; OpenCV would do it for each.
-    where = cv2.convertMaps(*np.meshgrid(np.float32(x), np.float32(y)), cv2.CV_16SC2)
-    to_crop = np.array([size / box.width, size / box.height], np.float32) / cells
-    steps = stored.steps * cells
-    flow = np.empty((len(source), size, size, 2), np.float32)
-    for out, a, b in zip(flow, indices[source], indices[target], strict=True):
-        a, b = int(a) - stored.first, int(b) - stored.first
-        chained = _chain(steps[0, a:b] if a <= b else steps[1, b:a][::-1])
-        cv2.remap(chained * to_crop, *where, cv2.INTER_LINEAR, dst=out, borderMode=cv2.BORDER_REPLICATE)
-    return flow
+    with _opened(source, video) as file:
+        _, _, rows, columns, _ = _layout(file).values
+    return rows, columns
 
 
-def _chain(steps: np.ndarray) -> np.ndarray:
-    """Follows steps [n, h, w, 2], in cells, one after the other from every cell's centre: [h, w, 2]."""
-    if not len(steps):
-        return np.zeros(steps.shape[1:], np.float32)
-    start = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in steps.shape[2:0:-1])), -1)
-    total = steps[0]
-    for step in steps[1:]:
-        total = total + cv2.remap(  # type: ignore[call-overload]  # the second map may be None, but the stubs forbid it
-            step, start + total, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-    return total
+def _place(source: str | Path | bytes, video: str | Path) -> str:
+    return f"the record of {video}" if isinstance(source, bytes) else str(source)
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path, video: str | Path) -> Iterator[BufferedReader]:
+def _opened(source: str | Path | bytes, video: str | Path) -> Iterator[BinaryIO]:
     """Opens the file; in the block, errors in it become a FileError that names it and its video."""
     try:
-        with open(path, "rb") as file:
+        with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
             yield file
     except FileNotFoundError as error:
         reason = (
             f"the flow of {video} is not there: `mgmae flow --config CONFIG --config.data.path=VIDEOS` computes it "
             "and lists videos that it cannot read (procedural videos get theirs when they are prepared)"
         )
-        raise FileError(path, reason) from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise FileError(_place(source, video), reason) from error
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise FileError(path, f"the flow of {video} cannot be read (damaged? {reason}); {_AGAIN}") from error
-
-
-def _check(
-    path: str | Path, video: str | Path, file: BinaryIO, frames: int, frame_size: tuple[int, int]
-) -> tuple[tuple[int, ...], int]:
-    """Returns the shape of "flow" and where its values begin, after checking that they fit the video."""
-    with zipfile.ZipFile(file) as archive:
-        members = {info.filename: info for info in archive.infolist()}
-    if set(members) != set(_MEMBERS):
-        raise ValueError(f"it holds {sorted(members)[:5]}, not {sorted(_MEMBERS)}")
-    places = {name: _locate(file, members[name], dtype) for name, dtype in _MEMBERS.items()}
-    (shape, offset), (size_shape, size_offset), (frames_shape, frames_offset) = places.values()
-    if len(shape) != 5 or shape[0] != 2 or shape[4] != 2 or min(shape[2:4]) < 1:
-        raise ValueError(f"flow has the shape {shape}, not [2, F - 1, h, w, 2]")
-    if size_shape != (2,) or frames_shape != ():
-        raise ValueError("frame_size or frames has another shape")
-    file.seek(size_offset)
-    height, width = np.frombuffer(file.read(8), "<i4").tolist()
-    file.seek(frames_offset)
-    (count,) = np.frombuffer(file.read(4), "<i4").tolist()
-    if shape[1] != count - 1:
-        raise ValueError(f"flow has {shape[1]} steps for {count} frames")
-    if (count, height, width) != (frames, *frame_size):
         raise FileError(
-            path,
-            f"is the flow of {count} frames of {width}x{height}, but {video} has {frames} of "
-            f"{frame_size[1]}x{frame_size[0]} (another video?); {_AGAIN}",
+            _place(source, video), f"the flow of {video} cannot be read (damaged or foreign? {reason}); {_AGAIN}"
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """Where the tensors of a file lie: `places` are offsets, `shapes` those of the tensors."""
+
+    metadata: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+    places: Mapping[str, int]
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        return self.shapes["values"]
+
+    def read(self, file: BinaryIO, name: str, first: int, last: int) -> np.ndarray:
+        """The rows of a tensor from `first` up to `last`, flat."""
+        dtype = np.dtype({"U8": "u1", "F32": "<f4", "U32": "<u4"}[_DTYPES[name]])
+        row = math.prod(self.shapes[name][1:]) * dtype.itemsize
+        file.seek(self.places[name] + first * row)
+        content = file.read((last - first) * row)
+        if len(content) != (last - first) * row:
+            raise ValueError("it ends early")
+        return np.frombuffer(content, dtype)
+
+
+def _layout(file: BinaryIO) -> _Layout:
+    """Reads the head of a file, and checks it against the file's length.
+
+    Raises:
+      ValueError: it is something else, or an older version.
+    """
+    length = int.from_bytes(file.read(8), "little")
+    if not 2 <= length <= _MAX_HEADER:
+        raise ValueError("it is not a file of flow")
+    try:
+        header = json.loads(file.read(length))
+        metadata, shapes, places, ends = _parts(header, 8 + length)
+    except (KeyError, TypeError, AttributeError, RecursionError, UnicodeDecodeError) as error:
+        raise ValueError(f"its head is damaged: {error!r:.100}") from error
+    if sorted(ends.values())[-1] != file.seek(0, io.SEEK_END):
+        raise ValueError("it is shorter or longer than its head says")
+    if metadata["version"] != VERSION:
+        raise ValueError(f"it is of version {metadata['version']:.20}, not {VERSION}")
+    steps, *rest = shapes["values"]
+    if len(rest) != 4 or (rest[0], rest[3]) != (2, 2) or min(rest) < 1:
+        raise ValueError(f"values have the shape {shapes['values']}, not [F - 1, 2, h, w, 2]")
+    wanted = {"range": (steps, 2, 2, 2), "grid": (2, 2), "check": (steps,)}
+    for name, shape in wanted.items():
+        if shapes[name] != shape:
+            raise ValueError(f"{name} has the shape {shapes[name]}, not {shape}")
+    return _Layout(metadata, shapes, places)
+
+
+def _parts(
+    header: Any, start: int
+) -> tuple[dict[str, str], dict[str, tuple[int, ...]], dict[str, int], dict[str, int]]:
+    """Metadata, shapes, places and ends of the tensors that a file's head tells, all of the right types."""
+    metadata = {name: header["__metadata__"][name] for name in ("format", "version")}
+    if metadata["format"] != _FORMAT:
+        raise ValueError("it is not a file of flow")
+    metadata |= {name: str(header["__metadata__"][name]) for name in FIELDS}
+    shapes, places, ends = {}, {}, {}
+    for name, dtype in _DTYPES.items():
+        entry = header[name]
+        shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
+        if entry["dtype"] != dtype or not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
+            raise ValueError(f"{name} is not of type {dtype}")
+        if end - begin != math.prod(shape) * _BYTES[dtype]:
+            raise ValueError(f"{name} is shorter or longer than its shape {shape} says")
+        shapes[name], places[name], ends[name] = shape, start + begin, start + end
+    return metadata, shapes, places, ends
+
+
+def _check(source: str | Path | bytes, video: str | Path, file: BinaryIO, facts: VideoFacts) -> _Layout:
+    """The layout of a file that fits the video."""
+    layout = _layout(file)
+    found = layout.metadata
+    stated = VideoFacts(int(found["frames"]), int(found["height"]), int(found["width"]), found["video"])
+    if layout.values[0] != stated.frames - 1:
+        raise ValueError(f"it has {layout.values[0]} steps for {stated.frames} frames")
+    inside = isinstance(source, bytes)
+    if stated.frames != facts.frames or (not inside and stated[:3] != facts[:3]):
+        raise FileError(
+            _place(source, video),
+            f"is the flow of {stated.frames} frames of {stated.width}x{stated.height}, but {video} has {facts.frames} "
+            f"of {facts.width}x{facts.height} (another video?); {_AGAIN}",
         )
-    return shape, offset
-
-
-def _locate(file: BinaryIO, member: zipfile.ZipInfo, dtype: str) -> tuple[tuple[int, ...], int]:
-    """Returns the shape of an array in the file and where its values begin, after checking its type."""
-    # The local header of a member has fields of variable length that the archive's directory does not give.
-    file.seek(member.header_offset + 26)
-    start = member.header_offset + 30 + int(np.frombuffer(file.read(4), "<u2").sum())
-    file.seek(start)
-    header = _HEADER.match(file.read(_MAX_HEADER))
-    if member.compress_type != zipfile.ZIP_STORED or header is None:
-        raise ValueError(f"{member.filename} is compressed, or not an array in NumPy's format 1.0")
-    found, shape = header[1].decode(), tuple(int(length) for length in header[2].replace(b",", b" ").split())
-    if found != dtype:
-        raise ValueError(f"{member.filename} is of type {found}, not {dtype}")
-    offset = start + header.end()
-    if member.file_size != header.end() + math.prod(shape) * np.dtype(dtype).itemsize:
-        raise ValueError(f"{member.filename} is shorter or longer than its shape {shape} says")
-    return shape, offset
+    if not inside and facts.digest and stated.digest and facts.digest != stated.digest:
+        raise FileError(
+            _place(source, video),
+            f"is the flow of a video whose file has the digest {stated.digest}, but that of {video} is {facts.digest} "
+            f"(replaced since?); {_AGAIN}",
+        )
+    return layout

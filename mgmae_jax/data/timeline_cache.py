@@ -22,26 +22,32 @@ from mgmae_jax.runtime.paths import cache_folder
 _FORMAT = 1  # raised when a timeline of the same file would differ
 _FIELDS = 6  # numbers before the timestamps
 _MAX_BYTES = 64 * 2**20  # of a timeline: a million frames take an eighth
-_DECODER = " ".join(f"{name} {'.'.join(map(str, version))}" for name, version in sorted(av.library_versions.items()))
+DECODER = " ".join(f"{name} {'.'.join(map(str, version))}" for name, version in sorted(av.library_versions.items()))
+"""The versions of the libraries that read timelines: others may read other ones."""
 _TABLE = "CREATE TABLE IF NOT EXISTS timelines (path BLOB PRIMARY KEY, state TEXT, numbers BLOB) WITHOUT ROWID"
 _WAIT_S = 2.0  # for another process that writes
 
 _here = threading.local()  # a connection belongs to its thread
 
 
-def kept_timeline(path: str) -> Timeline | None:
-    """The timeline of a file from an earlier reading; None if there is none, or the file has changed since."""
-    with contextlib.suppress(OSError, MgmaeError, sqlite3.Error, zlib.error, ValueError):
-        asked = (_key(path), _state(path))
+def kept_timeline(path: str, inside: str | None = None) -> Timeline | None:
+    """The timeline of a video from an earlier reading; None if there is none, or its file has changed since.
+
+    Args:
+      path: the video's path, or the place of a video that is inside another file.
+      inside: the path of that file.
+    """
+    with contextlib.suppress(OSError, MgmaeError, sqlite3.Error, ValueError):
+        asked = (_key(path), _state(inside or path))
         row = _connection().execute("SELECT numbers FROM timelines WHERE path = ? AND state = ?", asked).fetchone()
-        return None if row is None else _unpack(row[0])
+        return None if row is None else unpack_timeline(row[0])
     return None
 
 
-def keep_timeline(path: str, timeline: Timeline) -> None:
-    """Keeps a timeline in place of an earlier one of that path."""
+def keep_timeline(path: str, timeline: Timeline, inside: str | None = None) -> None:
+    """Keeps a timeline in place of an earlier one of that path; see `kept_timeline`."""
     with contextlib.suppress(OSError, MgmaeError, sqlite3.Error):
-        row = (_key(path), _state(path), _pack(timeline))
+        row = (_key(path), _state(inside or path), pack_timeline(timeline))
         with _connection() as connection:
             connection.execute("INSERT OR REPLACE INTO timelines VALUES (?, ?, ?)", row)
 
@@ -64,18 +70,29 @@ def _key(path: str) -> bytes:
 
 def _state(path: str) -> str:
     found = os.stat(path)
-    return f"{_FORMAT} {found.st_size} {found.st_mtime_ns} {_DECODER}"
+    return f"{_FORMAT} {found.st_size} {found.st_mtime_ns} {DECODER}"
 
 
-def _pack(timeline: Timeline) -> bytes:
+def pack_timeline(timeline: Timeline) -> bytes:
+    """A timeline as a few bytes."""
     placement = sum(turn << bit for bit, turn in enumerate(timeline.placement))
     fields = [timeline.timed, timeline.height, timeline.width, placement, len(timeline.keys), timeline.frames]
     numbers = np.concatenate([fields, timeline.keys, timeline.shown]).astype("<i8")
     return zlib.compress(np.diff(numbers, prepend=0).tobytes(), 1)  # differences repeat, so they compress well
 
 
-def _unpack(packed: bytes) -> Timeline:
-    numbers = np.cumsum(np.frombuffer(zlib.decompressobj().decompress(packed, _MAX_BYTES), "<i8"))
+def unpack_timeline(packed: bytes) -> Timeline:
+    """The timeline that `pack_timeline` packed.
+
+    Raises:
+      ValueError: the bytes are damaged.
+    """
+    try:
+        numbers = np.cumsum(np.frombuffer(zlib.decompressobj().decompress(packed, _MAX_BYTES), "<i8"))
+    except zlib.error as error:
+        raise ValueError(f"the timeline is damaged ({error})") from error
+    if len(numbers) < _FIELDS:
+        raise ValueError("the timeline is damaged")
     timed, height, width, placement, keys, frames = numbers[:_FIELDS].tolist()
     if len(numbers) != _FIELDS + keys + frames or frames < 1:
         raise ValueError("the timeline is damaged")

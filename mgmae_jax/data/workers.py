@@ -97,10 +97,15 @@ def _start_worker(index: int, count: int) -> None:
     # batches until it has saved, and then ends its workers itself.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Ends this process when the one that started it has ended, however that was."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     # A killed main process ends no workers, and one that waits for room in its queue would wait for ever.
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -89,7 +89,8 @@ def find_videos(config: ConfigDict, split: Split = "train", *, flow: bool = Fals
     if path and (path != name or os.path.exists(path)):
         return read_source(path, "data.path" if split == "train" else "eval.path")
     if name is None:
-        raise ConfigError("eval.path", path, "the videos that accuracy is measured on: a folder, .csv or .jsonl list")
+        want = "the videos that accuracy is measured on: a folder, a .csv or .jsonl list, or records"
+        raise ConfigError("eval.path", path, want)
     prepare, request = DATASETS[name].prepare, Request(split, config.seed, config.data[name], flow, None)
     if is_primary():
         prepare(dataclasses.replace(request, on_progress=_tell_prepared))

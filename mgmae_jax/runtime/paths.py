@@ -19,9 +19,12 @@ _MOUNTS = {"gs": "gcsfuse", "gcs": "gcsfuse", "s3": "mount-s3 or s3fs"}
 
 
 def remote_scheme(path: str | os.PathLike[str]) -> str | None:
-    """The scheme of a path on another machine, in lower case: "gs" of gs://bucket/a.mp4; None of a local path."""
+    """The scheme of a path on another machine, in lower case: "gs" of gs://bucket/a.mp4; None of a local path.
+
+    tfds:/records/mine is local: records in a folder here, see `data.record_lists`.
+    """
     url = _URL.match(os.fspath(path))
-    return None if url is None else url[1].lower()
+    return None if url is None or url[1] == "tfds" else url[1].lower()
 
 
 def local_path(value: str, name: str) -> Path:

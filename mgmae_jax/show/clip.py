@@ -11,8 +11,9 @@ import numpy as np
 from mgmae_jax.data.augment import CropBox, crop_resize
 from mgmae_jax.data.decode import open_video
 from mgmae_jax.data.frames import ClipSpec
-from mgmae_jax.data.pretrain_clips import FlowSpec, read_clip_flow, stored_clip_flow
-from mgmae_jax.data.stored_flow import StoredFlow
+from mgmae_jax.data.pretrain_clips import FlowSpec, read_steps, stored_clip_flow
+from mgmae_jax.data.stored_clips import PackedClipFlow
+from mgmae_jax.data.stored_flow import StoredFlow, cell_grid
 from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import MgmaeError
 
@@ -38,7 +39,7 @@ def video_clip(path: str | os.PathLike[str], spec: ClipSpec, start: int | None) 
     return crop_resize(frames, _centred(*frames.shape[1:3]), spec.size), _title(Path(path).name, indices)
 
 
-def video_flow(path: str | os.PathLike[str], spec: ClipSpec, start: int | None, flow: FlowSpec) -> np.ndarray:
+def video_flow(path: str | os.PathLike[str], spec: ClipSpec, start: int | None, flow: FlowSpec) -> PackedClipFlow:
     """The flow of the clip that `video_clip` reads, from the video's file of flow.
 
     Args:
@@ -48,7 +49,7 @@ def video_flow(path: str | os.PathLike[str], spec: ClipSpec, start: int | None, 
       flow: what to read, and from where.
 
     Returns:
-      float32 [T-1, S, S, 2] or [2, T-1, S, S, 2]; see `data.pretrain_clips.pretrain_batches`.
+      Flow of T-1 pairs, or [2, T-1]; see `data.pretrain_clips.pretrain_batches`.
 
     Raises:
       FileError: the file of flow is missing, damaged or of another video; or as for `video_clip`.
@@ -56,9 +57,8 @@ def video_flow(path: str | os.PathLike[str], spec: ClipSpec, start: int | None, 
     """
     with open_video(path) as video:
         indices = clip_indices(video.frames, spec, start)
-        frame_size = video.frame_size
-    stored = read_clip_flow(os.fspath(path), flow, video.frames, frame_size, indices)
-    return stored_clip_flow(stored, indices, flow, _centred(*frame_size), spec.size)
+        steps, frame_size = read_steps(video, path, flow, indices), video.frame_size
+    return stored_clip_flow(steps, indices, flow, _centred(*frame_size), frame_size)
 
 
 def motion_shapes_clip(name: str, seed: int, spec: ClipSpec, start: int | None) -> tuple[np.ndarray, str]:
@@ -81,7 +81,7 @@ def motion_shapes_clip(name: str, seed: int, spec: ClipSpec, start: int | None) 
     return motion_shapes.render(seed, 0, **asked).frames[indices], _title(f"Procedural video {name}", indices)
 
 
-def motion_shapes_flow(name: str, seed: int, spec: ClipSpec, start: int | None, flow: FlowSpec) -> np.ndarray:
+def motion_shapes_flow(name: str, seed: int, spec: ClipSpec, start: int | None, flow: FlowSpec) -> PackedClipFlow:
     """The true flow of the clip that `motion_shapes_clip` renders.
 
     Args:
@@ -100,8 +100,8 @@ def motion_shapes_flow(name: str, seed: int, spec: ClipSpec, start: int | None, 
     asked = _asked(name, spec)
     indices = clip_indices(asked["frames"], spec, start)
     both = [motion_shapes.true_flow(seed, 0, **asked, backward=backward) for backward in (False, True)]
-    stored = StoredFlow(np.stack(both), 0, asked["size"])
-    return stored_clip_flow(stored, indices, flow, _centred(*asked["size"]), spec.size)
+    stored = StoredFlow(np.stack(both, 1), 0, cell_grid(*asked["size"]))
+    return stored_clip_flow(stored, indices, flow, _centred(*asked["size"]), asked["size"])
 
 
 def clip_indices(num_frames: int, spec: ClipSpec, start: int | None) -> np.ndarray:

@@ -8,7 +8,7 @@ from mgmae_jax.data.columns import IGNORED_NAMES, LABEL_NAMES, PATH_NAMES, CsvRo
 
 
 def rows_of(text, folder):
-    parse = CsvRows(folder)
+    parse = CsvRows(folder, pytest.fail)
     return [row for line in text.splitlines() if (row := parse(line))]
 
 
@@ -91,8 +91,7 @@ def test_a_header_may_have_any_order_and_case(tmp_path_factory, path, label, ign
             for mark in ";|"
             for text in ("a.mp4;0", "path;label", "a.mp4; 0", "a.mp4;ride bike", "clip;0", '"a.mp4";0', "a.mp4;0,5")
         ),
-        ("frames 0 120 3", "'frames' is a folder of frames: not supported yet"),
-        ("my frames 120 3", "'my frames' is a folder of frames: not supported yet"),
+        ("frames 0 120 3", "by a comma, after a video's name with its extension"),
         ("gone 0 120 3", "by a comma, after a video's name with its extension"),
     ],
 )  # fmt: skip
@@ -103,6 +102,22 @@ def test_what_could_be_meant_otherwise_is_an_error(tmp_path, text, message):
         rows_of(text, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("mean", "row"),
+    [("start total", Row("frames/12", None, 1, 62)), ("total label", Row("frames/12", "62", None, 1))],
+)
+@pytest.mark.parametrize("line", ["frames/12 1 62", "frames/12,1,62", "frames/12\t1\t62"])
+def test_the_lists_of_videomae_and_mgmae_name_folders_of_frames(tmp_path, mean, row, line):
+    (tmp_path / "frames/12").mkdir(parents=True)
+    parse = CsvRows(tmp_path, lambda: mean)
+    assert [parse(line), parse(line.replace("12", "13"))] == [row, row._replace(path="frames/13")]
+
+
+@pytest.mark.parametrize("line", ["a b.mp4 0 -1", "a b.mp4,0,-1"])
+def test_minus_one_frames_are_all_and_no_label(tmp_path, line):
+    assert rows_of(line, tmp_path) == [Row("a b.mp4", None)]
+
+
 def test_a_file_with_such_a_name_is_one(tmp_path):
     for name in ("a;b.mp4", "clip|0"):
         (tmp_path / name).touch()
@@ -111,7 +126,7 @@ def test_a_file_with_such_a_name_is_one(tmp_path):
 
 @given(st.lists(st.text().map(str.strip).filter(bool), min_size=1, max_size=3))
 def test_any_line_is_a_row_or_an_error(tmp_path_factory, lines):
-    parse = CsvRows(tmp_path_factory.getbasetemp())
+    parse = CsvRows(tmp_path_factory.getbasetemp(), pytest.fail)
     for line in lines:
         try:
             row = parse(line)
@@ -129,7 +144,7 @@ def test_a_quoted_label_comes_back(tmp_path_factory, label):
         if not expected:
             continue
         try:
-            row = CsvRows(tmp_path_factory.getbasetemp())(line)
+            row = CsvRows(tmp_path_factory.getbasetemp(), pytest.fail)(line)
         except ValueError as error:  # a label may itself end as a video's name
             assert "has a video's name" in str(error)  # noqa: PT017
             continue

@@ -31,7 +31,8 @@ def test_extensions_are_in_lower_case_and_once():
     [
         ([], "holds no video: it is empty"),
         (["a.txt"], r"holds no video; its 1 file is \.txt \(1\) \(videos end in \.264 .*\.y4m\)"),
-        (["1.jpg", "2.JPG", "x"], r"its 3 files are \.jpg \(2\), without extension \(1\): folders of frames are not"),
+        (["1.jpg", "a/x.JPG", "x"], r"its 3 files are \.jpg \(2\), without extension \(1\) \(videos end in"),
+        (["1.jpg", "2.JPG", "x"], "is itself a folder of frames, a single video: give the folder that it is in"),
         ([f"{i}.x{i}" for i in range(7)], r"its 7 files are \.x0 \(1\), .*\.x4 \(1\) and 2 other kinds"),
     ],
 )

@@ -58,7 +58,7 @@ def test_numbers_that_are_not_whole_are_told(tmp_path, label):
         (b"a.mp4,1\ncaf\xe9.mp4,2\n", "line 2: is not UTF-8 text, and no file has just this name"),
         ("clip,kind\na.mp4,run\n", "line 1: looks like a header, but calls no column path"),
         ("\nclip\na.mp4,run\n", "line 2: looks like a header"),
-        ("frames,50,0\n", "line 1: 'frames' is a folder of frames: not supported yet"),
+        ("frames,50,0\n", "line 1: 'frames' is a folder without frames: numbered pictures"),
         ("https://x.org/a.mp4,run\n", "line 1: 'https://x.org/a.mp4' is not a file here"),
     ],
 )
@@ -81,7 +81,7 @@ def test_bytes_that_are_not_utf8_name_files(tmp_path):
     assert listed_csv.paths[1] == str(tmp_path / name)
     assert listed_csv.labels == ("run", os.fsdecode(b"caf\xe9"))
     text = json.dumps({"path": name, "label": name}).encode()
-    assert read_jsonl(listed(tmp_path, text, "list.jsonl")) == ((str(tmp_path / name),), (name,))
+    assert read_jsonl(listed(tmp_path, text, "list.jsonl")) == ((str(tmp_path / name),), (name,), {})
 
 
 @pytest.mark.parametrize(("inside", "outside"), [("NFC", "NFD"), ("NFD", "NFC")])

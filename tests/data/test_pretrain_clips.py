@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from mgmae_jax.data.batches import BatchSpec
+from mgmae_jax.data.decode import Video
 from mgmae_jax.data.frames import ClipSpec
-from mgmae_jax.data.host_flow import tvl1_flow
-from mgmae_jax.data.pretrain_clips import FlowSpec, pretrain_batches
+from mgmae_jax.data.host_flow import host_flow
+from mgmae_jax.data.pretrain_clips import FlowSpec, _PretrainClips, pretrain_batches
 from mgmae_jax.data.sources import VideoList, read_source
 from mgmae_jax.errors import ConfigError, MgmaeError
 from mgmae_jax.ops.pairs import adjacent_pairs, neighbour_pairs
@@ -119,14 +120,14 @@ def test_every_epoch_holds_every_video_once_in_another_order(tmp_path, make_vide
     assert len(set(epochs)) == 6
 
 
-@pytest.mark.parametrize("direction", ["to_base", "to_earlier"])
-def test_flow_towards_a_base_frame(videos, direction):
-    (batch,) = read(videos, 1, batch_size=2, flow=FlowSpec(base=2, direction=direction, fast=True))
+@pytest.mark.parametrize(("direction", "method"), [("to_base", "tvl1"), ("to_earlier", "dis")])
+def test_flow_towards_a_base_frame(videos, direction, method):
+    (batch,) = read(videos, 1, batch_size=2, flow=FlowSpec(2, direction, fast=True, source=method))
     source, target = neighbour_pairs(4, 2, direction)
     assert batch["flow"].dtype == np.float32
     assert batch["flow"].shape == (4, 3, 32, 32, 2)
     for clip, flow in zip(batch["clip"], batch["flow"], strict=True):
-        np.testing.assert_array_equal(flow, tvl1_flow(clip, source, target, fast=True))
+        np.testing.assert_array_equal(flow, host_flow(clip, source, target, method, fast=True))
 
 
 def test_flow_both_ways(videos):
@@ -134,7 +135,7 @@ def test_flow_both_ways(videos):
     assert batch["flow"].shape == (2, 2, 3, 32, 32, 2)
     for clip, flow in zip(batch["clip"], batch["flow"], strict=True):
         for row, (source, target) in enumerate(zip(*adjacent_pairs(4), strict=True)):
-            np.testing.assert_array_equal(flow[row], tvl1_flow(clip, source, target, fast=True))
+            np.testing.assert_array_equal(flow[row], host_flow(clip, source, target, "tvl1", fast=True))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -225,3 +226,12 @@ import mgmae_jax.data.augment, mgmae_jax.data.batches, mgmae_jax.data.frames, mg
 import mgmae_jax.data.sources, mgmae_jax.ops.pairs, mgmae_jax.data.host_flow
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_views_of_a_video_share_its_decoding(videos, monkeypatch):
+    decoded = []
+    decode = Video.decode
+    monkeypatch.setattr(Video, "decode", lambda video, indices: decoded.append(video.path) or decode(video, indices))
+    example = _PretrainClips(CLIP, views=3, seed=0, flow=None)(videos.item(1), None, 0)
+    assert len(np.unique(example["clip"], axis=0)) == 3
+    assert decoded == [videos.paths[1]]

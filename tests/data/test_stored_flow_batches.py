@@ -1,29 +1,45 @@
 import dataclasses
 import itertools
 import multiprocessing
-from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mgmae_jax.data.batches import BatchSpec
+from mgmae_jax.data.decode import open_video
+from mgmae_jax.data.flow_places import flow_path, video_facts
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.pretrain_clips import FlowSpec, pretrain_batches
+from mgmae_jax.data.record_writer import record_values
 from mgmae_jax.data.sources import VideoList, read_source
-from mgmae_jax.data.stored_flow import cell_grid, flow_path, write_flow
-from mgmae_jax.errors import MgmaeError
+from mgmae_jax.data.stored_flow import cell_grid, write_flow
+from mgmae_jax.datasets.listed import own_split
+from mgmae_jax.datasets.prepare import in_processes, prepare
+from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.flow.packed import given_flow, one_way, read_packed
 from mgmae_jax.ops.pairs import neighbour_pairs
+from tests.stored_dense import store_dense
 
 CLIP = ClipSpec(frames=4, stride=3, size=32)
 HEIGHT, WIDTH = 48, 64  # of the videos
 STORED = FlowSpec(base=2, source="stored")
 
 
-def write_constant(video: str, frames: int, path: Path | None = None) -> None:
+def write_constant(video: str, frames: int, size: tuple[int, int] = (HEIGHT, WIDTH)) -> None:
     """Two pixels to the right and one down, a frame, and as much back."""
-    flow = np.full((2, frames - 1, *cell_grid(HEIGHT, WIDTH), 2), np.float32([2, 1]))
+    flow = np.full((2, frames - 1, *size, 2), np.float32([2, 1]))
     flow[1] *= -1
-    write_flow(path or flow_path(video), flow, (HEIGHT, WIDTH))
+    store_dense(video, flow, frames=frames)
+
+
+unpack = jax.jit(jax.vmap(lambda flow: read_packed(flow, 32, 32)))
+
+
+def pixels(batch: dict[str, np.ndarray]) -> np.ndarray:
+    """The flow of a batch's clips in their pixels, [n, P, S, S, 2]."""
+    return np.asarray(unpack(given_flow(batch)))
 
 
 @pytest.fixture
@@ -47,10 +63,11 @@ def read(
 def test_workers_do_not_change_the_flow(videos):
     alone, together = read(videos, 2), read(videos, 2, workers=1)
     for one, other in zip(alone, together, strict=True):
-        assert one["flow"].shape == (6, 3, 32, 32, 2)
-        assert one["flow"].dtype == np.float32
-        np.testing.assert_array_equal(one["flow"], other["flow"])
-        np.testing.assert_array_equal(one["clip"], other["clip"])
+        assert one["flow"].shape == (6, 3, 14, 14, 2)  # the shorter side is 12 cells of 4 pixels
+        assert one["flow"].dtype == np.uint8
+        assert one.keys() == other.keys() == {"clip", "flow", "flow_span", "flow_place"}
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
     assert multiprocessing.active_children() == []
 
 
@@ -62,7 +79,7 @@ def test_the_clips_are_those_without_flow(videos):
 @pytest.mark.parametrize("direction", ["to_base", "from_base", "to_earlier"])
 def test_flow_follows_stride_crop_and_direction(videos, direction):
     """Of the same velocity in every crop: its sides tell the scale, and both components the same one of few sides."""
-    flow = read(videos, 1, flow=dataclasses.replace(STORED, direction=direction))[0]["flow"]
+    flow = pixels(read(videos, 1, flow=dataclasses.replace(STORED, direction=direction))[0])
     source, target = neighbour_pairs(4, 2, direction)
     # Clips are shorter than the 9 frames of one video, where the last frame is repeated: no motion, or 3 frames of it.
     sides = np.array([48, 42, 36, 32, 31])  # of crops
@@ -77,11 +94,17 @@ def test_flow_follows_stride_crop_and_direction(videos, direction):
 
 
 def test_without_a_base_frame_both_directions_come(videos):
-    both = read(videos, 1, flow=FlowSpec(None, source="stored"))[0]["flow"]
-    assert both.shape == (6, 2, 3, 32, 32, 2)
-    np.testing.assert_allclose(both[:, 0], -both[:, 1], atol=1e-5)
-    np.testing.assert_array_equal(both[:, 0, :2], read(videos, 1)[0]["flow"][:, :2])  # before the base frame
-    np.testing.assert_array_equal(both[:, 1, 2:], read(videos, 1)[0]["flow"][:, 2:])  # after it
+    (batch,) = read(videos, 1, flow=FlowSpec(None, source="stored"))
+    assert batch["flow"].shape == (6, 2, 3, 14, 14, 2)
+    given = given_flow(batch)
+    ways = [
+        np.asarray(unpack(jax.vmap(lambda flow, way=way: one_way(flow, jnp.full(3, way)))(given)))
+        for way in (True, False)
+    ]
+    np.testing.assert_allclose(ways[0], -ways[1], atol=1e-5)
+    one = pixels(read(videos, 1)[0])
+    np.testing.assert_array_equal(ways[0][:, :2], one[:, :2])  # before the base frame
+    np.testing.assert_array_equal(ways[1][:, 2:], one[:, 2:])  # after it
 
 
 def test_flow_may_lie_in_a_folder_of_its_own(videos, tmp_path):
@@ -97,7 +120,7 @@ def test_flow_may_lie_in_a_folder_of_its_own(videos, tmp_path):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_missing_flow_ends_the_run_and_is_no_bad_video(videos, workers):
     flow_path(videos.paths[1]).unlink()
-    with pytest.raises(MgmaeError, match=r"2\.mp4\.flow\.npz: the flow of .*2\.mp4 is not there: `mgmae flow"):
+    with pytest.raises(MgmaeError, match=r"2\.mp4\.flow\.safetensors: the flow of .*2\.mp4 is not there: `mgmae flow"):
         read(videos, 1, workers=workers)
 
 
@@ -105,3 +128,49 @@ def test_flow_of_another_video_ends_the_run(videos):
     write_constant(videos.paths[1], 15)
     with pytest.raises(MgmaeError, match=r"is the flow of 15 frames of 64x48, but .*2\.mp4 has 16 of 64x48"):
         read(videos, 1)
+
+
+def test_a_video_that_was_replaced_since_ends_the_run(videos, make_video):
+    make_video("a/2.mp4", 16, options={"g": "3"})
+    with pytest.raises(MgmaeError, match=r"is the flow of a video whose file has the digest \w+, but that of .*2\.mp4"):
+        read(videos, 1)
+
+
+def test_videos_must_have_flow_of_one_size(videos):
+    path = flow_path(videos.paths[1])
+    write_constant(videos.paths[1], 16)
+    with open_video(videos.paths[1]) as video:
+        facts = video_facts(video, videos.paths[1])
+    write_flow(path, np.zeros((15, 2, 6, 8, 2), np.float32), cell_grid(6, 8), facts, "true flow")
+    with pytest.raises(MgmaeError, match=r"2\.mp4: has flow of 6 points on the shorter side, and the first .* of 12"):
+        read(videos, 1)
+
+
+def test_the_first_videos_may_have_no_flow_but_not_all(videos):
+    flow_path(videos.paths[0]).rename(f"{videos.paths[0]}.kept")
+    spec = BatchSpec(batch_size=3, views=1, seed=0, workers=0)
+    pretrain_batches(videos, CLIP, spec, start_step=0, flow=STORED, on_bad=print).close()
+    for path in videos.paths[1:]:
+        flow_path(path).unlink()
+    with pytest.raises(FileError, match=r"1\.mp4\.flow\.safetensors: the flow of .*1\.mp4 is not there"):
+        pretrain_batches(videos, CLIP, spec, start_step=0, flow=STORED, on_bad=print)
+
+
+def test_records_bring_the_flow_that_lay_beside_their_videos(videos, tmp_path):
+    beside = read(videos, 1)[0]
+    splits = {"train": own_split(videos, "videos")}
+    prepare(splits, tmp_path / "records", "videos", None, in_processes(1), lambda done, total: None)
+    in_records = read_source(tmp_path / "records")
+    assert [name.rpartition("/")[2] for name in in_records.paths] == ["1.mp4", "2.mp4", "3.mp4"]
+    for path in videos.paths:
+        flow_path(path).unlink()
+    found = read(in_records, 1)[0]
+    for name in beside:
+        np.testing.assert_array_equal(found[name], beside[name])
+
+
+def test_damaged_flow_is_not_prepared(videos):
+    path = flow_path(videos.paths[0])
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(FileError, match=r"1\.mp4\.flow\.safetensors: the flow of .*1\.mp4 cannot be read .*mgmae flow"):
+        record_values(videos.paths[0], "1.mp4", -1, None)

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -5,15 +6,15 @@ import numpy as np
 import pytest
 
 from mgmae_jax.commands.config_file import load_config
-from mgmae_jax.data.stored_flow import flow_path
+from mgmae_jax.data.flow_places import flow_path
 from mgmae_jax.datasets.find import flow_folders
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.masking.strategies import MaskOptions
 from mgmae_jax.ops.pairs import adjacent_pairs, neighbour_pairs
 from mgmae_jax.ops.tokens import TokenGrid
 from mgmae_jax.runtime.mesh import make_mesh
-from mgmae_jax.train.loop import batch_spec
-from mgmae_jax.train.masks import FlowOptions, MaskStep, build_mask_step, find_clips, open_clips
+from mgmae_jax.train.clips import batch_spec, find_clips, flow_spec, open_clips
+from mgmae_jax.train.masks import FlowOptions, MaskStep, build_mask_step
 from tests.train.tiny import random_batch
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -27,19 +28,35 @@ SMALL = [
 ]  # fmt: skip
 
 
-def masks_of(source: str, batch: dict[str, np.ndarray], **mask: str) -> list[np.ndarray]:
-    step = MaskStep(GRID, MaskOptions(ratio=0.5, **mask), FlowOptions(source))
-    return jax.device_get(step({}, batch, jax.random.split(jax.random.key(0), len(batch["clip"]))))
+def masks_of(source: str, **mask: str | int) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+    """The visible tokens of a batch by flow of that source."""
+    step = jax.jit(MaskStep(GRID, MaskOptions(ratio=0.5, **mask), FlowOptions(source)))
+    keys = jax.random.split(jax.random.key(0), 8)
+    return lambda batch: np.asarray(step({}, batch, keys).visible)
 
 
 def test_masks_of_stored_flow_are_those_of_the_same_flow_by_another_source():
-    right, left = (random_batch(0) | {"flow": np.full((8, 3, 32, 32, 2), x, np.float32)} for x in (8, -8))
-    np.testing.assert_array_equal(masks_of("stored", right).visible, masks_of("tvl1", right).visible)
-    assert (masks_of("stored", right).visible != masks_of("stored", left).visible).any()
+    def moved(x: float) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """The same flow in pixels, and on a grid of 8 pixels."""
+        dense = np.full((8, 3, 32, 32, 2), x, np.float32)
+        span = np.zeros((8, 3, 2, 2), np.float32)
+        span[:, :, 0] = x / 8
+        stored = {
+            "flow": np.zeros((8, 3, 6, 6, 2), np.uint8),
+            "flow_span": span,
+            "flow_place": np.broadcast_to(np.float32([[0.5, 4]]), (8, 2, 2)),
+        }
+        return random_batch(0) | {"flow": dense}, random_batch(0) | stored
+
+    (right, right_stored), (_, left_stored) = moved(8), moved(-8)
+    for options in ({}, {"warp": "trajectory", "spacing": 4}):
+        dense, stored = masks_of("dis", **options), masks_of("stored", **options)
+        np.testing.assert_array_equal(stored(right_stored), dense(right))
+        assert (stored(right_stored) != stored(left_stored)).any()
 
 
 def test_an_unknown_source_names_the_known_ones():
-    with pytest.raises(ConfigError, match=r"config\.flow\.source='kept': give one of raft, tvl1, stored, none"):
+    with pytest.raises(ConfigError, match=r"config\.flow\.source='kept': give one of raft, tvl1, dis, stored, none"):
         FlowOptions("kept")
 
 
@@ -53,13 +70,13 @@ def test_procedural_videos_come_with_their_flow(base: str, tmp_path: Path, monke
     with open_clips(config, masks, videos, 0, lambda path, reason: pytest.fail(reason), spec) as batches:
         batch = next(batches)
     pairs = adjacent_pairs(4) if base == "random" else neighbour_pairs(4, 2)
-    assert batch["flow"].shape == (8, *pairs[0].shape, 32, 32, 2)
-    assert np.abs(batch["flow"]).max() > 1
+    assert batch["flow"].shape == (8, *pairs[0].shape, 10, 10, 2)
+    assert batch["flow"].any()
     split = masks({}, batch, jax.random.split(jax.random.key(0), 8))
     assert split.visible.shape == (8, 16)
 
 
-@pytest.mark.parametrize("change", ["--config.flow.source=tvl1", "--config.mask.strategy=tube"])
+@pytest.mark.parametrize("change", ["--config.flow.source=dis", "--config.mask.strategy=tube"])
 def test_where_it_is_not_read_no_flow_is_made(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MGMAE_CACHE", str(tmp_path))
     assert not any(flow_path(path).exists() for path in find_clips(load_config(CONFIG, [*SMALL, change])).paths)
@@ -70,3 +87,11 @@ def test_where_videos_and_their_flow_lie(tmp_path: Path):
     for path, root in (("", ""), (str(tmp_path), str(tmp_path)), (f"{tmp_path}/list.csv", str(tmp_path))):
         config = load_config(CONFIG, [f"--config.data.path={path}", "--config.flow.path=/flow"])
         assert flow_folders(config) == (root, "/flow" if path else "")
+
+
+@pytest.mark.parametrize("source", ["dis", "tvl1"])
+def test_frames_are_large_enough_for_the_method(source: str):
+    small = ["--config.clip.size=8", "--config.model.patch=4", f"--config.flow.source={source}"]
+    config = load_config(CONFIG, [*SMALL, *small])
+    with pytest.raises(ConfigError, match=rf"config\.clip\.size=8: give 12 pixels or more for flow\.source={source}"):
+        flow_spec(config, build_mask_step(config))

@@ -24,8 +24,9 @@ from typing import Literal
 import numpy as np
 
 from mgmae_jax.data.encode import encode_mp4
-from mgmae_jax.data.stored_flow import flow_path, to_cells, write_flow
-from mgmae_jax.datasets.motion_shapes.drawing_pool import mapper
+from mgmae_jax.data.flow_places import flow_path
+from mgmae_jax.data.pool import mapper
+from mgmae_jax.data.stored_flow import VideoFacts, cell_grid, file_digest, to_cells, write_flow
 from mgmae_jax.datasets.motion_shapes.motion import CLASSES
 from mgmae_jax.datasets.motion_shapes.scene import draw, sample_scene, scene_flow
 from mgmae_jax.errors import FileError, MgmaeError
@@ -39,6 +40,7 @@ _REMEDY = "free space there, or set MGMAE_CACHE to a folder that you can write t
 _LOOK = 2
 # This many videos are drawn in less time than processes take to start.
 _FEW = 64
+_FLOW_CELL = 4  # pixels to a side of the cells that true flow is kept for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +170,7 @@ def prepare(
         if on_progress:
             on_progress(videos - len(missing), videos)
         keep = functools.partial(_keep_video, folder, 2 * seed + (split == "test"), (size[0], size[1]), frames, flow)
-        with mapper(processes if len(missing) > _FEW else 1) as apply:
+        with mapper(processes if len(missing) > _FEW else 1, "motion shapes") as apply:
             for done, _ in enumerate(apply(keep, missing), start=videos - len(missing) + 1):
                 if on_progress:
                     on_progress(done, videos)
@@ -202,5 +204,7 @@ def _keep_video(folder: Path, seed: int, size: tuple[int, int], frames: int, flo
             partial.write_bytes(encode_mp4(video.frames, video.fps))
     if not _is_kept(path, flow):
         scene = sample_scene(seed, index, size=size, frames=frames)
-        both = [to_cells(scene_flow(scene, backward=backward), size) for backward in (False, True)]
-        write_flow(flow_path(path), np.stack(both), size)
+        cells = (-(-size[0] // _FLOW_CELL), -(-size[1] // _FLOW_CELL))
+        both = [to_cells(scene_flow(scene, backward=backward), *cells) for backward in (False, True)]
+        facts = VideoFacts(frames, *size, file_digest(path))
+        write_flow(flow_path(path), np.stack(both, 1), cell_grid(*cells), facts, "true flow")

@@ -1,0 +1,90 @@
+"""Decoded frames of whole videos, kept on disk for a small data set: each video is then decoded once for all epochs.
+
+A video's frames are one file, uint8 [F, H, W, 3] in NumPy's format, which all workers map. What is kept is never
+dropped; once the folder is full, further videos are decoded each time. Clips, crops and flow are as without a cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mgmae_jax.data.decode import OpenVideo, Readable, Video
+from mgmae_jax.data.flow_places import video_facts
+from mgmae_jax.errors import VideoError
+from mgmae_jax.runtime.files import whole_file
+
+_REMEDY = "free space there, lower config.data.cache_gib, or leave config.data.cache empty"
+_FORMAT = 1  # raised when the frames of the same file would differ
+
+
+class FrameCache(NamedTuple):
+    """Where decoded frames are kept.
+
+    Attributes:
+      folder: made if absent; the processes of a machine share it.
+      gib: how much it may hold.
+    """
+
+    folder: str
+    gib: float
+
+
+def cached_frames(video: OpenVideo, item: Readable, indices: np.ndarray, cache: FrameCache) -> np.ndarray:
+    """Frames of a video from the cache; if it is not there, decoded, and put there whole if it fits.
+
+    Args:
+      video: the open video.
+      item: what it was opened from.
+      indices: int [T], the frames.
+      cache: where they are kept.
+
+    Returns:
+      uint8 [T, H, W, 3], as `Video.decode` gives them.
+
+    Raises:
+      VideoError: the frames cannot be decoded.
+      FileError: the cache cannot be written.
+    """
+    shape = (video.frames, *video.frame_size, 3)
+    named = repr((_FORMAT, str(item), video_facts(video, item)))
+    path = Path(cache.folder) / f"{hashlib.sha256(named.encode()).hexdigest()[:32]}.npy"
+    with contextlib.suppress(OSError, ValueError):  # it is not there, or damaged
+        kept: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        if kept.shape == shape and kept.dtype == np.uint8:
+            return np.asarray(kept[indices])
+    frames = video.decode(indices)
+    if _used(cache.folder) + video.frames * frames[0].nbytes <= cache.gib * 2**30:
+        with contextlib.suppress(_NotWholeError):
+            _keep(path, video, shape)
+    return frames
+
+
+class _NotWholeError(Exception):
+    """Not all frames of a video decode."""
+
+
+def _keep(path: Path, video: OpenVideo, shape: tuple[int, ...]) -> None:
+    """Writes all frames of a video, one at a time."""
+    with whole_file(path, _REMEDY) as partial, partial.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        try:
+            for frame in video.stream():
+                file.write(np.ascontiguousarray(frame).data)
+        except VideoError as error:
+            raise _NotWholeError from error
+        if isinstance(video, Video) and video.lost:  # by where decoding starts, other frames stand in for them
+            raise _NotWholeError
+
+
+def _used(folder: str) -> int:
+    """The bytes of the files in a folder."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return sum(entry.stat().st_size for entry in entries)
+    return 0

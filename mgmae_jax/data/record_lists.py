@@ -1,0 +1,169 @@
+"""The videos of a split of records: `tfds:NAME`, or a folder that `mgmae prepare` or `tfds build` wrote.
+
+What is in the records is listed beside them, in SPLIT.index.jsonl, so that no record is read to list them: a line
+`{"path": "jump/a.mp4", "label": "jump", "frames": 120, ...}` for each record of the split, in their order.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mgmae_jax.data.records import FEATURES, Records
+from mgmae_jax.errors import ConfigError, FileError, MgmaeError
+
+PREFIX = "tfds:"
+"""What a name of records begins with, where a path is expected."""
+INFO = "dataset_info.json"
+"""The file by which a folder of records is known."""
+_MAX_LINE_BYTES = 64 * 1024
+_DEFAULTS = {"data.path": ("train",), "eval.path": ("validation", "test")}
+"""The splits that are looked for where none is named."""
+
+
+class Split(NamedTuple):
+    """The records of a split.
+
+    Attributes:
+      names: of the videos, in the order of the records.
+      labels: index into `classes` for each; -1 without one.
+      classes: names of the classes; none if no video of the data set has one.
+      records: opens them.
+    """
+
+    names: tuple[str, ...]
+    labels: tuple[int, ...]
+    classes: tuple[str, ...]
+    records: Records
+
+
+def index_path(folder: str | os.PathLike[str], split: str) -> Path:
+    """The list of what the records of a split hold."""
+    return Path(folder) / f"{split}.index.jsonl"
+
+
+def names_records(path: str) -> bool:
+    """Whether a path or name is one of records: `tfds:NAME`, or a folder of records with or without @SPLIT."""
+    if path.startswith(PREFIX):
+        return True
+    return any(os.path.isfile(os.path.join(folder, INFO)) for folder in {path, path.rpartition("@")[0] or path})
+
+
+def read_split(path: str, field: str = "data.path") -> Split:
+    """Lists a split of records.
+
+    Args:
+      path: `tfds:NAME@SPLIT`, where NAME is what TFDS calls it (`ucf101_videos/split1`, with a version if wanted:
+        `ucf101_videos/split1:1.0.0`), looked for in $TFDS_DATA_DIR or ~/tensorflow_datasets, or a folder; or FOLDER or
+        FOLDER@SPLIT. SPLIT may be a part: train[:10%]. Without it: train for data.path, and validation or test for
+        eval.path.
+      field: what gave the path; see `sources.read_source`.
+
+    Raises:
+      MgmaeError: there are no such records or no such split; a ConfigError if a config field gave it.
+      FileError: they are not videos, or their index is missing or damaged.
+    """
+    import tensorflow_datasets as tfds  # not in the processes of workers
+
+    builder, split = _find(tfds, path, field)
+    folder = os.fspath(builder.data_dir)
+    known = builder.info.features
+    missing = [name for name in FEATURES if name not in (known or ())]
+    if missing:
+        want = "build it by `mgmae prepare` or by one of this package's builders"
+        raise FileError(folder, f"its records have no {', '.join(missing)}: {want}")
+    info = _splits(builder, path, split, field)
+    base = split.partition("[")[0]
+    whole = builder.info.splits[base]
+    shards = tuple(os.fspath(one.filename) for one in whole.file_instructions)
+    lengths = tuple(int(one.examples_in_shard) for one in whole.file_instructions)
+    starts = dict(zip(shards, itertools.accumulate(lengths, initial=0), strict=False))
+    chosen = [starts[os.fspath(one.filename)] + one.skip + i for one in info.file_instructions for i in range(one.take)]
+    rows = list(_index(index_path(folder, base)))
+    if len(rows) != sum(lengths):
+        raise FileError(
+            index_path(folder, base),
+            f"lists {len(rows)} videos, and its records are {sum(lengths)}: prepare them again",
+        )
+    if not chosen:
+        raise FileError(folder, f"its split {split!r} holds no video")
+    classes = tuple(known["label"].names) if known["label"].num_classes else ()
+    numbers = {name: number for number, name in enumerate(classes)}
+    places = {rows[number][0]: number for number in chosen}
+    try:
+        labels = tuple(-1 if rows[i][1] is None else numbers[rows[i][1]] for i in chosen)
+    except KeyError as error:
+        raise FileError(index_path(folder, base), f"has a label that is none of its classes: {error}") from error
+    return Split(tuple(rows[i][0] for i in chosen), labels, classes, Records(shards, lengths, places))
+
+
+def _find(tfds: Any, path: str, field: str) -> tuple[Any, str]:
+    """The builder that reads a data set's files, and the split."""
+    text = path.removeprefix(PREFIX)
+    whole = os.path.expanduser(text)
+    name, split = (whole, "") if os.path.exists(whole) else _parted(whole)
+    try:
+        if os.path.isdir(name):
+            builder = tfds.builder_from_directory(name)
+        else:
+            folder = data_dir()
+            builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
+    except (tfds.core.registered.DatasetNotFoundError, FileNotFoundError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0][:200]
+        want = (
+            f"a folder of records, or the name of a data set in {data_dir()} ($TFDS_DATA_DIR), NAME/CONFIG@SPLIT "
+            f"({reason})"
+        )
+        raise _refused(field, path, want) from error
+    return builder, split or _default(builder, field)
+
+
+def _parted(text: str) -> tuple[str, str]:
+    name, _, split = text.rpartition("@")
+    return (name, split) if name else (text, "")
+
+
+def data_dir() -> str:
+    """The folder that TFDS keeps data sets in."""
+    return os.environ.get("TFDS_DATA_DIR") or os.path.expanduser("~/tensorflow_datasets")
+
+
+def _default(builder: Any, field: str) -> str:
+    names = list(builder.info.splits)
+    wanted = _DEFAULTS.get(field, ("train",))
+    return next((name for name in wanted if name in names), names[0] if len(names) == 1 else wanted[0])
+
+
+def _splits(builder: Any, path: str, split: str, field: str) -> Any:
+    try:
+        return builder.info.splits[split]
+    except (KeyError, ValueError) as error:
+        there = ", ".join(f"@{name}" for name in builder.info.splits)
+        raise _refused(field, path, f"one of its splits at the end, {there}, and not @{split}") from error
+
+
+def _index(path: Path) -> Iterator[tuple[str, str | None]]:
+    """The name and the label of each record."""
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(_MAX_LINE_BYTES + 1):
+                number += 1
+                try:
+                    row = json.loads(line)
+                    name, label = row["path"], row["label"]
+                except (ValueError, TypeError, KeyError) as error:
+                    raise FileError(path, f"line {number} is damaged ({error}): prepare the videos again") from error
+                if not isinstance(name, str) or not isinstance(label, str | None):
+                    raise FileError(path, f"line {number} is damaged: prepare the videos again")
+                yield name, label
+    except OSError as error:
+        raise FileError(path, f"cannot be opened ({error.strerror}): prepare the videos again") from error
+
+
+def _refused(field: str, value: str, want: str) -> MgmaeError:
+    return ConfigError(field, value, want) if "." in field else MgmaeError(f"{field}: {value!r}: give {want}.")

@@ -1,0 +1,80 @@
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mgmae_jax.data.batches import BatchSpec
+from mgmae_jax.data.decode import Video, open_video
+from mgmae_jax.data.frame_cache import FrameCache, cached_frames
+from mgmae_jax.data.frames import ClipSpec
+from mgmae_jax.data.pretrain_clips import pretrain_batches
+from mgmae_jax.data.sources import read_source
+from mgmae_jax.errors import FileError
+
+INDICES = np.array([3, 5, 7, 7])
+
+
+def batches(folder: Path, cache: FrameCache | None, workers: int = 0) -> list[np.ndarray]:
+    spec = BatchSpec(batch_size=5, views=2, seed=0, workers=workers)
+    with pretrain_batches(
+        read_source(folder), ClipSpec(4, 2, 32), spec, start_step=0, flow=None, on_bad=pytest.fail, cache=cache
+    ) as read:
+        return [batch["clip"] for batch in itertools.islice(read, 2)]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_clips_are_those_without_a_cache(video_folder: Path, tmp_path: Path, workers: int):
+    cache = FrameCache(str(tmp_path / "frames"), 1.0)
+    expected = batches(video_folder, None)
+    for _ in ("decoded and kept", "read"):
+        np.testing.assert_array_equal(batches(video_folder, cache, workers), expected)
+        assert len(list((tmp_path / "frames").glob("*.npy"))) == 5
+    assert not list((tmp_path / "frames").glob(".*"))
+
+
+def frames_of(path: Path, cache: FrameCache) -> np.ndarray:
+    with open_video(path) as video:
+        return cached_frames(video, str(path), INDICES, cache)
+
+
+def test_what_is_kept_is_not_decoded_again(make_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, cache = make_video("a.mp4", 12), FrameCache(str(tmp_path / "frames"), 1.0)
+    with open_video(path) as video:
+        expected = video.decode(INDICES)
+    np.testing.assert_array_equal(frames_of(path, cache), expected)
+    with monkeypatch.context() as context:
+        context.setattr(Video, "decode", lambda video, indices: pytest.fail("it was decoded"))
+        np.testing.assert_array_equal(frames_of(path, cache), expected)
+    (kept,) = (tmp_path / "frames").iterdir()
+    kept.write_bytes(kept.read_bytes()[:5000])  # damaged: made again
+    np.testing.assert_array_equal(frames_of(path, cache), expected)
+    make_video("a.mp4", 12, frames=np.zeros((12, 48, 64, 3), np.uint8))  # replaced
+    assert frames_of(path, cache).max() < 30
+    assert len(list((tmp_path / "frames").iterdir())) == 2
+
+
+def test_a_full_cache_keeps_what_it_has(make_video, tmp_path: Path):
+    one = 12 * 48 * 64 * 3
+    cache = FrameCache(str(tmp_path / "frames"), 1.5 * one / 2**30)
+    for name in ("a.mp4", "b.mp4"):
+        assert frames_of(make_video(name, 12), cache).shape == (4, 48, 64, 3)
+    assert len(list((tmp_path / "frames").iterdir())) == 1
+
+
+def test_a_video_with_lost_frames_is_not_kept(make_video, tmp_path: Path):
+    path = make_video("a.mp4", 40, options={"g": "5", "bf": "0"})
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 600] = bytes(600)
+    path.write_bytes(content)
+    with open_video(path) as video:
+        list(video.stream())
+        assert video.lost, "the damage cost no frame"
+    assert frames_of(path, FrameCache(str(tmp_path / "frames"), 1.0)).shape == (4, 48, 64, 3)
+    assert not list((tmp_path / "frames").iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_named(make_video, tmp_path: Path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(FileError, match=r"taken/\w+\.npy: cannot be written .*config\.data\.cache"):
+        frames_of(make_video("a.mp4", 12), FrameCache(str(tmp_path / "taken"), 1.0))

@@ -1,0 +1,212 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mgmae_jax.cli import main
+from mgmae_jax.data.decode import open_video
+from mgmae_jax.data.encode import Encoding, encode_again
+from mgmae_jax.data.sources import VideoList, read_source
+from mgmae_jax.datasets.listed import ListedSplit, own_split
+from mgmae_jax.datasets.prepare import common_classes, in_processes, on_beam, prepare
+from mgmae_jax.errors import FileError, MgmaeError
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def hmdb(fakes, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("prepared") / "hmdb"
+    argv = ["prepare", "hmdb51/split1", "--manual-dir", str(fakes["hmdb51"]), "--out", str(out)]
+    assert main([*argv, "--short-side", "32", "--key-frames", "4", "--processes", "1"]) == 0
+    return out
+
+
+def test_a_published_data_set_becomes_records(hmdb):
+    train, test = read_source(hmdb), read_source(str(hmdb), "eval.path")
+    assert (len(train), len(test)) == (12, 4)
+    assert train.class_names == ("brush_hair", "cartwheel", "catch", "wave")
+    assert not list(hmdb.glob(".*"))
+    with open_video(train.item(0)) as video:
+        assert video.frame_size == (32, 42)
+        assert video.frames == 20
+        assert list(np.diff(np.searchsorted(video.timeline.shown, video.timeline.keys))) == [4, 4, 4, 4]
+
+
+def test_records_are_the_same_by_any_number_of_processes(fakes, hmdb, tmp_path):
+    argv = ["prepare", "hmdb51", "--manual-dir", str(fakes["hmdb51"]), "--out", str(tmp_path / "again")]
+    assert main([*argv, "--short-side", "32", "--key-frames", "4", "--processes", "2"]) == 0
+    assert content(tmp_path / "again") == content(hmdb)
+
+
+@pytest.mark.slow
+def test_killed_at_any_step_and_run_again_the_records_are_the_same(fakes, tmp_path):
+    videos = tmp_path / "videos"
+    for i, path in enumerate(sorted(fakes["ucf101_videos"].rglob("*.avi"))[:2]):
+        (videos / f"class{i}").mkdir(parents=True)
+        (videos / f"class{i}" / path.name).write_bytes(path.read_bytes())
+    script = Path(__file__).parent / "kill_prepare.py"
+    found = subprocess.run([sys.executable, script, videos, tmp_path], capture_output=True, text=True, check=True)
+    steps = found.stdout.splitlines()
+    assert steps == [f"{step} True" for step in range(len(steps))]
+    assert len(steps) == 2 * (1 + 2 * 2 + 1 + 3)  # prepare.json, two shards with their parts, the index, the rest
+
+
+def test_a_shard_that_is_there_is_not_written_again(fakes, tmp_path, monkeypatch, video_list):
+    stopped = []
+
+    def run_one(write, tasks):
+        yield write(tasks[0])
+        stopped.append(tasks[0].path)
+        raise KeyboardInterrupt
+
+    splits = {"train": video_list}
+    with pytest.raises(KeyboardInterrupt):
+        prepare(splits, tmp_path / "out", "videos", None, run_one, lambda done, total: None)
+    before = Path(stopped[0]).stat().st_ino
+    done = []
+    prepare(splits, tmp_path / "out", "videos", None, in_processes(1), lambda *counts: done.append(counts))
+    assert Path(stopped[0]).stat().st_ino == before
+    assert done == [(i, 4) for i in range(5)]
+
+
+@pytest.fixture
+def video_list(fakes) -> ListedSplit:
+    paths = sorted(fakes["ucf101_videos"].rglob("*.avi"))[:4]
+    return own_split(VideoList(tuple(map(str, paths)), (0, 1, 1, 0), ("jump", "run")), "list")
+
+
+def test_other_videos_or_another_encoding_need_another_folder(fakes, hmdb):
+    argv = ["prepare", "hmdb51", "--manual-dir", str(fakes["hmdb51"]), "--out", str(hmdb), "--short-side"]
+    assert main([*argv, "32", "--key-frames", "4"]) == 0  # all is there
+    before = content(hmdb)
+    assert main([*argv, "32", "--key-frames", "5"]) == 1
+    assert content(hmdb) == before
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path, video_list, capsys):
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(FileError, match="is not empty"):
+        prepare({"train": video_list}, tmp_path, "videos", None, in_processes(1), lambda *counts: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_videos_that_cannot_be_read_are_left_out_and_listed(tmp_path, video_list):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for i, path in enumerate(video_list.videos.paths):
+        (videos / f"{i}.avi").write_bytes(b"not a video" if i == 1 else Path(path).read_bytes())
+    out = tmp_path / "out"
+    assert main(["prepare", str(videos), "--out", str(out), "--processes", "1"]) == 0
+    (left_out,) = [json.loads(line) for line in (out / "left_out.jsonl").read_text().splitlines()]
+    assert (left_out["split"], left_out["path"]) == ("train", "1.avi")
+    assert "cannot be read as a video" in left_out["reason"]
+    assert read_source(out).paths == ("0.avi", "2.avi", "3.avi")
+    with open_video(read_source(out).item(1)) as video:
+        assert video.path == "2.avi"
+
+
+def test_without_a_readable_video_there_are_no_records(tmp_path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/a.mp4").write_text("no")
+    assert main(["prepare", str(tmp_path / "videos"), "--out", str(tmp_path / "out"), "--processes", "1"]) == 1
+    assert not (tmp_path / "out/dataset_info.json").exists()
+
+
+def test_splits_share_their_classes(video_list):
+    other = ListedSplit(VideoList(("a.mp4",), (0,), ("hop",)), ("a.mp4",))
+    unlabelled = ListedSplit(VideoList(("a.mp4",)), ("a.mp4",))
+    assert common_classes({"train": unlabelled, "test": video_list}) == ("jump", "run")
+    assert common_classes({"train": unlabelled}) == ()
+    with pytest.raises(MgmaeError, match="test: has the class 'hop', which train has not"):
+        common_classes({"train": video_list, "test": other})
+
+
+def test_splits_of_ones_own_and_labels_as_numbers(tmp_path, video_list):
+    for name, labels in (("train", (0, 2, 2)), ("test", (2, 0, 2))):
+        lines = [f"{path},{label}\n" for path, label in zip(video_list.videos.paths, labels, strict=False)]
+        (tmp_path / f"{name}.csv").write_text("".join(lines))
+    out = tmp_path / "out"
+    argv = ["prepare", f"train={tmp_path}/train.csv", f"test={tmp_path}/test.csv", "--out", str(out)]
+    assert main([*argv, "--processes", "1", "--name", "mine"]) == 0
+    assert read_source(out).labels == (0, 2, 2)
+    assert read_source(str(out), "eval.path").labels == (2, 0, 2)
+    assert (out / "mine-test.array_record-00000-of-00003").exists()
+    assert (
+        main(["prepare", str(out), "--out", str(tmp_path / "smaller"), "--short-side", "32", "--processes", "1"]) == 0
+    )
+    assert read_source(tmp_path / "smaller").names() == read_source(out).names()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["kinetics", "--out", "{tmp}/out"], "kinetics: give it alone, with --manual-dir DIR: The folder holds"),
+        (["{list}", "{list}", "--out", "{tmp}/out"], "there are two sources for train"),
+        (["{tmp}/none", "--out", "{tmp}/out"], "SOURCE: '.*none': give a folder of videos"),
+        (["{list}", "--out", "{tmp}/out", "--name", "My-Own"], "'My-Own': give --name of small letters"),
+        (["{list}", "--out", "{tmp}/out", "--short-side", "3"], "--short-side 3: give 16 to 8192"),
+        (["{list}", "--out", "{tmp}/out", "--key-frames", "0"], "--key-frames 0: give 1 to 10000"),
+    ],
+)
+def test_what_cannot_be_prepared_is_named(tmp_path, video_list, capsys, argv, message):
+    (tmp_path / "list.csv").write_text(f"{video_list.videos.paths[0]}\n")
+    assert main(["prepare", *[one.format(tmp=tmp_path, list=tmp_path / "list.csv") for one in argv]]) == 1
+    assert message.split(".*")[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("codec", ["h264", "vp9"])
+def test_encoding_again_gives_the_same_bytes(codec):
+    frames = np.random.default_rng(0).integers(0, 255, (5, 33, 50, 3), np.uint8)
+    one, two = (encode_again(frames, (33, 50), 0, Encoding(24, 2, codec)) for _ in range(2))
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    ("side", "size", "expected"),
+    [(None, (33, 50), (32, 50)), (24, (33, 50), (24, 36)), (256, (240, 320), (240, 320)), (64, (1, 9), (2, 8))],
+)
+def test_frames_are_scaled_down_to_even_sides(side, size, expected):
+    assert Encoding(side).size(*size) == expected
+
+
+def test_beam_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    with pytest.raises(MgmaeError, match=r"--runner DirectRunner: needs apache-beam .*pip install 'mgmae-jax\[beam\]'"):
+        on_beam("DirectRunner", [])
+
+
+def test_what_beam_writes_is_what_processes_write(fakes, hmdb, tmp_path):
+    pytest.importorskip("apache_beam", reason="needs apache-beam: pip install '.[beam]' in an environment of its own")
+    argv = ["prepare", "hmdb51", "--manual-dir", str(fakes["hmdb51"]), "--out", str(tmp_path / "again")]
+    assert main([*argv, "--short-side", "32", "--key-frames", "4", "--runner", "DirectRunner"]) == 0
+    assert content(tmp_path / "again") == content(hmdb)
+
+
+def test_no_command_imports_tensorflow(fakes, tmp_path):
+    """Even where it is installed: here it looks as if it were, and an import would end the process."""
+    code = f"""
+import importlib, importlib.machinery, sys
+class Installed:
+    def find_spec(self, name, path=None, target=None):
+        return importlib.machinery.ModuleSpec(name, self) if name == "tensorflow" else None
+    def create_module(self, spec):
+        return None
+    def exec_module(self, module):
+        sys.exit("tensorflow is imported")
+sys.meta_path.insert(0, Installed())
+from mgmae_jax.cli import COMMANDS, main
+for name in COMMANDS:
+    importlib.import_module("mgmae_jax.commands." + name.replace("-", "_"))
+out = {str(tmp_path / "out")!r}
+main(["prepare", "hmdb51", "--manual-dir", {str(fakes["hmdb51"])!r}, "--out", out, "--processes", "1"])
+main(["check-data", "tfds:" + out + "@test", "--out", out + "/checked", "--processes", "1"])
+print("tensorflow" in sys.modules)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout.splitlines()[-1:] == ["False"], found.stderr
