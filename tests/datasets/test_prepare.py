@@ -182,7 +182,7 @@ def test_beam_that_is_not_installed_is_named(monkeypatch):
 
 
 def test_what_beam_writes_is_what_processes_write(fakes, hmdb, tmp_path):
-    pytest.importorskip("apache_beam", reason="needs apache-beam: pip install '.[beam]' in an environment of its own")
+    pytest.importorskip("apache_beam", reason="needs apache-beam: pip install '.[beam]'")
     argv = ["prepare", "hmdb51", "--manual-dir", str(fakes["hmdb51"]), "--out", str(tmp_path / "again")]
     assert main([*argv, "--short-side", "32", "--key-frames", "4", "--runner", "DirectRunner"]) == 0
     assert content(tmp_path / "again") == content(hmdb)
