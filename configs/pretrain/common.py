@@ -23,6 +23,8 @@ def get_config() -> ConfigDict:
     config.data.views = 1  # crops, each with a mask of its own, of each decoded clip
     config.data.workers = 4  # processes that decode
     config.data.max_bad_fraction = 0.1  # unreadable videos that a run tolerates
+    config.data.cache = ""  # folder for the decoded frames of a small data set; empty: decode every clip
+    config.data.cache_gib = 50.0  # how much that folder may hold
     config.data.motion_shapes = ConfigDict()  # the procedural videos, made once
     config.data.motion_shapes.videos = 256
     config.data.motion_shapes.size = 128

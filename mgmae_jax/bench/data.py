@@ -18,8 +18,9 @@ from mgmae_jax.bench.report import markdown_table
 from mgmae_jax.data.augment import crop_resize, multi_scale_crop_box
 from mgmae_jax.data.batches import BatchSpec, random_stream
 from mgmae_jax.data.decode import open_video
+from mgmae_jax.data.frame_cache import FrameCache
 from mgmae_jax.data.frames import ClipSpec, pretrain_indices
-from mgmae_jax.data.pretrain_clips import pretrain_batches
+from mgmae_jax.data.pretrain_clips import FlowSpec, pretrain_batches
 from mgmae_jax.data.sources import VideoList
 from mgmae_jax.errors import VideoError
 
@@ -91,7 +92,16 @@ def read_rates(videos: VideoList, clip: ClipSpec, seed: int, seconds: float) -> 
         yield _rate(name, way, seconds)
 
 
-def pipeline_rate(videos: VideoList, clip: ClipSpec, seed: int, seconds: float, workers: int, batch_size: int) -> Rate:
+def pipeline_rate(
+    videos: VideoList,
+    clip: ClipSpec,
+    seed: int,
+    seconds: float,
+    workers: int,
+    batch_size: int,
+    flow: FlowSpec | None = None,
+    cache: FrameCache | None = None,
+) -> Rate:
     """Measures batches of the whole input pipeline, as training gets them; starting the workers does not count.
 
     Args:
@@ -101,11 +111,14 @@ def pipeline_rate(videos: VideoList, clip: ClipSpec, seed: int, seconds: float, 
       seconds: how long to measure.
       workers: reading processes; 0 reads in threads of this one.
       batch_size: videos of a batch.
+      flow: the flow that comes with the clips, or None.
+      cache: where decoded frames are kept, or None.
     """
     unreadable: list[str] = []
     spec = BatchSpec(batch_size, 1, seed, workers)
+    with_flow = "" if flow is None else f", flow {flow.source}"
     with pretrain_batches(
-        videos, clip, spec, start_step=0, flow=None, on_bad=lambda path, _: unreadable.append(path)
+        videos, clip, spec, start_step=0, flow=flow, on_bad=lambda path, _: unreadable.append(path), cache=cache
     ) as batches:
         for _ in range(max(2, 4 * workers // batch_size + 1)):  # what was read ahead while the workers started
             next(batches)
@@ -113,7 +126,7 @@ def pipeline_rate(videos: VideoList, clip: ClipSpec, seed: int, seconds: float, 
         while (taken := time.perf_counter() - start) < seconds or not count:
             next(batches)
             count += batch_size
-    return Rate(f"pipeline, workers={workers}", count, taken, taken * max(1, workers), len(unreadable))
+    return Rate(f"pipeline, workers={workers}{with_flow}", count, taken, taken * max(1, workers), len(unreadable))
 
 
 def opencv_frames(path: str, indices: Indices) -> np.ndarray:

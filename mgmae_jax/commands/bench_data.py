@@ -11,10 +11,11 @@ from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.commands.options import command_parser, path_option
 from mgmae_jax.data.frames import ClipSpec
-from mgmae_jax.datasets.find import find_videos
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.runtime.config_checks import check_kind
 from mgmae_jax.runtime.files import write_json
+from mgmae_jax.train.clips import find_clips, flow_spec, frame_cache
+from mgmae_jax.train.masks import build_mask_step
 
 STEPS = (0.1, 0.25, 0.5, 1.0)
 EXAMPLE = """example:
@@ -22,8 +23,9 @@ EXAMPLE = """example:
   mgmae bench data --config pretrain/ssv2_vit_b --config.data.path=train.csv --workers 0 8 16 --step 0.4
 
 Measures in one process and one thread what it takes to decode a clip and to crop it, beside OpenCV and, where it is
-installed, decord; then the whole input pipeline by the number of worker processes. The last lines say how many cores a
-training step keeps busy: `mgmae bench pretrain` says how long a step takes. No accelerator is used."""
+installed, decord; then the whole input pipeline by the number of worker processes, with the flow that the config has
+the workers compute or read (config.flow.source) and its cache of frames (config.data.cache). The last lines say how
+many cores a training step keeps busy: `mgmae bench pretrain` says how long a step takes. No accelerator is used."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,7 +51,9 @@ def main(argv: Sequence[str]) -> None:
         command.error(f"--workers {' '.join(map(str, args.workers))}: give 0 or more")
     config = load_config(args.config, overrides)
     check_kind(config, "pretrain")
-    videos = find_videos(config)
+    masks = build_mask_step(config)
+    videos = find_clips(config)
+    flow, cache = flow_spec(config, masks), frame_cache(config)
     clip, batch_size = ClipSpec(config.clip.frames, config.clip.stride, config.clip.size), config.train.batch_size
     machine = describe_machine()
     print(machine_line(machine))
@@ -67,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
         )
     pipelines = []
     for workers in args.workers or default_workers():
-        rate = pipeline_rate(videos, clip, config.seed, args.seconds, workers, min(batch_size, 8))
+        rate = pipeline_rate(videos, clip, config.seed, args.seconds, workers, min(batch_size, 8), flow, cache)
         pipelines.append(rate)
         print(f"{rate.name}: {rate.clips / rate.seconds:.1f} clips/s", file=sys.stderr, flush=True)
     rates += pipelines

@@ -40,7 +40,11 @@ def flow_place(item: Readable, root: str = "", folder: str = "") -> Path:
     if not isinstance(item, Item) or not (is_remote(name) or isinstance(item.opener, Records)):
         return flow_path(name, root, folder)
     if not folder:
-        raise FileError(name, "has no place beside it for its flow: set config.flow.path to a folder")
+        raise FileError(
+            name,
+            "has no place beside it for its flow: set config.flow.path to a folder, or compute the "
+            "flow of the videos by `mgmae flow` before `mgmae prepare`",
+        )
     inside = os.path.normpath(f"/{name.replace('://', '/')}").lstrip("/")  # never outside the folder
     return Path(folder) / f"{inside}{SUFFIX}"
 

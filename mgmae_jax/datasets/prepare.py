@@ -125,8 +125,7 @@ def on_beam(runner: str, options: list[str]) -> Run:
         from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise MgmaeError(
-            f"--runner {runner}: needs apache-beam ({error}): pip install 'mgmae-jax[beam]' in an environment of its "
-            "own, as it takes older versions of packages than the tested ones, or leave out --runner."
+            f"--runner {runner}: needs apache-beam ({error}): pip install 'mgmae-jax[beam]', or leave out --runner."
         ) from error
 
     def run(write: Callable[[ShardTask], int], tasks: list[ShardTask]) -> Iterable[int]:

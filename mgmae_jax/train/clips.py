@@ -3,12 +3,14 @@
 Apart from the trainers' steps, so that a machine which only runs or measures these needs no video reader.
 """
 
+import os
 from collections.abc import Callable
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mgmae_jax.data.batches import BatchSpec, TrainBatches
+from mgmae_jax.data.frame_cache import FrameCache
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.host_flow import MIN_SIDE
 from mgmae_jax.data.pretrain_clips import FlowSpec, pretrain_batches
@@ -51,6 +53,20 @@ def flow_spec(config: ConfigDict, masks: MaskStep) -> FlowSpec | None:
     return FlowSpec(base, masks.mask.direction, masks.flow.tvl1_fast, source, root, folder)
 
 
+def frame_cache(config: ConfigDict) -> FrameCache | None:
+    """Where decoded frames are kept; None unless `data.cache` is set.
+
+    Raises:
+      ConfigError: it may hold nothing.
+    """
+    folder = config.data.get("cache", "")  # which configs of older runs do not have
+    if not folder:
+        return None
+    if config.data.cache_gib <= 0:
+        raise ConfigError("data.cache_gib", config.data.cache_gib, "a number above 0, or leave data.cache empty")
+    return FrameCache(os.path.expanduser(folder), config.data.cache_gib)
+
+
 def find_clips(config: ConfigDict) -> VideoList:
     """The videos that a pre-training config names, the procedural ones with their flow if it is read.
 
@@ -59,6 +75,7 @@ def find_clips(config: ConfigDict) -> VideoList:
     """
     masks = build_mask_step(config)
     flow_spec(config, masks)
+    frame_cache(config)
     return find_videos(config, flow=masks.reads_stored_flow)
 
 
@@ -78,4 +95,5 @@ def open_clips(
         start_step=first,
         flow=flow_spec(config, masks),
         on_bad=on_bad,
+        cache=frame_cache(config),
     )

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
@@ -28,6 +29,7 @@ from mgmae_jax.runtime.preemption import Preempted
 from mgmae_jax.runtime.progress import Progress
 from mgmae_jax.runtime.run_info import ALLOW_CHANGE
 from mgmae_jax.runtime.session import OpenRun
+from mgmae_jax.train.data_wait import wait_advice
 from mgmae_jax.train.state import TrainState
 
 Batches = Callable[[int], AbstractContextManager[Iterator[Mapping[str, np.ndarray]]]]
@@ -217,6 +219,7 @@ class _Report:
         self._pending: collections.deque[tuple[int, Mapping[str, jax.Array]]] = collections.deque()
         self._losses: list[float] = []
         self._waited = 0.0
+        self._config, self._lines, self._told = config, 0, False
         self._since = time.monotonic()
 
     @contextlib.contextmanager
@@ -256,6 +259,12 @@ class _Report:
             "step_seconds": seconds / steps,
             "data_wait_share": min(self._waited / seconds, 1.0),
         }
+        self._lines += 1
+        # The first line counts the start of the workers.
+        if self._lines > 1 and not self._told and (advice := wait_advice(self._config, done, speed["data_wait_share"])):
+            self._told = True
+            if is_primary():
+                logging.warning("%s", advice)
         metrics["loss"] = float(np.mean(self._losses))
         self._writer.write(done, metrics | speed | device_memory())
         if self._progress is not None:

@@ -45,7 +45,7 @@ from mgmae_jax.train.targets import TARGETS, Target, find_target
 if TYPE_CHECKING:
     from mgmae_jax.train.previews import Draw
 
-PRETRAIN_MACHINE_FIELDS = (*MACHINE_FIELDS, "flow.weights", "flow.path", "preview")
+PRETRAIN_MACHINE_FIELDS = (*MACHINE_FIELDS, "flow.weights", "flow.path", "preview", "data.cache", "data.cache_gib")
 """Those for pre-training; a checkpoint records the hash of the flow weights, wherever their file is."""
 _MINIMA = {**CLIP_MINIMA, "model.decoder_depth": 1, "preview.every": 0}
 Batch = Mapping[str, Array]

@@ -80,12 +80,14 @@ def test_the_command(folder, tmp_path, capsys):
     file = tmp_path / "bench.json"
     argv = ["bench", "data", "--config=pretrain/folder", f"--config.data.path={folder}", "--config.clip.size=32"]
     options = ["--workers", "0", "--seconds", "0.05", "--step", "0.5", f"--json={file}", "--config.clip.frames=4"]
+    options += ["--config.mask.ratio=0.5", "--config.flow.source=dis", f"--config.data.cache={tmp_path}/frames"]
     assert cli.main([*argv, *options]) == 0
     printed = capsys.readouterr().out
     rows = json.loads(file.read_text())["rows"]
     names = [row["name"] for row in rows]
     assert names[:3] == ["decode", "decode and crop", "OpenCV, and crop"]
-    assert names[-1] == "pipeline, workers=0"
+    assert names[-1] == "pipeline, workers=0, flow dis"
+    assert list((tmp_path / "frames").glob("*.npy"))
     for row in rows:
         assert f"| {row['name']} " in printed
         assert row["clips_per_second"] == pytest.approx(row["clips"] / row["seconds"])

@@ -1,4 +1,6 @@
 import contextlib
+import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from mgmae_jax.runtime.mesh import make_mesh, replicated
 from mgmae_jax.runtime.metrics import MetricWriter, read_metrics
 from mgmae_jax.runtime.preemption import Preempted
 from mgmae_jax.runtime.session import OpenRun
+from mgmae_jax.train import loop
 from mgmae_jax.train.loop import Hook, train
 from mgmae_jax.train.state import TrainState
 from tests.train.tiny import random_batch, tiny_pretraining, tiny_state
@@ -242,3 +245,33 @@ def test_steps_that_the_run_does_not_reach_are_told_before_it_starts(tmp_path: P
     with pytest.raises(ConfigError, match=r"config.train.profile_steps='5:7': give steps up to 6, the run's last"):
         train_in(tmp_path, counting_step, Batches(all_good), counting_state(), profile_steps="5:7")
     assert not (tmp_path / "profile").exists()
+
+
+def test_the_next_batch_is_sent_while_the_device_works(tmp_path: Path):
+    """A step that ends only once the batch after it has been asked for, which the loop does not wait to be told."""
+    asked = [threading.Event() for _ in range(8)]
+    in_time = []
+
+    def wait(step: np.ndarray) -> np.ndarray:
+        in_time.append(asked[int(step) + 1].wait(timeout=20))
+        return np.float32(0)
+
+    def step(state: TrainState, frozen: Any, batch: Mapping[str, jax.Array], key: jax.Array):
+        late = jax.experimental.io_callback(wait, jax.ShapeDtypeStruct((), np.float32), state.step)
+        state, metrics = counting_step(state, frozen, batch, key)
+        return state, metrics | {"late": late}
+
+    batches = Batches(all_good, lambda number: asked[number].set())
+    asked[6].set()  # there is no batch after the last step
+    train_in(tmp_path, step, batches, counting_state(), every=100)
+    assert in_time == [True] * 6
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_run_that_waits_for_its_data_says_once_what_to_raise(
+    tmp_path: Path, waits: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(loop, "wait_advice", lambda config, step, share: f"step {step} waited" if waits else None)
+    with caplog.at_level(logging.WARNING):
+        train_in(tmp_path, counting_step, Batches(all_good), counting_state())
+    assert [record.getMessage() for record in caplog.records] == ["step 2 waited"] * waits

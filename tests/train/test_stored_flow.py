@@ -13,7 +13,7 @@ from mgmae_jax.masking.strategies import MaskOptions
 from mgmae_jax.ops.pairs import adjacent_pairs, neighbour_pairs
 from mgmae_jax.ops.tokens import TokenGrid
 from mgmae_jax.runtime.mesh import make_mesh
-from mgmae_jax.train.clips import batch_spec, find_clips, flow_spec, open_clips
+from mgmae_jax.train.clips import batch_spec, find_clips, flow_spec, frame_cache, open_clips
 from mgmae_jax.train.masks import FlowOptions, MaskStep, build_mask_step
 from tests.train.tiny import random_batch
 
@@ -95,3 +95,12 @@ def test_frames_are_large_enough_for_the_method(source: str):
     config = load_config(CONFIG, [*SMALL, *small])
     with pytest.raises(ConfigError, match=rf"config\.clip\.size=8: give 12 pixels or more for flow\.source={source}"):
         flow_spec(config, build_mask_step(config))
+
+
+def test_a_cache_of_frames_is_asked_for_and_has_room():
+    assert frame_cache(load_config(CONFIG, SMALL)) is None
+    config = load_config(CONFIG, [*SMALL, "--config.data.cache=~/frames", "--config.data.cache_gib=2.5"])
+    assert frame_cache(config) == (str(Path.home() / "frames"), 2.5)
+    config.data.cache_gib = 0.0
+    with pytest.raises(ConfigError, match=r"config\.data\.cache_gib=0\.0: give a number above 0"):
+        find_clips(config)
