@@ -26,8 +26,8 @@ from mgmae_jax.runtime.progress import Progress
 from mgmae_jax.train.masks import FlowOptions
 from mgmae_jax.train.store_flow import Method, host_method, raft_method, store_flows
 
-SIZE = 256
-"""Shorter side in pixels of the frames that flow is computed on, if config.flow.size is unset."""
+SIZE, ITERS = 256, 6
+"""Shorter side in pixels of the frames that flow is computed on, and RAFT's updates, unless options say otherwise."""
 _SHOWN = 20  # unreadable videos named at the end
 EXAMPLE = """example:
   mgmae flow --config pretrain/folder --config.data.path=VIDEOS
@@ -35,10 +35,9 @@ EXAMPLE = """example:
       --config.data.path=VIDEOS --config.flow.source=stored
 
 VIDEOS is a folder of videos, or a .csv or .jsonl list. The flow of a.mp4 is stored in a.mp4.flow.safetensors beside it,
-or in the folder --config.flow.path, which records and buckets need. It is computed on frames with a shorter side of 256
-pixels, or --config.flow.size, and serves any stride and crop. Videos that have their flow by the same method are
-skipped, so run the same command again to resume after an interruption; what is damaged, or of another video, is
-computed again. Several machines: --shard 0/4 to --shard 3/4."""
+or in the folder --config.flow.path, which records and buckets need. It serves any stride and crop. Videos that have
+their flow by the same method are skipped, so run the same command again to resume after an interruption; what is
+damaged, or of another video, is computed again. Several machines: --shard 0/4 to --shard 3/4."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,6 +47,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--method", choices=["raft", "dis", "tvl1"], default="raft", help="default: raft, see config.flow"
     )
+    command.add_argument(
+        "--size", type=int, default=SIZE, metavar="PIXELS", help=f"shorter side of the frames; default: {SIZE}"
+    )
+    command.add_argument("--iters", type=int, default=ITERS, metavar="N", help=f"RAFT's updates; default: {ITERS}")
     command.add_argument("--shard", default="0/1", metavar="I/N", help="every N-th video from the I-th, counted from 0")
     return command
 
@@ -61,7 +64,7 @@ def main(argv: Sequence[str]) -> None:
     if not config.data.path:
         want = "a folder of videos, or a .csv or .jsonl list (procedural videos get their true flow when prepared)"
         raise ConfigError("data.path", config.data.path, want)
-    method = flow_method(config, args.method)
+    method = flow_method(config, args.method, args.size, args.iters)
     root, folder = flow_folders(config)
     videos = read_source(config.data.path)
     if not folder and videos.opener is not None:
@@ -87,21 +90,29 @@ def main(argv: Sequence[str]) -> None:
         )
 
 
-def flow_method(config: ConfigDict, name: str) -> Method:
-    """The method of that name, by config.flow.
+def flow_method(config: ConfigDict, name: str, size: int, iters: int) -> Method:
+    """The method of that name.
+
+    Args:
+      config: config.flow has the weights and their type, and how TV-L1 is computed. Its size and updates are those of
+        flow in the step, where less time is spent on it.
+      name: of `--method`.
+      size: of `--size`.
+      iters: of `--iters`.
 
     Raises:
-      MgmaeError: a field of config.flow has a value that cannot work.
+      MgmaeError: a field of config.flow or an option has a value that cannot work.
     """
-    size = SIZE if config.flow.size is None else config.flow.size
     least = MIN_RAFT_SIDE if name == "raft" else -(-MIN_SIDE // CELL) * CELL
     if size < least or size % CELL:
-        raise ConfigError("flow.size", size, f"a multiple of {CELL}, {least} or more for --method {name}")
+        raise MgmaeError(f"--size {size}: give a multiple of {CELL}, {least} or more for --method {name}.")
+    if iters < 1:
+        raise MgmaeError(f"--iters {iters}: give 1 or more.")
     parse_dtype("flow.dtype", config.flow.dtype)
     if name != "raft":
         return host_method("dis" if name == "dis" else "tvl1", size, fast=config.flow.tvl1_fast)
     check_backend()
-    options = FlowOptions("raft", config.flow.iters, size, config.flow.dtype)
+    options = FlowOptions("raft", iters, size, config.flow.dtype)
     return raft_method(load_flow_params(config.flow.weights), options, size)
 
 

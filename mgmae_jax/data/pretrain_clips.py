@@ -172,7 +172,7 @@ def read_steps(video: OpenVideo, item: Readable, flow: FlowSpec, indices: np.nda
         raise FileError(
             str(item),
             f"has flow of {found - 2} points on the shorter side, and the first video of {flow.window - 2}: compute it "
-            "again by `mgmae flow` with one config.flow.size for all",
+            "again by `mgmae flow` with one --size for all",
         )
     return stored
 

@@ -65,7 +65,7 @@ class VideoFacts(NamedTuple):
       frames: how many.
       height: of the frames in pixels.
       width: of the frames in pixels.
-      digest: of the file, see `file_digest`; "" of what is no file of its own, which is not compared.
+      digest: of the file, see `file_digest`; "" of a video that is not a file of its own, which is not compared.
     """
 
     frames: int

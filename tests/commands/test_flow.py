@@ -40,7 +40,7 @@ def videos(tmp_path: Path) -> list[Path]:
 
 def arguments(videos: list[Path], *more: str, method: str = "dis", size: int = 48) -> list[str]:
     folder = f"--config.data.path={videos[0].parent}"
-    return ["flow", "--config", CONFIG, folder, f"--config.flow.size={size}", f"--method={method}", *more]
+    return ["flow", "--config", CONFIG, folder, f"--size={size}", f"--method={method}", *more]
 
 
 def stored(video: Path, path: Path | None = None) -> StoredFlow:
@@ -130,11 +130,11 @@ def test_wrong_shards_are_explained(part: str):
     ("more", "words"),
     [
         (["--config.data.path="], "config.data.path='': give a folder of videos"),
-        (["--config.flow.size=8"], "config.flow.size=8: give a multiple of 8, 16 or more for --method dis"),
-        (["--config.flow.size=50"], "config.flow.size=50: give a multiple of 8, 16 or more for --method dis"),
-        (["--config.flow.size=32", "--method=raft"], "config.flow.size=32: give a multiple of 8, 64 or more for"),
-        (["--config.flow.iters=0", "--method=raft", "--config.flow.size=64"], "config.flow.iters=0: give 1 or more"),
-        (["--method=raft", "--config.flow.size=64", "--config.flow.weights="], "config.flow.weights='': give bundled"),
+        (["--size=8"], "--size 8: give a multiple of 8, 16 or more for --method dis"),
+        (["--size=50"], "--size 50: give a multiple of 8, 16 or more for --method dis"),
+        (["--size=32", "--method=raft"], "--size 32: give a multiple of 8, 64 or more for"),
+        (["--iters=0", "--method=raft", "--size=64"], "--iters 0: give 1 or more"),
+        (["--method=raft", "--size=64", "--config.flow.weights="], "config.flow.weights='': give bundled"),
     ],
 )
 def test_wrong_values_name_their_field(videos: list[Path], more: list[str], words: str, capsys: pytest.CaptureFixture):
@@ -159,7 +159,7 @@ def test_raft_is_compiled_once_and_right(videos: list[Path], monkeypatch: pytest
         return grid_flow(params, frames, *rest, **options, scan=True)  # which compiles in seconds
 
     monkeypatch.setattr(store_flow, "grid_flow", counted)
-    assert main(arguments(videos, "--config.flow.iters=4", method="raft", size=64)) == 0
+    assert main(arguments(videos, "--iters=4", method="raft", size=64)) == 0
     assert shapes == [(9, 64, 96, 3)]
     flow = stored(videos[0])
     pixels = np.array([64, 48]) / flow.grid.span[::-1]  # of the video for a step of the grid
@@ -171,7 +171,7 @@ def test_raft_is_compiled_once_and_right(videos: list[Path], monkeypatch: pytest
 def test_records_have_their_flow_in_a_folder(videos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture):
     records = tmp_path / "records"
     assert main(["prepare", str(videos[0].parent), f"--out={records}", "--processes=1"]) == 0
-    asked = ["flow", "--config", CONFIG, f"--config.data.path={records}", "--method=dis", "--config.flow.size=48"]
+    asked = ["flow", "--config", CONFIG, f"--config.data.path={records}", "--method=dis", "--size=48"]
     assert main(asked) == 1
     assert "has no place beside it for its flow: set config.flow.path to a folder" in capsys.readouterr().err
     assert main([*asked, f"--config.flow.path={tmp_path}/flow"]) == 0

@@ -17,8 +17,8 @@ COMMANDS = [module for module in MODULES if hasattr(module, "parser")]
 NOT_PATHS = {
     "--allow-change", "--batch-size", "--classes", "--clips", "--clips-per-core", "--clips-per-device", "--config",
     "--crops", "--fsdp", "--iters", "--masks", "--method", "--methods", "--motion-shapes", "--names", "--on",
-    "--reference", "--repeats", "--sampling", "--seconds", "--seed", "--shard", "--start", "--start-timeout", "--step",
-    "--steps", "--synthetic-flow", "--utilisation", "--videos", "--workers", "what",
+    "--reference", "--repeats", "--sampling", "--seconds", "--seed", "--shard", "--size", "--start", "--start-timeout",
+    "--step", "--steps", "--synthetic-flow", "--utilisation", "--videos", "--workers", "what",
 }  # fmt: skip
 PATHS = [
     (command, action)
