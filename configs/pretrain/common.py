@@ -47,7 +47,7 @@ def get_config() -> ConfigDict:
     config.mask.base_frame = "middle"  # first, random
     config.mask.init = "gaussian"  # token, pixel
     config.mask.warp = config_dict.placeholder(str)  # backward, forward, trajectory; unset: the preset's
-    config.mask.spacing = 8  # pixels between the points that trajectory follows
+    config.mask.spacing = config_dict.placeholder(int)  # pixels between trajectory's points; unset: 8, or 7 of 14
     config.mask.hole_fill = "tube"  # random, invisible, visible, previous
     config.mask.select = "tubelet"  # clip
     config.mask.exposure = 0.0  # noise on one random frame, in standard deviations of its scores
@@ -56,8 +56,8 @@ def get_config() -> ConfigDict:
     config.flow.source = "raft"  # in the step; dis, tvl1: in the data workers; stored: what `mgmae flow` wrote; none
     config.flow.path = ""  # folder of stored flow, laid out as the videos are; empty: each beside its video
     config.flow.weights = "bundled"  # the package's own (docs/FLOW.md), or a file: .safetensors or PyTorch's .pth
-    config.flow.iters = config_dict.placeholder(int)  # RAFT's updates; unset: the preset's, 6 or 4
-    config.flow.size = config_dict.placeholder(int)  # pixels; unset: the preset's, the clip's own size or 128
+    config.flow.iters = config_dict.placeholder(int)  # RAFT's updates; unset: the preset's, 6 or 3
+    config.flow.size = config_dict.placeholder(int)  # pixels; unset: the preset's, the clip's own size or 112
     config.flow.dtype = "float32"
     config.flow.tvl1_fast = True  # False: OpenCV's own settings, eighty times slower, better on small motion
 

@@ -9,7 +9,7 @@ from mgmae_jax.bench.machine import Machine
 from mgmae_jax.bench.measure import WARM_UP, Measurement
 
 NOTES = """\
-paper: RAFT at the clip's size, 6 updates, maps of pixels warped; fast: 128 pixels, 4 updates, points followed. official
+paper: RAFT at the clip's size, 6 updates, maps of pixels warped; fast: 112 pixels, 3 updates, points followed. official
 order: as paper, but one pair after another, both of its frames encoded anew. ms/clip: median of the calls, each waited
 for; "step, tube masks" is close to the model's time on its own. x tube: ratio to the row of tube masking. GFLOP: matrix
 products and convolutions. GiB planned: what the compiled program holds at once on a device, by XLA's plan. GiB peak:

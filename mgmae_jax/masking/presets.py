@@ -10,12 +10,14 @@ from ml_collections import ConfigDict, config_dict
 
 from mgmae_jax.errors import ConfigError
 
-_FAST_SIDE = 128
+_FAST_SIDE = 112
+_SPACING = 8
+"""At most so many pixels from one point that trajectories follow to the next, if the config does not say."""
 PRESETS: dict[str, dict[str, Any]] = {
     # The paper's: RAFT at the clip's own size, maps of pixels warped backwards.
     "paper": {"mask.warp": "backward", "flow.size": None, "flow.iters": 6},
     # The same masks for a fraction of the cost, to the extent that docs/BENCHMARKS.md tells.
-    "fast": {"mask.warp": "trajectory", "flow.size": _FAST_SIDE, "flow.iters": 4},
+    "fast": {"mask.warp": "trajectory", "flow.size": _FAST_SIDE, "flow.iters": 3},
     # The authors' program; what else it does is not a matter of fields.
     "released_code": {"mask.warp": "backward", "flow.size": None, "flow.iters": 6},
 }
@@ -26,7 +28,8 @@ _TYPES = {"mask.warp": str, "flow.size": int, "flow.iters": int}
 def fill_preset(config: ConfigDict) -> ConfigDict:
     """Gives the fields of a pre-training config that are None the values of its preset; changes the config.
 
-    Flow is computed at `flow.size` where that is less than the clip's size.
+    Flow is computed at `flow.size` where that is less than the clip's size. An open `mask.spacing` becomes the largest
+    divisor of the patch that is at most 8 pixels: 7 for patches of 14.
 
     Raises:
       ConfigError: there is no such preset.
@@ -37,6 +40,8 @@ def fill_preset(config: ConfigDict) -> ConfigDict:
         section, _, name = field.partition(".")
         if config[section].get(name) is None and not (field == "flow.size" and config.clip.size <= _FAST_SIDE):
             config[section][name] = value
+    if config.mask.get("spacing") is None:
+        config.mask.spacing = max(n for n in range(1, _SPACING + 1) if config.model.patch % n == 0)
     return config
 
 

@@ -13,12 +13,15 @@ MODULES = [
     importlib.import_module(f"{commands.__name__}.{info.name}") for info in pkgutil.iter_modules(commands.__path__)
 ]
 COMMANDS = [module for module in MODULES if hasattr(module, "parser")]
-# What takes a text that is not a path: names, numbers, choices. Values of --methods and --reference may be either.
+# What takes a text that is not a path: names, numbers, choices. Values of --methods, --reference and a source of
+# `mgmae prepare` may be either.
 NOT_PATHS = {
-    "--allow-change", "--batch-size", "--classes", "--clips", "--clips-per-core", "--clips-per-device", "--config",
-    "--crops", "--fsdp", "--iters", "--masks", "--method", "--methods", "--motion-shapes", "--names", "--on",
-    "--reference", "--repeats", "--sampling", "--seconds", "--seed", "--shard", "--size", "--start", "--start-timeout",
-    "--step", "--steps", "--synthetic-flow", "--utilisation", "--videos", "--workers", "what",
+    "--allow-change", "--batch-size", "--beam-options", "--calls", "--classes", "--clips", "--clips-per-core",
+    "--clips-per-device", "--codec", "--config", "--crops", "--decoder-heads", "--fsdp", "--heads", "--iters",
+    "--key-frames", "--masks", "--method", "--methods", "--motion-shapes", "--name", "--names", "--on", "--processes",
+    "--reference", "--repeats", "--runner", "--sampling", "--seconds", "--seed", "--shard", "--short-side", "--size",
+    "--start", "--start-timeout", "--step", "--steps", "--synthetic-flow", "--take", "--to", "--utilisation",
+    "--videos", "--workers", "sources", "what",
 }  # fmt: skip
 PATHS = [
     (command, action)
