@@ -26,7 +26,7 @@ COMMON = {
     "flow": "flow/raft_small",
 }
 """For each kind of config, the one that has every field."""
-LOCAL_PATHS = ("init", "flow.path", "flow.weights", "validate.folder", "compile_cache")
+LOCAL_PATHS = ("init", "data.cache", "flow.path", "flow.weights", "validate.folder", "compile_cache")
 """The fields of all kinds that are local paths, if they are not empty."""
 SOURCE_PATHS = ("data.path", "eval.path")
 """Those that say where videos are, which may be in a bucket."""

@@ -64,7 +64,7 @@ def frame_cache(config: ConfigDict) -> FrameCache | None:
         return None
     if config.data.cache_gib <= 0:
         raise ConfigError("data.cache_gib", config.data.cache_gib, "a number above 0, or leave data.cache empty")
-    return FrameCache(os.path.expanduser(folder), config.data.cache_gib)
+    return FrameCache(folder, config.data.cache_gib)
 
 
 def find_clips(config: ConfigDict) -> VideoList:

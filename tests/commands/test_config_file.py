@@ -159,8 +159,8 @@ def test_a_preset_fills_in_what_is_open_and_a_flag_wins():
         config = load_config("pretrain/ssv2_vit_b", overrides)
         return config.mask.warp, config.flow.size, config.flow.iters
 
-    assert chosen() == ("trajectory", 128, 4)
-    assert chosen("--config.flow.iters=12", "--config.mask.warp=backward") == ("backward", 128, 12)
+    assert chosen() == ("trajectory", 112, 3)
+    assert chosen("--config.flow.iters=12", "--config.mask.warp=backward") == ("backward", 112, 12)
     assert chosen("--config.mask.preset=paper", "--config.flow.size=160") == ("backward", 160, 6)
 
 
@@ -173,6 +173,6 @@ def test_a_run_keeps_its_masks_until_another_preset_is_asked_for(tmp_path):
         run = load_run_config(tmp_path, overrides)
         return run.mask.warp, run.flow.size, run.flow.iters
 
-    assert chosen() == ("trajectory", 128, 5)
+    assert chosen() == ("trajectory", 112, 5)
     assert chosen("--config.mask.preset=paper") == ("backward", None, 6)
     assert chosen("--config.mask.preset=paper", "--config.flow.size=96") == ("backward", 96, 6)
