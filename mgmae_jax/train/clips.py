@@ -3,7 +3,6 @@
 Apart from the trainers' steps, so that a machine which only runs or measures these needs no video reader.
 """
 
-import os
 from collections.abc import Callable
 
 from jax.sharding import Mesh
