@@ -4,7 +4,8 @@ And next to the order of work of the authors' program, which is what a preset sa
 """
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from ml_collections import ConfigDict
 
 from mgmae_jax.bench.measure import Measurement, measure
 from mgmae_jax.bench.moving_clips import moving_batch
+from mgmae_jax.errors import ConfigError
 from mgmae_jax.flow.clip_flow import pair_flow
 from mgmae_jax.flow.raft import init_params
 from mgmae_jax.masking.presets import fill_preset, forget_preset
@@ -32,11 +34,13 @@ Case = Callable[[int], Measurement]
 """Measures one program with the given number of repeats; picklable."""
 
 
-def masking_cases(config: ConfigDict) -> list[Case]:
+def masking_cases(config: ConfigDict, sizes: Sequence[int] = (), updates: Sequence[int] = ()) -> list[Case]:
     """The rows of `mgmae bench masking`.
 
     Args:
       config: see configs/pretrain/common.py; a call works on `train.batch_size` clips.
+      sizes: also measure the fast masks with the flow at each of these `flow.size`, in pixels.
+      updates: and with each of these `flow.iters`; what is not given stays the preset's.
 
     Raises:
       ConfigError: a field has a value that cannot work.
@@ -46,6 +50,7 @@ def masking_cases(config: ConfigDict) -> list[Case]:
     return [
         *official,
         *(case for preset in COMPARED for case in _motion_cases(config, preset)),
+        *_sweep(config, sizes, updates),
         functools.partial(measure_masks, "tube", with_masks(config, "tube")),
         functools.partial(measure_masks, "random", with_masks(config, "random")),
     ]
@@ -55,6 +60,22 @@ def _motion_cases(config: ConfigDict, preset: str) -> list[Case]:
     """Motion guided masks by a preset, and their parts."""
     motion = with_preset(with_masks(config, "motion"), preset)
     return [functools.partial(measure_masks, f"motion, {preset}", motion), *part_cases(config, preset)]
+
+
+def _sweep(config: ConfigDict, sizes: Sequence[int], updates: Sequence[int]) -> list[Case]:
+    """The fast masks with other sizes and numbers of updates of their flow."""
+    if not sizes and not updates:
+        return []
+    fast = with_preset(with_masks(config, "motion"), "fast")
+    if not build_mask_step(fast).runs_raft:
+        raise ConfigError("flow.source", fast.flow.source, "raft, which alone has sizes and updates to compare")
+    cases: list[Case] = []
+    for size, iters in itertools.product(sizes or [fast.flow.size or fast.clip.size], updates or [fast.flow.iters]):
+        one = fast.copy_and_resolve_references()
+        one.flow.size, one.flow.iters = size, iters
+        build_mask_step(one)
+        cases.append(functools.partial(measure_masks, f"motion, fast, {size} px, {iters} updates", one))
+    return cases
 
 
 def part_cases(config: ConfigDict, preset: str) -> list[Case]:

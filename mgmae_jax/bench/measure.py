@@ -23,6 +23,7 @@ class Measurement:
       name: the row's name.
       clips: how many one call works on.
       seconds: the time of each call, from its start until its last output is there.
+      cpu_seconds: the processor time that each call took, over all threads of the process.
       compile_seconds: tracing, lowering and compiling, with nothing cached.
       flops: floating-point operations of one call; see `count_flops`.
       program_gib: memory that the compiled program needs at once on one device: arguments, outputs that do not reuse
@@ -34,6 +35,7 @@ class Measurement:
     name: str
     clips: int
     seconds: tuple[float, ...]
+    cpu_seconds: tuple[float, ...]
     compile_seconds: float
     flops: int
     program_gib: float
@@ -68,16 +70,18 @@ def measure(
     traced = jax.jit(function, donate_argnums=0, out_shardings=(shardings, None)).trace(carry, *args)
     compiled = traced.lower().compile()
     compile_seconds = time.perf_counter() - start
-    seconds = []
+    seconds, cpu_seconds = [], []
     for _ in range(WARM_UP + repeats):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         carry, result = jax.block_until_ready(compiled(carry, *args))
         seconds.append(time.perf_counter() - start)
+        cpu_seconds.append(time.process_time() - cpu_start)
         del result
     return Measurement(
         name=name,
         clips=clips,
         seconds=tuple(seconds[WARM_UP:]),
+        cpu_seconds=tuple(cpu_seconds[WARM_UP:]),
         compile_seconds=compile_seconds,
         flops=count_flops(traced.jaxpr.jaxpr),
         program_gib=planned_gib(compiled),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from mgmae_jax.bench.machine import Machine
@@ -11,7 +12,8 @@ from mgmae_jax.bench.measure import WARM_UP, Measurement
 NOTES = """\
 paper: RAFT at the clip's size, 6 updates, maps of pixels warped; fast: 112 pixels, 3 updates, points followed. official
 order: as paper, but one pair after another, both of its frames encoded anew. ms/clip: median of the calls, each waited
-for; "step, tube masks" is close to the model's time on its own. x tube: ratio to the row of tube masking. GFLOP: matrix
+for; "step, tube masks" is close to the model's time on its own. CPU: the process's time on all cores, which other
+programs disturb less; on an accelerator it is the host's. x tube: ratio to the row of tube masking. GFLOP: matrix
 products and convolutions. GiB planned: what the compiled program holds at once on a device, by XLA's plan. GiB peak:
 the most that the row's own process (on an accelerator: its fullest device) has held, compiling included. RAFT's
 parameters are random, which is the same program."""
@@ -31,6 +33,7 @@ def rows(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
             "calls": len(one.seconds),
             "ms_per_call": one.median * 1000,
             "ms_per_clip": one.quantiles_ms_per_clip(),
+            "cpu_ms_per_clip": float(np.median(one.cpu_seconds)) * 1000 / one.clips,
             "clips_per_second": one.clips / one.median,
             "times_tube": one.median / tube.median,
             "gflop_per_clip": one.flops / one.clips / 1e9,
@@ -46,7 +49,7 @@ def rows(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
 def table(numbers: Sequence[Mapping[str, Any]]) -> str:
     """The rows as a Markdown table whose columns are aligned."""
     head = (
-        "", "ms/call", "ms/clip", "quartiles", "min - max", "clips/s", "x tube", "GFLOP/clip", "GFLOP/s",
+        "", "ms/call", "ms/clip", "quartiles", "min - max", "CPU ms/clip", "clips/s", "x tube", "GFLOP/clip", "GFLOP/s",
         "GiB planned", "GiB peak", "compile s",
     )  # fmt: skip
     return markdown_table([head, *map(_cells, numbers)])
@@ -69,6 +72,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         _three_digits(clip["median"]),
         f"{_three_digits(clip['q1'])} - {_three_digits(clip['q3'])}",
         f"{_three_digits(clip['min'])} - {_three_digits(clip['max'])}",
+        _three_digits(row["cpu_ms_per_clip"]),
         _three_digits(row["clips_per_second"]),
         _three_digits(row["times_tube"]),
         _three_digits(row["gflop_per_clip"]),

@@ -3,12 +3,12 @@
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mgmae_jax.bench import report
 from mgmae_jax.bench.fresh_process import in_fresh_process
 from mgmae_jax.bench.machine import describe_machine
-from mgmae_jax.bench.masking import masking_cases
+from mgmae_jax.bench.masking import Case, masking_cases
 from mgmae_jax.bench.measure import Measurement
 from mgmae_jax.bench.pretrain import pretrain_cases
 from mgmae_jax.commands.bench_config import PAPER, load_bench_config
@@ -19,9 +19,10 @@ from mgmae_jax.runtime.files import write_json
 
 OTHER_BENCHES = ("step", "data", "flow", "agreement", "guess", "overfit")
 """Those with a command of their own. It is imported where it runs: the others need no video reader."""
-CASES = {"masking": masking_cases, "pretrain": pretrain_cases}
+CASES: dict[str, Callable[..., list[Case]]] = {"masking": masking_cases, "pretrain": pretrain_cases}
 EXAMPLE = f"""example:
   mgmae bench masking
+  mgmae bench masking --flow-size 96 112 128 --flow-iters 3 4
   mgmae bench pretrain --batch-size 4 --repeats 50 --json bench.json --config.model.name=vit_s
 
 Without --config, the paper's setting is measured: {PAPER}, in float32 on a CPU. Change fields with
@@ -43,6 +44,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--config", metavar="NAME", help=f"{CONFIG_HELP}; default: {PAPER}")
     command.add_argument("--batch-size", type=int, default=2, help="clips per call, over all devices (default 2)")
     command.add_argument("--repeats", type=int, default=20, help="timed calls (default 20)")
+    for option, field in (("--flow-size", "size"), ("--flow-iters", "iters")):
+        command.add_argument(
+            option, type=int, nargs="+", default=[], metavar="N",
+            help=f"masking: also measure the fast masks with each of these flow.{field}",
+        )  # fmt: skip
     command.add_argument("--json", type=path_option("--json"), metavar="FILE", help="write all numbers to this file")
     return command
 
@@ -56,6 +62,9 @@ def main(argv: Sequence[str]) -> None:
     args, overrides = command.parse_known_args(argv)
     if args.repeats < 1 or args.batch_size < 1:
         command.error(f"--repeats {args.repeats}, --batch-size {args.batch_size}: give 1 or more")
+    sweep = {"sizes": args.flow_size, "updates": args.flow_iters} if args.flow_size or args.flow_iters else {}
+    if sweep and args.what != "masking":
+        command.error(f"--flow-size and --flow-iters: not with {args.what}; use them with masking")
     if args.json and not args.json.parent.is_dir():
         raise FileError(args.json, "cannot be written: its folder does not exist")
     load_bench_config(args.config, overrides, args.batch_size, "cpu")  # report a mistake before anything starts
@@ -66,7 +75,7 @@ def main(argv: Sequence[str]) -> None:
         raise MgmaeError(f"--batch-size {args.batch_size}: give a multiple of the {machine['devices']} devices")
     print(report.heading(machine, config, args.repeats), flush=True)
     measurements: list[Measurement] = []
-    for case in CASES[args.what](config):
+    for case in CASES[args.what](config, **sweep):
         measurements.append(in_fresh_process(case, args.repeats))
         last = measurements[-1]
         print(f"{last.name}: {last.median / last.clips * 1000:.4g} ms a clip", file=sys.stderr, flush=True)

@@ -6,8 +6,10 @@ import pytest
 
 from mgmae_jax import cli
 from mgmae_jax.bench import report
+from mgmae_jax.bench.masking import masking_cases
 from mgmae_jax.bench.measure import Measurement
 from mgmae_jax.commands import bench
+from mgmae_jax.commands.bench_config import load_bench_config
 from mgmae_jax.models.variants import VARIANTS, Variant
 
 ROOT = Path(__file__).parents[2]
@@ -24,8 +26,8 @@ PARTS = {
 }
 GIVEN = [f"{part}, {preset}" for preset in PARTS for part in ("motion", "masks of given flow")]
 ROW = {
-    "name", "clips_per_call", "calls", "ms_per_call", "ms_per_clip", "clips_per_second", "times_tube",
-    "gflop_per_clip", "gflop_per_second", "planned_gib", "peak_gib", "compile_seconds",
+    "name", "clips_per_call", "calls", "ms_per_call", "ms_per_clip", "cpu_ms_per_clip", "clips_per_second",
+    "times_tube", "gflop_per_clip", "gflop_per_second", "planned_gib", "peak_gib", "compile_seconds",
 }  # fmt: skip
 
 
@@ -68,12 +70,15 @@ def test_masking_with_given_flow(run):
 
 @pytest.mark.slow
 def test_masking_with_raft(run):
-    written, printed = run("masking", *TINY, "--config.clip.size=64", "--config.clip.frames=2")
-    check(written, printed, ["official order", *PARTS["paper"], *PARTS["fast"], "tube", "random"])
+    written, printed = run("masking", *TINY, "--config.clip.size=64", "--config.clip.frames=2", "--flow-size=72")
+    other = "motion, fast, 72 px, 3 updates"
+    check(written, printed, ["official order", *PARTS["paper"], *PARTS["fast"], other, "tube", "random"])
     work = {row["name"]: row["gflop_per_clip"] for row in written["rows"]}
     for motion, flow, masks in PARTS.values():
         assert work[motion] == pytest.approx(work[flow] + work[masks], rel=1e-3)
-    assert work["official order"] > work["motion, paper"]
+    # Of one pair no frame is encoded twice.
+    assert work["official order"] == pytest.approx(work["motion, paper"])
+    assert work[other] > work["motion, fast"]
     assert work["tube"] == work["random"] == 0
 
 
@@ -92,6 +97,19 @@ def test_pretrain(run, monkeypatch):
     assert motion["gflop_per_clip"] > masks["gflop_per_clip"]
 
 
+def test_sizes_and_updates_of_the_flow_are_rows_of_their_own():
+    config = load_bench_config(None, [], 2, "cpu")
+    plain = masking_cases(config)
+    cases = masking_cases(config, sizes=[96, 112], updates=[2, 3])
+    assert len(cases) == len(plain) + 4
+    swept = {case.args[0]: case.args[1].flow for case in cases if "px" in case.args[0]}
+    assert {name: (flow.size, flow.iters) for name, flow in swept.items()} == {
+        f"motion, fast, {size} px, {updates} updates": (size, updates) for size in (96, 112) for updates in (2, 3)
+    }
+    by_size = [case.args[0] for case in masking_cases(config, sizes=[96]) if "px" in case.args[0]]
+    assert by_size == ["motion, fast, 96 px, 3 updates"]
+
+
 def test_help_has_an_example(capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main(["bench", "--help"])
@@ -107,6 +125,7 @@ def test_help_has_an_example(capsys):
         (["masking", "--json=nowhere/b.json"], "nowhere/b.json: cannot be written: its folder does not exist"),
         (["masking", "--batch-size=3"], "--batch-size 3: give a multiple of the 8 devices"),
         (["masking", "--batch-size=8", "--config.flow.source=none"], "config.flow.source='none'"),
+        (["masking", "--batch-size=8", "--config.flow.source=tvl1", "--flow-size", "96"], "config.flow.source='tvl1'"),
         (["pretrain", "--batch-size=8", "--config.model.name=vit_x"], "config.model.name='vit_x'"),
     ],
 )
@@ -128,11 +147,12 @@ def test_the_default_is_the_papers_setting_in_float32_on_a_cpu(monkeypatch, tmp_
 
 
 def test_the_columns_of_the_table_are_aligned():
-    slow = Measurement("step, motion masks", 2, (0.3, 0.4), 12.0, 3 * 10**12, 4.5, 5.5)
-    fast = Measurement("tube", 2, (0.1, 0.1), 1.0, 0, 0.001, 0.5)
+    slow = Measurement("step, motion masks", 2, (0.3, 0.4), (0.5, 0.7), 12.0, 3 * 10**12, 4.5, 5.5)
+    fast = Measurement("tube", 2, (0.1, 0.1), (0.2, 0.2), 1.0, 0, 0.001, 0.5)
     numbers = report.rows([slow, fast])
     assert numbers[0]["times_tube"] == pytest.approx(3.5)
     assert numbers[0]["gflop_per_clip"] == 1500
+    assert numbers[0]["cpu_ms_per_clip"] == pytest.approx(300)
     lines = report.table(numbers).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert len({tuple(index for index, letter in enumerate(line) if letter == "|") for line in lines}) == 1

@@ -20,6 +20,8 @@ def test_the_carry_goes_from_call_to_call():
     assert seen == list(range(1, WARM_UP + 3 + 1))
     assert len(result.seconds) == 3
     assert min(result.seconds) > 0
+    assert len(result.cpu_seconds) == 3
+    assert min(result.cpu_seconds) > 0
     assert result.compile_seconds > 0
 
 
@@ -35,7 +37,7 @@ def test_a_program_without_carry():
 
 
 def test_quantiles_are_milliseconds_a_clip():
-    one = Measurement("row", 2, (0.5, 0.1, 0.2, 0.3, 0.4), 1.0, 0, 0.0, 0.0)
+    one = Measurement("row", 2, (0.5, 0.1, 0.2, 0.3, 0.4), (0.1,), 1.0, 0, 0.0, 0.0)
     assert one.median == 0.3
     expected = {"min": 50, "q1": 100, "median": 150, "q3": 200, "max": 250}
     assert one.quantiles_ms_per_clip() == pytest.approx(expected)

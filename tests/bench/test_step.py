@@ -51,7 +51,7 @@ def test_the_rows_differ_in_masks_and_flow():
     assert {row.train.batch_size for row in rows.values()} == {16}
     assert rows["tube"].mask.strategy == "tube"
     found = {name: (row.mask.warp, row.flow.size, row.flow.iters) for name, row in rows.items() if name != "tube"}
-    assert found == {"motion, paper": ("backward", None, 6), "motion, fast": ("trajectory", 128, 4)}
+    assert found == {"motion, paper": ("backward", None, 6), "motion, fast": ("trajectory", 112, 3)}
 
 
 def test_model_flops_are_those_of_a_clip_without_flow():
