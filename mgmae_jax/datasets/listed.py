@@ -105,10 +105,7 @@ def find_folder(root: Path, names: Sequence[str], what: str) -> Path:
     Raises:
       FileError: none is.
     """
-    for name in names:
-        if (root / name).is_dir():
-            return root / name
-    raise FileError(root, f"has no folder of {what}: {' or '.join(names)}")
+    return _first(root, names, Path.is_dir, f"folder of {what}")
 
 
 def find_file(root: Path, names: Sequence[str], what: str) -> Path:
@@ -117,8 +114,12 @@ def find_file(root: Path, names: Sequence[str], what: str) -> Path:
     Raises:
       FileError: none is.
     """
+    return _first(root, names, Path.is_file, what)
+
+
+def _first(root: Path, names: Sequence[str], is_there: Callable[[Path], bool], what: str) -> Path:
     for name in names:
-        if (root / name).is_file():
+        if is_there(root / name):
             return root / name
     raise FileError(root, f"has no {what}: {' or '.join(names)}")
 
