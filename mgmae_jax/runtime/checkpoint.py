@@ -86,7 +86,6 @@ class Checkpoints:
 
         Raises:
           FileError: this save, or the one before it, failed.
-          JaxRuntimeError: the processes cannot reach each other.
         """
         if not force and not self.due(step):
             return False
@@ -97,8 +96,6 @@ class Checkpoints:
             response = self._checkpointer.save_async(
                 step, state, checkpointable_name=_STATE, force=True, custom_metadata=metadata
             )
-        except jax.errors.JaxRuntimeError:  # of a collective operation: another process is gone, not the folder
-            raise
         except Exception as error:
             raise self._save_error(step, error) from error
         self._saving = (step, response)
@@ -109,15 +106,12 @@ class Checkpoints:
 
         Raises:
           FileError: it failed. No step that it left looks complete.
-          JaxRuntimeError: the processes cannot reach each other.
         """
         if self._saving is None:
             return
         (step, response), self._saving = self._saving, None
         try:
             response.result()
-        except jax.errors.JaxRuntimeError:
-            raise
         except Exception as error:
             with contextlib.suppress(Exception):  # Orbax raises the same error again in each waiting thread.
                 self._checkpointer.wait()

@@ -93,7 +93,7 @@ class Peers:
           status: the exit status.
           error: what was raised. One that comes of another process's failure is not printed, but which process it was.
         """
-        if isinstance(error, PeerError) or (not isinstance(error, MgmaeError) and self._lost_another(error)):
+        if isinstance(error, PeerError) or self._lost_another(error):
             self.end(self._line(self._first_error()), FAILED_ELSEWHERE)
         record = {"process": self._process, "host": socket.gethostname(), "message": told[:2000]}
         first = record
@@ -106,7 +106,9 @@ class Peers:
 
     def _lost_another(self, error: BaseException) -> bool:
         """Whether an error comes of another process's failure; waits until it is known which process that is."""
-        lost = re.search(_LOST, str(error), re.IGNORECASE)
+        lost = _reads_like_a_lost_process(error)
+        if isinstance(error, MgmaeError) and not lost:
+            return False
         until = time.monotonic() + (SILENCE_S + 10 * _EVERY_S if lost else _GRACE_S)
         while time.monotonic() < until:
             first = self._first_error()
@@ -170,6 +172,19 @@ class Peers:
             return "another process has failed and explains why: stopping too"
         where = f"process {error['process']} of {self._count}, on {error['host']},"
         return f"{where} has failed and explains why: stopping too"
+
+
+def _reads_like_a_lost_process(error: BaseException | None) -> bool:
+    """Whether an error is, or was raised from, one of the libraries for collective operations.
+
+    The words of this package's own errors do not count, as they may hold any file's name: what they were raised from
+    does, so that a checkpoint whose writing failed for want of a process is not put down to the disk.
+    """
+    if error is None:
+        return False
+    own = isinstance(error, MgmaeError)
+    lost = not own and re.search(_LOST, str(error), re.IGNORECASE) is not None
+    return lost or _reads_like_a_lost_process(error.__cause__)
 
 
 _peers: Peers | None = None

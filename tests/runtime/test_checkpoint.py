@@ -227,26 +227,6 @@ def test_a_full_disk_is_told_at_the_next_call_and_the_checkpoint_before_is_kept(
     assert sorted(path.name for path in folder.iterdir()) == ["4"]
 
 
-@pytest.mark.parametrize("where", ["save", "wait"])
-def test_a_lost_process_is_not_taken_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str):
-    lost = jax.errors.JaxRuntimeError("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
-
-    def fails(*args: Any, **options: Any) -> Any:
-        raise lost
-
-    checkpoints = Checkpoints(tmp_path, every=1, keep=1)
-    response = type("Response", (), {"result": fails})()
-    save = fails if where == "save" else lambda *args, **options: response
-    monkeypatch.setattr(checkpoints._checkpointer, "save_async", save)
-    calls = {"save": lambda: checkpoints.save(1, {"w": jnp.zeros(3)}, {}), "wait": checkpoints.wait}
-    if where == "wait":
-        calls["save"]()
-    with pytest.raises(jax.errors.JaxRuntimeError) as caught:
-        calls[where]()
-    assert caught.value is lost
-    checkpoints.close()
-
-
 def test_an_error_on_its_way_out_is_not_replaced_by_that_of_the_save(little_disk: Path):
     state = {"w": jnp.asarray(np.random.default_rng(0).normal(size=800_000).astype(np.float32))}
 

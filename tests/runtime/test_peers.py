@@ -128,6 +128,25 @@ def test_a_broken_collective_is_put_down_to_the_process_that_failed(run, capsys,
     assert "Traceback" not in printed
 
 
+def test_a_checkpoint_that_fails_for_want_of_a_process_is_put_down_to_it(run, capsys):
+    two = run(2)
+    leave(two.processes[1], "out of memory", MemoryError())
+    failed = FileError("run/checkpoints", "could not be saved")
+    failed.__cause__ = ValueError("wrapped by Orbax")
+    failed.__cause__.__cause__ = RuntimeError("UNKNOWN: Gloo AllGather failed: Connection closed by peer")
+    assert leave(two.processes[0], "run/checkpoints: could not be saved", failed) == FAILED_ELSEWHERE
+    assert "could not be saved" not in capsys.readouterr().err
+
+
+def test_an_error_of_a_file_is_told_at_once_whatever_its_name(run, capsys):
+    two = run(2)
+    leave(two.processes[1], "out of memory", MemoryError())
+    failed = FileError("gloo/deadline.mp4", "is empty")
+    failed.__cause__ = OSError("no space left on device")
+    assert leave(two.processes[0], "gloo/deadline.mp4: is empty", failed) == 1
+    assert "gloo/deadline.mp4: is empty" in capsys.readouterr().err
+
+
 def test_an_unexpected_exception_that_nobody_else_explains_is_printed(run, capsys):
     two = run(2)
     assert leave(two.processes[0], "Traceback ...", TypeError("wrong")) == 1
