@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from mgmae_jax.masking.strategies import STRATEGIES, MaskInput, MaskOptions, draw_mask
+from mgmae_jax.masking.mask_input import MaskInput, MaskOptions
+from mgmae_jax.masking.strategies import STRATEGIES, draw_mask
 from mgmae_jax.ops.tokens import TokenGrid
 
 ROOT = Path(__file__).parents[1]

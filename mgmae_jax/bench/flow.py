@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from mgmae_jax.bench.flow_methods import Method
 from mgmae_jax.flow.metrics import flow_scores
-from mgmae_jax.masking.strategies import MaskInput, MaskOptions, base_frame, draw_mask
+from mgmae_jax.masking.mask_input import MaskInput, MaskOptions, base_frame
+from mgmae_jax.masking.strategies import draw_mask
 from mgmae_jax.ops.pairs import neighbour_pairs
 from mgmae_jax.ops.tokens import TokenGrid
 

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from mgmae_jax.masking.strategies import base_frame
+from mgmae_jax.masking.mask_input import base_frame
 from mgmae_jax.ops.pairs import adjacent_pairs, neighbour_pairs
 from mgmae_jax.ops.tokens import TokenGrid
 from mgmae_jax.train.masks import MaskStep
@@ -34,7 +34,7 @@ def moving_batch(masks: MaskStep, clips: int, seed: int = 0) -> dict[str, np.nda
         for image, (x, y) in zip(texture, velocity, strict=True)
     ]
     batch = {"clip": np.array(frames)}
-    if masks.mask.needs_flow and not masks.runs_raft:
+    if masks.needs_flow and not masks.runs_raft:
         flow = np.einsum("...,bc->b...c", _frame_steps(masks), velocity)
         if masks.reads_stored_flow:
             return batch | _packed(flow, grid)

@@ -23,7 +23,7 @@ from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.remote import is_remote
 from mgmae_jax.data.sources import read_source
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError, VideoError
-from mgmae_jax.masking.strategies import base_frame, points_of
+from mgmae_jax.masking.mask_input import base_frame
 from mgmae_jax.ops.sampling import resample_cells
 from mgmae_jax.ops.tokens import TokenGrid
 from mgmae_jax.runtime.backend import check_backend
@@ -147,7 +147,7 @@ def motion_masks(overrides: Sequence[str]) -> tuple[ConfigDict, MaskStep]:
     config = load_config("pretrain/common", overrides)
     masks = build_mask_step(config)
     mask = masks.mask
-    if not mask.needs_flow or mask.base_frame == "random":
+    if not masks.needs_flow or mask.base_frame == "random":
         raise ConfigError("mask", f"{mask.strategy}, base_frame {mask.base_frame}", "motion, with a fixed base frame")
     return config, masks
 
@@ -173,8 +173,7 @@ def find_way(text: str, overrides: Sequence[str]) -> Way:
         )
     masks = motion_masks([*overrides, *(f"--config.{field}" for field in fields)])[1]
     options, grid, mask = masks.flow, masks.grid, masks.mask
-    points = points_of(grid, mask) if mask.follows_points else None
-    method = find_method(name, options.iters, size=options.size, dtype=options.dtype, points=points)
+    method = find_method(name, options.iters, size=options.size, dtype=options.dtype, points=masks.points)
     draw = jax.jit(lambda flow, keys: visible_mask(visible_tokens(flow, keys, grid, mask), grid))
 
     def way(clip: np.ndarray, keys: Key[Array, "K"]) -> tuple[np.ndarray, Bool[Array, "K N"]]:

@@ -41,7 +41,7 @@ def masked_clip(
       untrained: the reconstruction before training, or None.
     """
     masks = pretraining.masks
-    grid, needs_flow = masks.grid, masks.mask.needs_flow
+    grid, needs_flow = masks.grid, masks.needs_flow
     visible = np.zeros(grid.tokens, bool)
     visible[details.split.visible] = True
     caption = f"{title}. Mask: {masks.mask.strategy}, ratio {masks.mask.ratio:g}."
@@ -89,8 +89,8 @@ def mask_and_reconstruct(
     """
     masks = pretraining.masks
     if checkpoint is None:
-        mask_params = masks.init(key).get("mask")
-        details, reconstruction = jax.jit(masks.details)(flow_params, key, clip, flow, mask_params), None
+        own_params = masks.init(key, masks.grid.cube_values)
+        details, reconstruction = jax.jit(masks.details)(flow_params, key, clip, flow, own_params), None
     else:
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         shapes = jax.eval_shape(pretraining.init, key).params

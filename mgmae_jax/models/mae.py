@@ -30,6 +30,7 @@ class Decoder(nn.Module):
     implementation: Implementation
     remat: bool
     positions: Positions
+    values: int
     eps: float = NORM_EPS
     last_eps: float = NORM_EPS
 
@@ -55,7 +56,7 @@ class Decoder(nn.Module):
             name="blocks",
         )
         x = blocks(x, last=split.target.shape[1])
-        return split_batch(Dense(self.grid.cube_values, dtype=self.dtype, name="head")(x)).astype(jnp.float32)
+        return split_batch(Dense(self.values, dtype=self.dtype, name="head")(x)).astype(jnp.float32)
 
 
 class MaskedAutoencoder(nn.Module):
@@ -69,6 +70,7 @@ class MaskedAutoencoder(nn.Module):
       implementation: the implementation of attention; see `ops.attention`.
       remat: recompute blocks in the backward pass instead of keeping their activations.
       positions: the position table of encoder and decoder.
+      values: how many values are predicted for a token; None for those of its cube.
     """
 
     variant: Variant
@@ -78,6 +80,7 @@ class MaskedAutoencoder(nn.Module):
     implementation: Implementation = "auto"
     remat: bool = False
     positions: Positions = "flat"
+    values: int | None = None
 
     def setup(self) -> None:
         """Names the two halves."""
@@ -90,12 +93,13 @@ class MaskedAutoencoder(nn.Module):
             self.grid,
             *options,
             self.positions,
+            self.grid.cube_values if self.values is None else self.values,
             size.eps,
             size.last_eps,
         )
 
     def __call__(self, visible: Float[Array, "B V C"], split: TokenSplit) -> Float[Array, "B K C"]:
-        """Predicts the normalised target cubes.
+        """Predicts the values of the target tokens.
 
         Args:
           visible: the cubes at `split.visible`, pixels normalised by ImageNet's mean and standard deviation.
@@ -107,8 +111,13 @@ class MaskedAutoencoder(nn.Module):
         return self.decoder(self.encoder(visible, split.visible), split)
 
 
-def build_autoencoder(config: ConfigDict, grid: TokenGrid) -> MaskedAutoencoder:
+def build_autoencoder(config: ConfigDict, grid: TokenGrid, values: int | None = None) -> MaskedAutoencoder:
     """The masked autoencoder that config.model of a pre-training config describes.
+
+    Args:
+      config: the resolved config.
+      grid: how clips are cut.
+      values: see `MaskedAutoencoder`.
 
     Raises:
       ConfigError: a field has a value that cannot work.
@@ -121,4 +130,5 @@ def build_autoencoder(config: ConfigDict, grid: TokenGrid) -> MaskedAutoencoder:
         implementation=find_implementation(config.model.attention),
         remat=config.model.remat,
         positions=find_positions(config),
+        values=values,
     )

@@ -142,7 +142,7 @@ def batch_shapes(config: ConfigDict, trainer: Pretraining | Finetuning) -> dict[
     if isinstance(trainer, Finetuning):
         return shapes | {"label": jax.ShapeDtypeStruct((clips,), jnp.int32)}
     masks = trainer.masks
-    if masks.mask.needs_flow and not masks.runs_raft:
+    if masks.needs_flow and not masks.runs_raft:
         directions = (2,) if masks.mask.base_frame == "random" else ()
         pairs = (clips, *directions, frames - 1)
         if masks.reads_stored_flow:

@@ -13,13 +13,15 @@ from ml_collections import ConfigDict
 
 from mgmae_jax.data.sources import VideoList
 from mgmae_jax.flow.packed import given_flow
+from mgmae_jax.masking.mask_input import MaskOptions, base_frame
+from mgmae_jax.masking.motion import points_of
 from mgmae_jax.masking.select import frame_scores, token_scores
-from mgmae_jax.masking.strategies import MaskInput, MaskOptions, base_frame, draw_mask, points_of
+from mgmae_jax.masking.strategies import draw_mask
 from mgmae_jax.masking.trajectory import end_points
 from mgmae_jax.masking.volume import visibility_volume
 from mgmae_jax.ops.apply import apply_module
 from mgmae_jax.ops.sampling import pixel_grid, resample_cells
-from mgmae_jax.ops.tokens import TokenGrid, TokenSplit, normalise_pixels, patchify, take_tokens, unit_range
+from mgmae_jax.ops.tokens import TokenGrid, TokenSplit, normalise_pixels, patchify, take_tokens, unit_range, unpatchify
 from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.mesh import put_batch, put_replicated, replicated
@@ -63,30 +65,30 @@ def guess_moments(
       "square": the mean of the target values and of their squares. Without flow there is no "along_flow".
     """
     masks, grid = pretraining.masks, pretraining.grid
-    mask_params = None if params is None else params.get("mask")
 
     def split_of(key: Array, clip: Array, given: Any) -> tuple[TokenSplit, Array | None]:
         flow = masks.flow_of(flow_params, key, clip, given)
-        split = draw_mask(MaskInput(key, grid, masks.mask, clip, flow, mask_params))
+        split = draw_mask(masks.ask_one(params or {}, clip, flow, key))
         if flow is None:
             return split, None
         return split, nearest_along_flow(split, grid, flow, base_frame(key, grid.frames, masks.mask), masks.mask)
 
     split, along_flow = jax.vmap(split_of)(keys, batch["clip"], given_flow(batch))
     cubes = unit_range(patchify(batch["clip"], grid))
-    hidden, shown = take_tokens(cubes, split.target), take_tokens(cubes, split.visible)
-    values, known = pretraining.target.values(hidden), pretraining.target.values(shown)
-    colour = hidden.reshape(*hidden.shape[:-1], -1, 3)
-    colour = jnp.broadcast_to(colour.mean(axis=-2, keepdims=True), colour.shape).reshape(hidden.shape)
+    values, known = (pretraining.target.values(batch["clip"], tokens, grid) for tokens in (split.target, split.visible))
+    colour = cubes.reshape(*cubes.shape[:-1], -1, 3)
+    colour = jnp.broadcast_to(colour.mean(axis=-2, keepdims=True), colour.shape).reshape(cubes.shape)
     guesses = {
         "clip_mean": known.mean(axis=1, keepdims=True),
         "nearest": take_tokens(known, jax.vmap(_nearest, in_axes=(0, None))(split, grid)),
-        "own_colour": pretraining.target.values(colour),
+        "own_colour": pretraining.target.values(unpatchify(colour, grid), split.target, grid),
     }
     if along_flow is not None:
         guesses["along_flow"] = take_tokens(known, along_flow)
     if params is not None:
-        guesses["network"] = apply_module(pretraining.model, params, normalise_pixels(shown), split)
+        guesses["network"] = apply_module(
+            pretraining.model, params, normalise_pixels(take_tokens(cubes, split.visible)), split
+        )
     errors = {name: jnp.square(values - guess).mean() for name, guess in guesses.items()}
     return errors | {"values": values.mean(axis=(0, 1)), "square": jnp.square(values).mean()}
 

@@ -43,7 +43,7 @@ def flow_spec(config: ConfigDict, masks: MaskStep) -> FlowSpec | None:
       ConfigError: the clips are too small for it.
     """
     source = masks.flow.source
-    if source not in ("tvl1", "dis", "stored") or not masks.mask.needs_flow:
+    if source not in ("tvl1", "dis", "stored") or not masks.needs_flow:
         return None
     if source != "stored" and config.clip.size < MIN_SIDE:
         raise ConfigError("clip.size", config.clip.size, f"{MIN_SIDE} pixels or more for flow.source={source}")

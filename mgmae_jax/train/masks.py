@@ -1,7 +1,7 @@
 """The masking step: from a batch of clips to their tokens, by flow and strategy, inside the train step."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -12,12 +12,13 @@ from ml_collections import ConfigDict
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.flow.clip_flow import clip_flow
 from mgmae_jax.flow.packed import PackedFlow, given_flow, one_way, read_packed
+from mgmae_jax.masking.mask_input import MaskInput, MaskOptions, Strategy, base_frame
+from mgmae_jax.masking.motion import points_of
 from mgmae_jax.masking.presets import fill_preset
-from mgmae_jax.masking.select import visible_per_tubelet
-from mgmae_jax.masking.strategies import STRATEGIES, MaskInput, MaskOptions, Strategy, base_frame, draw_mask, points_of
+from mgmae_jax.masking.strategies import draw_mask, find_strategy
 from mgmae_jax.ops.pairs import neighbour_pairs
 from mgmae_jax.ops.sampling import resample_cells
-from mgmae_jax.ops.tokens import TokenGrid, TokenSplit, unpatchify
+from mgmae_jax.ops.tokens import TokenGrid, TokenSplit, normalise_pixels, patchify, unit_range, unpatchify
 from mgmae_jax.runtime.config_checks import parse_dtype
 
 
@@ -47,12 +48,22 @@ class FlowOptions:
             raise ConfigError("flow.iters", self.iters, "1 or more")
 
 
+class MaskBatch(NamedTuple):
+    """The fields of `MaskInput` that differ from clip to clip, for a batch, and the strategy's own parameters."""
+
+    keys: Key[Array, "B"]
+    clips: UInt8[Array, "B T H W 3"]
+    flow: Float[Array, "B P h w xy=2"] | None
+    tokens: Float[Array, "B N D"] | None
+    params: Any
+
+
 @dataclasses.dataclass(frozen=True)
 class MaskStep:
     """Everything that the masking step consists of.
 
     Raises:
-      ConfigError: the mask needs flow, but there is none.
+      ConfigError: the mask needs flow, but there is none; or its options cannot work.
     """
 
     grid: TokenGrid
@@ -60,33 +71,48 @@ class MaskStep:
     flow: FlowOptions
 
     def __post_init__(self) -> None:
-        if self.mask.needs_flow and self.flow.source == "none":
+        if self.needs_flow and self.flow.source == "none":
             want = f"raft, tvl1, dis or stored, one of which mask.strategy={self.mask.strategy} needs"
             raise ConfigError("flow.source", "none", want)
 
     @property
     def strategy(self) -> Strategy:
         """The strategy of `mask.strategy`."""
-        return STRATEGIES[self.mask.strategy]
+        return find_strategy(self.grid, self.mask)
+
+    @property
+    def needs_flow(self) -> bool:
+        """Whether the strategy reads the flow."""
+        return self.strategy.needs_flow
+
+    @property
+    def points(self) -> tuple[int, int] | None:
+        """How many points down and across the flow is read at; None for every pixel."""
+        return points_of(self.grid, self.mask) if self.mask.follows_points else None
 
     @property
     def reads_stored_flow(self) -> bool:
         """Whether the flow is read from files."""
-        return self.mask.needs_flow and self.flow.source == "stored"
+        return self.needs_flow and self.flow.source == "stored"
 
     @property
     def runs_raft(self) -> bool:
         """Whether RAFT runs in the step."""
-        return self.mask.needs_flow and self.flow.source == "raft"
+        return self.needs_flow and self.flow.source == "raft"
 
-    def init(self, key: Key[Array, ""]) -> dict[str, Any]:
-        """The strategy's own parameters, as {"mask": ...}; empty where it learns nothing."""
+    def init(self, key: Key[Array, ""], width: int) -> dict[str, Any]:
+        """The strategy's own parameters, as {"mask": ...}; empty where it learns nothing.
+
+        Args:
+          key: the source of what is random in them.
+          width: that of the tokens which the strategy sees (`MaskInput.tokens`).
+        """
         init = self.strategy.init
-        return {} if init is None else {"mask": init(key, self.grid, self.mask)}
+        return {} if init is None else {"mask": init(key, self.grid, self.mask, width)}
 
     def __call__(self, flow_params: Mapping[str, Any], batch: Mapping[str, Array], keys: Key[Array, "B"]) -> TokenSplit:
-        """Masks a batch, by a strategy without parameters: `batch_flow`, then `draw`."""
-        return self.draw(None, batch["clip"], self.batch_flow(flow_params, batch, keys), keys)
+        """Masks a batch where there is no model: `batch_flow`, then `draw`."""
+        return self.draw(self.ask({}, batch["clip"], self.batch_flow(flow_params, batch, keys), keys))
 
     def batch_flow(
         self, flow_params: Mapping[str, Any], batch: Mapping[str, Array], keys: Key[Array, "B"]
@@ -105,50 +131,74 @@ class MaskStep:
 
         return jax.vmap(one)(keys, batch["clip"], given_flow(batch))
 
-    def draw(
+    def ask(
         self,
-        params: Any,
+        params: Mapping[str, Any],
         clips: UInt8[Array, "B T H W 3"],
         flow: Float[Array, "B P h w xy=2"] | None,
         keys: Key[Array, "B"],
-    ) -> TokenSplit:
-        """The split of each clip, int32 [B, V] and [B, K].
+    ) -> MaskBatch:
+        """What the strategy may look at, for a batch.
 
         Args:
-          params: the strategy's own parameters, or None.
+          params: the model's parameters, with the strategy's own as "mask"; an empty dict, or the latter alone, where
+            there is no model.
           clips: the clips of the batch.
           flow: see `batch_flow`.
           keys: the keys of the masks, one per clip.
         """
+        tokens = self._tokens(params, clips) if self.strategy.needs_tokens else None
+        return MaskBatch(keys, clips, flow, tokens, params.get("mask"))
 
-        def one(key: Array, clip: Array, flow: Array | None) -> TokenSplit:
-            with jax.named_scope("mask"):
-                return draw_mask(MaskInput(key, self.grid, self.mask, clip, flow, params))
-
-        return jax.vmap(one)(keys, clips, flow)
-
-    def auxiliary_loss(
+    def ask_one(
         self,
-        params: Any,
-        clips: UInt8[Array, "B T H W 3"],
-        flow: Float[Array, "B P h w xy=2"] | None,
-        keys: Key[Array, "B"],
-        split: TokenSplit,
-        errors: Float[Array, "B K"],
-    ) -> Float[Array, ""]:
+        params: Mapping[str, Any],
+        clip: UInt8[Array, "T H W 3"],
+        flow: Float[Array, "P h w xy=2"] | None,
+        key: Key[Array, ""],
+    ) -> MaskInput:
+        """What the strategy may look at, for one clip; see `ask`."""
+        tokens = self._tokens(params, clip[None])[0] if self.strategy.needs_tokens else None
+        return MaskInput(key, self.grid, self.mask, clip, flow, params.get("mask"), tokens)
+
+    def _tokens(self, params: Mapping[str, Any], clips: UInt8[Array, "B T H W 3"]) -> Float[Array, "B N D"]:
+        """`MaskInput.tokens` of a batch."""
+        with jax.named_scope("mask_tokens"):
+            cubes = normalise_pixels(unit_range(patchify(clips, self.grid)))
+            if "encoder" not in params:
+                return cubes
+            embed = jax.lax.stop_gradient(params["encoder"]["patch_embed"])
+            tokens: Array = cubes @ embed["kernel"] + embed["bias"]
+            return tokens
+
+    def draw(self, asked: MaskBatch) -> TokenSplit:
+        """The split of each clip of a batch (see `ask`), int32 [B, V] and [B, K]."""
+        with jax.named_scope("mask"):
+            split: TokenSplit = self._each(draw_mask, asked)
+            return split
+
+    def auxiliary_loss(self, asked: MaskBatch, split: TokenSplit, errors: Float[Array, "B K"]) -> Float[Array, ""]:
         """The mean of `Strategy.loss` over a batch; 0 where the strategy has none.
 
-        The arguments are those of `draw`, its result, and the error of each target token.
+        Args:
+          asked: see `ask`.
+          split: what `draw` made of it.
+          errors: the error of each target token.
         """
         loss = self.strategy.loss
         if loss is None:
             return jnp.zeros(())
-
-        def one(key: Array, clip: Array, flow: Array | None, split: TokenSplit, errors: Array) -> Array:
-            return loss(MaskInput(key, self.grid, self.mask, clip, flow, params), split, errors)
-
         with jax.named_scope("mask_loss"):
-            return jax.vmap(one)(keys, clips, flow, split, jax.lax.stop_gradient(errors)).mean()
+            added: Array = self._each(loss, asked, split, jax.lax.stop_gradient(errors))
+            return added.mean()
+
+    def _each(self, function: Callable[..., Any], asked: MaskBatch, *more: Any) -> Any:
+        """A function of one clip's `MaskInput`, and of more arrays, for every clip of a batch."""
+
+        def one(key: Array, clip: Array, flow: Array | None, tokens: Array | None, *more: Any) -> Any:
+            return function(MaskInput(key, self.grid, self.mask, clip, flow, asked.params, tokens), *more)
+
+        return jax.vmap(one)(asked.keys, asked.clips, asked.flow, asked.tokens, *more)
 
     def flow_of(
         self,
@@ -162,10 +212,9 @@ class MaskStep:
 
         For `given` see `given_flow`, for `scan` see `clip_flow`.
         """
-        if not self.mask.needs_flow:
+        if not self.needs_flow:
             return None
         base = base_frame(key, self.grid.frames, self.mask)
-        points = points_of(self.grid, self.mask) if self.mask.follows_points else None
         with jax.named_scope("flow"):
             if self.flow.source == "raft":
                 return clip_flow(
@@ -176,14 +225,14 @@ class MaskStep:
                     size=self.flow.size,
                     dtype=jnp.dtype(self.flow.dtype),
                     direction=self.mask.direction,
-                    points=points,
+                    points=self.points,
                     scan=scan,
                 )
             if given is not None and self.mask.base_frame == "random":
                 source, target = neighbour_pairs(self.grid.frames, base, self.mask.direction)
                 given = one_way(given, source < target)
             if isinstance(given, PackedFlow):
-                return read_packed(given, self.grid.height, self.grid.width, points)
+                return read_packed(given, self.grid.height, self.grid.width, self.points)
             flow: Array | None = given
             return flow
 
@@ -193,12 +242,12 @@ class MaskStep:
         key: Key[Array, ""],
         clip: UInt8[Array, "T H W 3"],
         given: Any,
-        params: Any = None,
+        params: Mapping[str, Any] | None = None,
     ) -> "MaskDetails":
-        """What pictures show of one clip's mask; `params` are the strategy's own."""
+        """What pictures show of one clip's mask; for `params` see `ask`."""
         grid = self.grid
         flow = self.flow_of(flow_params, key, clip, given, scan=True)
-        ask = MaskInput(key, grid, self.mask, clip, flow, params)
+        ask = self.ask_one(params or {}, clip, flow, key)
         split = draw_mask(ask)
         base = jnp.asarray(base_frame(key, grid.frames, self.mask), jnp.int32)
         if self.strategy.volume is not None:
@@ -233,9 +282,7 @@ def build_mask_step(config: ConfigDict) -> MaskStep:
     config = fill_preset(config.copy_and_resolve_references())
     clip, model, flow = config.clip, config.model, config.flow
     grid = TokenGrid(clip.frames, clip.size, clip.size, model.tubelet, model.patch)
-    options = MaskOptions(**config.mask)
-    visible_per_tubelet(options.ratio, grid)
-    if options.follows_points:
-        points_of(grid, options)
     parse_dtype("flow.dtype", flow.dtype)
-    return MaskStep(grid, options, FlowOptions(flow.source, flow.iters, flow.size, flow.dtype, flow.tvl1_fast))
+    return MaskStep(
+        grid, MaskOptions(**config.mask), FlowOptions(flow.source, flow.iters, flow.size, flow.dtype, flow.tvl1_fast)
+    )

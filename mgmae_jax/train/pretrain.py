@@ -81,7 +81,8 @@ class Pretraining:
         visible = visible_per_tubelet(self.masks.mask.ratio, self.grid) * self.grid.tubelets
         split = TokenSplit(jnp.zeros((1, visible), jnp.int32), jnp.zeros((1, self.grid.tokens - visible), jnp.int32))
         params = self.model.init(key, jnp.zeros((1, visible, self.grid.cube_values)), split)["params"]
-        return create({**params, **self.masks.init(named_key(key, "mask", STREAMS))}, self.optimiser)
+        own = self.masks.init(named_key(key, "mask", STREAMS), self.model.variant.width)
+        return create({**params, **own}, self.optimiser)
 
     def step(
         self, state: TrainState, frozen: Any, batch: Batch, key: Key[Array, ""]
@@ -110,16 +111,16 @@ class Pretraining:
           flow_params: RAFT's parameters, or an empty dict.
         """
         batch, keys = examples
-        masked = params.get("mask"), batch["clip"], self.masks.batch_flow(flow_params, batch, keys), keys
-        split = self.masks.draw(*masked)
+        clips = batch["clip"]
+        asked = self.masks.ask(params, clips, self.masks.batch_flow(flow_params, batch, keys), keys)
+        split = self.masks.draw(asked)
         with jax.named_scope("cubes"):
-            cubes = patchify(batch["clip"], self.grid)
-            visible = normalise_pixels(unit_range(take_tokens(cubes, split.visible)))
-            target = self.target.values(unit_range(take_tokens(cubes, split.target)))
+            visible = normalise_pixels(unit_range(take_tokens(patchify(clips, self.grid), split.visible)))
+            target = self.target.values(clips, split.target, self.grid)
         with jax.named_scope("model"):
             prediction = apply_module(self.model, params, visible, split)
         errors = jnp.square(prediction - target).mean(axis=-1)
-        return errors.mean() + self.masks.auxiliary_loss(*masked, split, errors)
+        return errors.mean() + self.masks.auxiliary_loss(asked, split, errors)
 
     def reconstruct(
         self,
@@ -130,7 +131,7 @@ class Pretraining:
         key: Key[Array, ""],
     ) -> tuple[MaskDetails, UInt8[Array, "T H W 3"]]:
         """The mask of one clip, and the clip with its hidden cubes predicted, as drawn by `Target.draw`."""
-        details = self.masks.details(flow_params, key, clip, given_flow, params.get("mask"))
+        details = self.masks.details(flow_params, key, clip, given_flow, params)
         split = jax.tree.map(lambda index: index[None], details.split)
         cubes = unit_range(patchify(clip, self.grid))[None]
         visible = normalise_pixels(take_tokens(cubes, split.visible))
@@ -161,13 +162,14 @@ def build_pretraining(config: ConfigDict, videos: int) -> Pretraining:
     """
     check_pretraining(config)
     masks = build_mask_step(config)
+    target = find_target(config.loss.target)
     return Pretraining(
-        model=build_autoencoder(config, masks.grid),
+        model=build_autoencoder(config, masks.grid, target.width(masks.grid)),
         masks=masks,
         optimiser=build_optimiser(config),
         schedule=build_schedule(config, videos),
         accumulate=config.train.accumulate,
-        target=find_target(config.loss.target),
+        target=target,
     )
 
 
@@ -246,5 +248,5 @@ def describe(config: ConfigDict, pretraining: Pretraining) -> str:
     """One line on the model and its masks."""
     grid, masks = pretraining.grid, pretraining.masks
     visible = visible_per_tubelet(masks.mask.ratio, grid) * grid.tubelets
-    flow = f", flow by {masks.flow.source}" if masks.mask.needs_flow else ""
+    flow = f", flow by {masks.flow.source}" if masks.needs_flow else ""
     return f"{config.model.name}: {visible} of {grid.tokens} tokens visible, masks by {masks.mask.strategy}{flow}"

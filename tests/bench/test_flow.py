@@ -18,7 +18,7 @@ from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.flow.raft import init_params
 from mgmae_jax.interop.flow_weights import save_flow_weights
-from mgmae_jax.masking.strategies import MaskOptions
+from mgmae_jax.masking.mask_input import MaskOptions
 from mgmae_jax.ops.tokens import TokenGrid
 
 SHIFT = 3

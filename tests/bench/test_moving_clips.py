@@ -4,7 +4,7 @@ import pytest
 
 from mgmae_jax.bench.moving_clips import moving_batch
 from mgmae_jax.flow.packed import PackedFlow, given_flow, one_way, read_packed
-from mgmae_jax.masking.strategies import MaskOptions
+from mgmae_jax.masking.mask_input import MaskOptions
 from mgmae_jax.ops.pairs import adjacent_pairs, neighbour_pairs
 from mgmae_jax.ops.tokens import TokenGrid
 from mgmae_jax.train.masks import FlowOptions, MaskStep

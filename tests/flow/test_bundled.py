@@ -16,7 +16,7 @@ from mgmae_jax.datasets.flow_pairs.batches import synthetic_batches
 from mgmae_jax.datasets.flow_pairs.pair import draw_pair
 from mgmae_jax.datasets.flow_pairs.scene import sample_scene
 from mgmae_jax.interop.flow_weights import BUNDLED, load_flow_params, load_flow_weights
-from mgmae_jax.masking.strategies import MaskOptions
+from mgmae_jax.masking.mask_input import MaskOptions
 from mgmae_jax.ops.tokens import TokenGrid
 from mgmae_jax.runtime.rng import per_example, stream
 from mgmae_jax.show.clip import video_clip

@@ -6,8 +6,9 @@ import numpy as np
 
 from mgmae_jax.flow.raft import upsample_flow
 from mgmae_jax.masking.base_map import gaussian_mixture
+from mgmae_jax.masking.mask_input import MaskOptions
+from mgmae_jax.masking.motion import select_visible, warp_volume
 from mgmae_jax.masking.select import frame_scores, token_scores
-from mgmae_jax.masking.strategies import MaskOptions, select_visible, warp_volume
 from mgmae_jax.ops.pairs import neighbour_pairs
 from mgmae_jax.ops.tokens import TokenGrid
 

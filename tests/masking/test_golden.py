@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from mgmae_jax.masking.base_map import gaussian_maximum, gaussian_mixture, token_centres
+from mgmae_jax.masking.mask_input import MaskOptions
+from mgmae_jax.masking.motion import select_visible, warp_volume
 from mgmae_jax.masking.select import frame_scores, token_scores
-from mgmae_jax.masking.strategies import MaskOptions, select_visible, warp_volume
 from mgmae_jax.masking.warp import warp_backward
 from mgmae_jax.ops.pairs import neighbour_pairs
 from mgmae_jax.ops.tokens import TokenGrid

@@ -6,7 +6,8 @@ import jaxtyping
 import pytest
 
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.masking.strategies import STRATEGIES, MaskInput, MaskOptions, draw_mask
+from mgmae_jax.masking.mask_input import MaskInput, MaskOptions
+from mgmae_jax.masking.strategies import STRATEGIES, draw_mask, find_strategy
 from mgmae_jax.ops.tokens import TokenGrid
 
 GRID = TokenGrid(3, 16, 16, tubelet=1, patch=4)
@@ -21,7 +22,7 @@ def test_a_ratio_that_cannot_work_is_named(strategy, ratio):
         draw_mask(ask)
 
 
-@pytest.mark.parametrize("field", ["strategy", "base_frame", "init", "warp", "hole_fill", "select", "preset"])
+@pytest.mark.parametrize("field", ["base_frame", "init", "warp", "hole_fill", "select", "preset"])
 def test_an_unknown_choice_is_named_with_those_there_are(field, monkeypatch):
     # Outside of tests nothing checks the annotations before the options do.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
@@ -35,17 +36,20 @@ def test_a_negative_exposure_is_named(exposure):
         MaskOptions(exposure=exposure)
 
 
+def test_an_unknown_strategy_is_named_with_those_there_are():
+    with pytest.raises(ConfigError, match=r"config\.mask\.strategy='other': give one of motion, tube, random"):
+        find_strategy(GRID, MaskOptions(strategy="other", ratio=0.8))
+
+
 def test_the_released_code_has_no_forward_warping():
     with pytest.raises(ConfigError, match=r"config\.mask\.warp='forward'"):
-        MaskOptions(preset="released_code", warp="forward")
+        find_strategy(GRID, MaskOptions(ratio=0.8, preset="released_code", warp="forward"))
 
 
 def test_the_flow_that_the_options_need():
     assert MaskOptions().direction == "to_base"
     assert MaskOptions(warp="forward").direction == "from_base"
     assert MaskOptions(preset="released_code").direction == "to_earlier"
-    assert MaskOptions().needs_flow
-    assert not MaskOptions(strategy="tube").needs_flow
 
 
 def test_motion_without_flow_says_so():

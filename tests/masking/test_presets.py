@@ -4,8 +4,8 @@ import pytest
 
 from mgmae_jax.configs.pretrain import common
 from mgmae_jax.errors import ConfigError
+from mgmae_jax.masking.motion import points_of
 from mgmae_jax.masking.presets import PRESETS, fill_preset, forget_preset
-from mgmae_jax.masking.strategies import points_of
 from mgmae_jax.train.masks import build_mask_step
 
 

@@ -12,17 +12,10 @@ import pytest
 from hypothesis import strategies as st
 
 from mgmae_jax.masking.base_map import token_map
+from mgmae_jax.masking.mask_input import MaskInput, MaskOptions, base_frame
+from mgmae_jax.masking.motion import motion_volume, select_visible, warp_volume
 from mgmae_jax.masking.select import visible_per_tubelet
-from mgmae_jax.masking.strategies import (
-    STRATEGIES,
-    MaskInput,
-    MaskOptions,
-    base_frame,
-    draw_mask,
-    motion_volume,
-    select_visible,
-    warp_volume,
-)
+from mgmae_jax.masking.strategies import STRATEGIES, draw_mask
 from mgmae_jax.ops.tokens import TokenGrid
 
 GRIDS = [

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.masking.base_map import gaussian_mixture, gaussian_mixture_at, token_centres
+from mgmae_jax.masking.mask_input import MaskInput, MaskOptions
+from mgmae_jax.masking.motion import motion_volume
 from mgmae_jax.masking.select import visible_per_tubelet
-from mgmae_jax.masking.strategies import MaskInput, MaskOptions, draw_mask, motion_volume
+from mgmae_jax.masking.strategies import draw_mask
 from mgmae_jax.masking.trajectory import end_points, trajectory_volume
 from mgmae_jax.ops.sampling import pixel_grid
 from mgmae_jax.ops.tokens import TokenGrid
@@ -140,7 +142,7 @@ def test_pixel_flow_and_flow_at_the_points_are_alike():
             {"hole_fill": "visible"},
             "config.mask.hole_fill='visible': give tube or invisible or previous with mask.warp",
         ),
-        ({"spacing": 0}, "config.mask.spacing=0: give 1 or more"),
+        ({"spacing": 0}, "config.mask.spacing=0: give a divisor of model.patch=16"),
         ({"spacing": 5}, "config.mask.spacing=5: give a divisor of model.patch=16"),
         ({"preset": "released_code"}, "config.mask.warp='trajectory': give backward with mask.preset=released_code"),
     ],

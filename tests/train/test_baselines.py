@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mgmae_jax.datasets import motion_shapes
-from mgmae_jax.masking.strategies import MaskOptions
+from mgmae_jax.masking.mask_input import MaskOptions
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit
 from mgmae_jax.train.baselines import BASELINES, guess_errors, guess_moments, guess_table, nearest_along_flow
 from mgmae_jax.train.pretrain import Pretraining

@@ -9,7 +9,8 @@ import pytest
 from jaxtyping import Array
 
 from mgmae_jax.cli import main
-from mgmae_jax.masking.strategies import STRATEGIES, MaskInput, MaskOptions, Strategy
+from mgmae_jax.masking.mask_input import MaskInput, MaskOptions, Strategy
+from mgmae_jax.masking.strategies import STRATEGIES
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit, patchify, unit_range
 from tests.train.tiny import random_batch, tiny_pretraining, tiny_state
 
@@ -46,7 +47,7 @@ def test_a_new_strategy_is_drawn(tmp_path: Path):
     assert picture.stat().st_size > 1000
 
 
-def init_scores(key: Array, grid: TokenGrid, options: MaskOptions) -> Array:
+def init_scores(key: Array, grid: TokenGrid, options: MaskOptions, width: int) -> Array:
     return jnp.zeros(grid.tokens)
 
 
@@ -69,7 +70,7 @@ def test_a_strategy_may_learn(monkeypatch: pytest.MonkeyPatch):
     grads = jax.jit(jax.grad(pretraining.loss))(state.params, examples, {})["mask"]
     # What would lower the loss: a score that is often among the hidden rises.
     flow = pretraining.masks.batch_flow({}, *examples)
-    hidden = pretraining.masks.draw(state.params["mask"], batch["clip"], flow, examples[1]).target
+    hidden = pretraining.masks.draw(pretraining.masks.ask(state.params, batch["clip"], flow, examples[1])).target
     times = np.bincount(np.asarray(hidden).ravel(), minlength=pretraining.grid.tokens)
     assert np.corrcoef(np.asarray(grads), times)[0, 1] < -0.9
     # The errors come without a gradient: the model's is that of the reconstruction only.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mgmae_jax.datasets import motion_shapes
-from mgmae_jax.masking.strategies import MaskOptions
+from mgmae_jax.masking.mask_input import MaskOptions
 from mgmae_jax.models.mae import MaskedAutoencoder
 from mgmae_jax.models.variants import find_variant
 from mgmae_jax.ops.imagenet import IMAGENET_MEAN, IMAGENET_STD

@@ -9,7 +9,7 @@ from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.data.flow_places import flow_path
 from mgmae_jax.datasets.find import flow_folders
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.masking.strategies import MaskOptions
+from mgmae_jax.masking.mask_input import MaskOptions
 from mgmae_jax.ops.pairs import adjacent_pairs, neighbour_pairs
 from mgmae_jax.ops.tokens import TokenGrid
 from mgmae_jax.runtime.mesh import make_mesh

@@ -18,7 +18,7 @@ from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.flow.clip_flow import grid_flow, pair_flow
 from mgmae_jax.flow.packed import packed, read_packed
 from mgmae_jax.interop.flow_weights import load_flow_params
-from mgmae_jax.masking.strategies import MaskOptions
+from mgmae_jax.masking.mask_input import MaskOptions
 from mgmae_jax.ops.tokens import TokenGrid
 from mgmae_jax.train import store_flow
 from mgmae_jax.train.masks import FlowOptions

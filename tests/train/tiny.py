@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mgmae_jax.masking.strategies import MaskOptions
+from mgmae_jax.masking.mask_input import MaskOptions
 from mgmae_jax.models.mae import MaskedAutoencoder
 from mgmae_jax.models.variants import Variant
 from mgmae_jax.ops.tokens import TokenGrid
