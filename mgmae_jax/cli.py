@@ -18,7 +18,7 @@ COMMANDS = {
     "pretrain": "pre-train a masked autoencoder on videos",
     "finetune": "train a classifier on labelled videos, from a pre-trained encoder",
     "evaluate": "measure the accuracy of a fine-tuned model, class by class",
-    "report": "compare two evaluations",
+    "report": "put runs on a page: curves, previews, configs, evaluations; or compare two evaluations",
     "probe": "measure how well frozen features separate the classes",
     "features": "write the features of videos to a file",
     "convert": "models of other programs to this project's, and back",
@@ -27,7 +27,9 @@ COMMANDS = {
     "flow": "compute the flow of videos once, and store it beside them",
     "train-flow": "train the flow network on procedural motion",
     "plan": "say ahead of time whether a run fits some machines, and how long it takes on them",
+    "ablate": "run a grid of experiments with several seeds, and compare its rows",
     "visualize": "draw the motion guided masks of a video, or pairs of synthetic motion",
+    "explore": "put a video on a page where it plays under several masking strategies at once",
     "bench": "measure masking, pre-training and flow: speed, memory, error",
 }
 MORE_MEMORY = (

@@ -54,6 +54,10 @@ class PeerError(MgmaeError):
     """Another process of the run has failed, and explains why; this one stops with it."""
 
 
+class InUseError(MgmaeError):
+    """Another process has a folder."""
+
+
 class StoppedError(MgmaeError):
     """A run was told to stop by SIGTERM and has saved its state: the same command resumes."""
 

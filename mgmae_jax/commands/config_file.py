@@ -24,6 +24,7 @@ COMMON = {
     "finetune": "finetune/common",
     "probe": "probe/common",
     "flow": "flow/raft_small",
+    "ablation": "ablation/common",
 }
 """For each kind of config, the one that has every field."""
 LOCAL_PATHS = ("init", "data.cache", "flow.path", "flow.weights", "validate.folder", "compile_cache")
@@ -32,19 +33,20 @@ SOURCE_PATHS = ("data.path", "eval.path")
 """Those that say where videos are, which may be in a bucket."""
 
 
-def load_config(value: str, overrides: Sequence[str] = ()) -> ConfigDict:
+def load_config(value: str, overrides: Sequence[str] = (), flag: str = "--config") -> ConfigDict:
     """Runs a config's `get_config` and changes fields.
 
     Args:
       value: the value of `--config`, see `run_config`.
       overrides: "--config.FIELD=VALUE".
+      flag: the flag that gave it, for errors.
 
     Raises:
       MgmaeError: there is no such config, it has a field that its kind does not have, an override names no field, or a
         value has the wrong type or is a path that cannot be used.
     """
     check_flags(overrides)
-    config = run_config(value)
+    config = run_config(value, flag)
     if not isinstance(config, ConfigDict):
         raise FileError(value, f"its get_config() gives a {type(config).__name__}, not an ml_collections.ConfigDict")
     check_fields(config, value)

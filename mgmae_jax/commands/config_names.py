@@ -22,7 +22,7 @@ CONFIG_HELP = "a config's name, like demo or pretrain/ssv2_vit_b, or a Python fi
 _SHOWN = 3  # nearest names
 
 
-def run_config(value: str) -> ConfigDict:
+def run_config(value: str, flag: str = "--config") -> ConfigDict:
     """Runs the `get_config` that a value of `--config` names.
 
     A family of configs has a table ROWS, and `get_config(row)`. Each row has a name of its own, and can also be
@@ -30,6 +30,7 @@ def run_config(value: str) -> ConfigDict:
 
     Args:
       value: a name, or a Python file that exists. A leading "configs/" and a trailing ".py" of a name are dropped.
+      flag: the flag that gave it, for errors.
 
     Returns:
       What `get_config` returns.
@@ -37,7 +38,7 @@ def run_config(value: str) -> ConfigDict:
     Raises:
       MgmaeError: it is neither a name nor a file, a row is missing or unknown, or the file cannot be run.
     """
-    value = local_text(value, "--config") if value else value
+    value = local_text(value, flag) if value else value
     whole = Path(value)
     stem, _, row = (value, "", "") if whole.suffix == ".py" and whole.is_file() else value.partition(":")
     if (file := Path(stem)).suffix == ".py" and file.is_file():
@@ -47,13 +48,13 @@ def run_config(value: str) -> ConfigDict:
         if name in config_names() and not row:
             name, row = config_names()[name]
         if name not in _modules():
-            raise MgmaeError(_unknown(value, name))
+            raise MgmaeError(_unknown(value, name, flag))
         module = _modules()[name]
     rows = getattr(module, "ROWS", None)
     if rows is not None and row not in rows:
         near = difflib.get_close_matches(row, rows, _SHOWN)
         hint = f"did you mean {stem}:{near[0]}?" if near else "they are " + ", ".join(rows)
-        raise MgmaeError(f"--config {value}: give one of its rows, as in {stem}:{next(iter(rows), 'ROW')}; {hint}")
+        raise MgmaeError(f"{flag} {value}: give one of its rows, as in {stem}:{next(iter(rows), 'ROW')}; {hint}")
     with _told(value, str(module.__file__)):
         return module.get_config(row) if row else module.get_config()
 
@@ -78,7 +79,7 @@ def _modules() -> Mapping[str, ModuleType]:
     return {path: module for path, module in modules.items() if hasattr(module, "get_config")}
 
 
-def _unknown(value: str, name: str) -> str:
+def _unknown(value: str, name: str, flag: str) -> str:
     """Says that there is no config of this name, and lists those that exist."""
     meant = name.rpartition("configs/")[2]
     near = [known for known in config_names() if known.rpartition("/")[2] == meant]
@@ -89,7 +90,7 @@ def _unknown(value: str, name: str) -> str:
         folders.setdefault(f"{folder}{slash}", []).append(last)
     lines = [f"  {folder}{': ' if folder else ''}{', '.join(names)}" for folder, names in folders.items()]
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return "\n".join([f"--config {value}: no such config or Python file{hint} The configs are", *lines])
+    return "\n".join([f"{flag} {value}: no such config or Python file{hint} The configs are", *lines])
 
 
 def _run_file(path: Path) -> ModuleType:

@@ -63,6 +63,7 @@ def prepare_motion_shapes(request: Request) -> Path:
         split=request.split,
         size=(options["size"], options["size"]),
         frames=options["frames"],
+        still=options.get("still", False),  # which only pre-training has
         flow=request.flow,
         processes=min(os.cpu_count() or 1, _MOST_PROCESSES),
         on_progress=request.on_progress,

@@ -19,7 +19,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.errors import FileError, InUseError, MgmaeError
 from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints, DamagedCheckpointError, saved_steps
 from mgmae_jax.runtime.distributed import agree_on_errors, from_primary, is_primary
 from mgmae_jax.runtime.mesh import abstract_on, make_on
@@ -261,13 +261,16 @@ def _leave_out(checkpoints: Checkpoints, step: int, error: DamagedCheckpointErro
 
 
 @contextlib.contextmanager
-def locked(folder: Path, flag: str = "--workdir") -> Iterator[None]:
+def locked(folder: Path, flag: str = "--workdir") -> Iterator[int]:
     """Keeps other runs out of a folder, on this machine and, if the file system has locks, on others.
 
-    The lock ends with the process, however it ends.
+    The lock ends with the process, however it ends, and with the children that inherit its file.
+
+    Yields:
+      The descriptor of the lock's file, which children do not inherit unless told to.
 
     Raises:
-      MgmaeError: another run holds it.
+      InUseError: another run holds it.
       FileError: the folder cannot be created or written to.
     """
     try:
@@ -284,7 +287,7 @@ def locked(folder: Path, flag: str = "--workdir") -> Iterator[None]:
         except BlockingIOError as error:
             file.seek(0)
             holder = file.read(200).strip() or "another process"
-            raise MgmaeError(
+            raise InUseError(
                 f"{folder} is in use by {holder}: wait for it or stop it, or give another {flag}."
             ) from error
         except OSError:
@@ -293,7 +296,7 @@ def locked(folder: Path, flag: str = "--workdir") -> Iterator[None]:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             file.flush()
-        yield
+        yield file.fileno()
 
 
 def check_identity(

@@ -28,7 +28,7 @@ from mgmae_jax.data.flow_places import flow_path
 from mgmae_jax.data.pool import mapper
 from mgmae_jax.data.stored_flow import VideoFacts, cell_grid, file_digest, to_cells, write_flow
 from mgmae_jax.datasets.motion_shapes.motion import CLASSES
-from mgmae_jax.datasets.motion_shapes.scene import draw, sample_scene, scene_flow
+from mgmae_jax.datasets.motion_shapes.scene import Scene, draw, sample_scene, scene_flow
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.runtime.files import whole_file, write_text
 from mgmae_jax.runtime.paths import cache_folder, local_path
@@ -125,6 +125,7 @@ def prepare(
     split: Literal["train", "test"] = "train",
     size: tuple[int, int] = (128, 128),
     frames: int = 40,
+    still: bool = False,
     flow: bool = False,
     processes: int = 1,
     on_progress: Callable[[int, int], None] | None = None,
@@ -142,6 +143,7 @@ def prepare(
       split: "train" or "test".
       size: height and width in pixels, even and 32 or more.
       frames: number of frames of each video, 8 or more.
+      still: videos of the same appearance in which nothing moves, to compare with; their labels mean nothing.
       flow: also keep each video's true flow beside it, as `data.stored_flow` reads it.
       processes: number of drawing processes, 1 or more; a small number of videos is always drawn in this one. New ones
         import the main module again, so a script that uses them must call under `if __name__ == "__main__":`.
@@ -161,6 +163,7 @@ def prepare(
             "height and width."
         )
     manifest = {"videos": videos, "seed": seed, "size": list(size), "frames": frames, "split": split, "look": _LOOK}
+    manifest |= {"still": True} if still else {}  # as before there were such: the keys of caches stay
     digest = hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:12]
     folder = local_path(str(cache), "cache") / digest / split
     paths = [_video_path(i) for i in range(videos)]
@@ -169,7 +172,10 @@ def prepare(
         missing = [i for i, path in enumerate(paths) if not _is_kept(folder / path, flow)]
         if on_progress:
             on_progress(videos - len(missing), videos)
-        keep = functools.partial(_keep_video, folder, 2 * seed + (split == "test"), (size[0], size[1]), frames, flow)
+        scene = functools.partial(
+            sample_scene, 2 * seed + (split == "test"), size=(size[0], size[1]), frames=frames, still=still
+        )
+        keep = functools.partial(_keep_video, folder, scene, flow)
         with mapper(processes if len(missing) > _FEW else 1, "motion shapes") as apply:
             for done, _ in enumerate(apply(keep, missing), start=videos - len(missing) + 1):
                 if on_progress:
@@ -195,15 +201,15 @@ def _is_kept(path: Path, flow: bool) -> bool:
     return path.exists() and (not flow or flow_path(path).exists())
 
 
-def _keep_video(folder: Path, seed: int, size: tuple[int, int], frames: int, flow: bool, index: int) -> None:
+def _keep_video(folder: Path, sample: Callable[[int], Scene], flow: bool, index: int) -> None:
     """Draws one video into a split's folder, with its flow if wanted, unless another call has done so meanwhile."""
     path = folder / _video_path(index)
+    scene = sample(index)
+    frames, size = scene.transforms.shape[1], scene.size
     if not path.exists():
-        video = render(seed, index, size=size, frames=frames)
         with whole_file(path, _REMEDY) as partial:
-            partial.write_bytes(encode_mp4(video.frames, video.fps))
+            partial.write_bytes(encode_mp4(draw(scene), scene.fps))
     if not _is_kept(path, flow):
-        scene = sample_scene(seed, index, size=size, frames=frames)
         cells = (-(-size[0] // _FLOW_CELL), -(-size[1] // _FLOW_CELL))
         both = [to_cells(scene_flow(scene, backward=backward), *cells) for backward in (False, True)]
         facts = VideoFacts(frames, *size, file_digest(path))

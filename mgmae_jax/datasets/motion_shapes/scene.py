@@ -40,7 +40,9 @@ class Scene:
     fps: int
 
 
-def sample_scene(seed: int, index: int, *, size: tuple[int, int], frames: int, label: int | None = None) -> Scene:
+def sample_scene(
+    seed: int, index: int, *, size: tuple[int, int], frames: int, label: int | None = None, still: bool = False
+) -> Scene:
     """The scene of a video, a pure function of its arguments.
 
     Appearance, layout, speed and camera drift are drawn before the label is looked at, so they carry no trace of it.
@@ -51,6 +53,7 @@ def sample_scene(seed: int, index: int, *, size: tuple[int, int], frames: int, l
       size: height and width in pixels, 32 or more.
       frames: T, 8 or more; the motion always fills the whole video.
       label: index into `CLASSES`; by default index modulo their number, which balances the classes.
+      still: show the pivot frame all the time: the same appearance, and the flow is zero.
 
     Raises:
       MgmaeError: an argument is out of range.
@@ -82,7 +85,7 @@ def sample_scene(seed: int, index: int, *, size: tuple[int, int], frames: int, l
     sprites, poses = zip(*dressed, strict=True)
 
     pivot = round(rng.uniform(0.4, 0.6) * (frames - 1))
-    time = (np.arange(frames) - pivot) / (frames - 1)
+    time = np.zeros(frames) if still else (np.arange(frames) - pivot) / (frames - 1)  # all rules rest at time 0
     cast = Cast(
         unit=unit,
         centre=centre,

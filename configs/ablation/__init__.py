@@ -1,0 +1,1 @@
+"""Grids for `mgmae ablate`: the paper's tables in miniature."""
