@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from mgmae_jax.cli import COMMANDS, main
+from mgmae_jax.commands import report_compare
 from mgmae_jax.commands.bench import OTHER_BENCHES
 from mgmae_jax.commands.bench_config import PAPER
 from mgmae_jax.commands.config_file import COMMON, load_config
@@ -23,6 +24,7 @@ from mgmae_jax.errors import MgmaeError
 
 ROOT = Path(__file__).parents[1]
 MODULES = {name: importlib.import_module(f"mgmae_jax.commands.{name.replace('-', '_')}") for name in COMMANDS}
+MODULES["report compare"] = report_compare
 MODULES |= {f"bench {name}": importlib.import_module(f"mgmae_jax.commands.bench_{name}") for name in OTHER_BENCHES}
 # The kind of config of each command, and the config whose fields are changed where none is named: a run's own is one of
 # its kind. None: the command takes no fields.
@@ -31,6 +33,7 @@ CONFIGS = {
     "finetune": ("finetune", None),
     "evaluate": ("finetune", "finetune/common"),
     "report": (None, None),
+    "report compare": (None, None),
     "probe": ("probe", None),
     "features": ("pretrain", "pretrain/common"),
     "convert": ("finetune", "finetune/common"),
@@ -39,7 +42,9 @@ CONFIGS = {
     "flow": ("pretrain", None),
     "train-flow": ("flow", None),
     "plan": ("pretrain", None),
+    "ablate": (None, None),
     "visualize": ("pretrain", None),
+    "explore": ("pretrain", None),
     "bench": ("pretrain", PAPER),
     "bench step": ("pretrain", PAPER),
     "bench flow": (None, None),
@@ -47,6 +52,7 @@ CONFIGS = {
     "bench agreement": ("pretrain", "pretrain/common"),
     "bench guess": ("pretrain", None),
     "bench overfit": ("pretrain", None),
+    "bench leakage": ("pretrain", "pretrain/common"),
 }
 FENCE = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = "mgmae_jax"
 
-# The rooms, each with what it may import beside `errors` and itself. Only commands import interop, show
-# and plan; plan counts operations by bench.
+# The rooms, each with what it may import beside `errors` and itself. Only commands import interop, show,
+# ablate and plan; plan counts operations by bench.
 MAY_IMPORT = {
     "errors": (),
     "ops": (),
@@ -27,10 +27,11 @@ MAY_IMPORT = {
     "show": ("ops", "runtime", "data", "datasets"),
     "bench": ("ops", "runtime", "data", "datasets", "masking", "flow", "models", "train"),
     "plan": ("ops", "runtime", "flow", "train", "bench"),
+    "ablate": ("runtime", "data", "datasets", "evaluate", "train"),
     "configs": (),
     "commands": (
         "configs", "ops", "runtime", "data", "datasets", "masking", "flow", "models", "evaluate", "train", "probe",
-        "interop", "show", "bench", "plan",
+        "interop", "show", "bench", "plan", "ablate",
     ),
     "cli": ("runtime",),
 }  # fmt: skip

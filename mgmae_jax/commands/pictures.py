@@ -14,7 +14,13 @@ from mgmae_jax.show.panels import MaskedClip
 from mgmae_jax.train.masks import MaskDetails
 from mgmae_jax.train.pretrain import Pretraining
 
-_SOURCES = {"raft": "RAFT-small", "tvl1": "Dual TV-L1", "dis": "DIS", "stored": "stored flow"}
+FLOW_SOURCES = {
+    "raft": "RAFT-small",
+    "tvl1": "Dual TV-L1",
+    "dis": "DIS",
+    "stored": "stored flow",
+    "codec": "motion vectors",
+}
 _DIRECTIONS: dict[Direction, str] = {
     "to_base": "from each frame to its neighbour nearer the base frame",
     "from_base": "to each frame from its neighbour nearer the base frame",
@@ -46,10 +52,12 @@ def masked_clip(
     visible[details.split.visible] = True
     caption = f"{title}. Mask: {masks.mask.strategy}, ratio {masks.mask.ratio:g}."
     if needs_flow:
-        caption += f" Flow: {_SOURCES[masks.flow.source]}, {_DIRECTIONS[masks.mask.direction]}."
+        caption += f" Flow: {FLOW_SOURCES[masks.flow.source]}, {_DIRECTIONS[masks.mask.direction]}."
         caption += " Tube mask: the visible cubes of the base frame, held still."
     if reconstruction is not None:
         caption += f" Reconstruction: {pretraining.target.note}"
+        if len(np.union1d(details.split.visible, details.split.target)) < grid.tokens:
+            caption += " Hidden cubes that are not predicted are grey."
     return MaskedClip(
         frames=clip,
         flow=np.asarray(details.flow) if needs_flow else None,

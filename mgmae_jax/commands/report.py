@@ -1,58 +1,74 @@
-"""`mgmae report compare`: two evaluations side by side, class by class (the paper's Figure 4)."""
+"""`mgmae report`: runs as a page in one file, with curves, previews, configs, evaluations and machines."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mgmae_jax.commands import report_compare
 from mgmae_jax.commands.options import command_parser, path_option
-from mgmae_jax.evaluate.compare import SHOWN, compare_reports, comparison_table, most_different
-from mgmae_jax.evaluate.report import REPORT_FILE, read_report
-from mgmae_jax.show.class_differences import draw_class_differences
+from mgmae_jax.commands.run_files import read_run, run_names
+from mgmae_jax.errors import MgmaeError
+from mgmae_jax.runtime.files import write_text
+from mgmae_jax.show.curves import draw_curves
+from mgmae_jax.show.line_chart import MOST_LINES
+from mgmae_jax.show.page import check_page_path
+from mgmae_jax.show.run_report import report_page
 
-EXAMPLE = """example:
-  mgmae report compare runs/videomae/evaluation/400 runs/mgmae/evaluation/400 --out difference.png
+EXAMPLE = """examples:
+  mgmae report runs/demo
+  mgmae report runs/motion runs/tube --names motion tube --out both.html --png
 
-A and B are folders that `mgmae evaluate` wrote (WORKDIR/evaluation/STEP), or the report.json in them. A positive
-difference means that B is better."""
+The page is one file that opens from disk, without a server and without a request; it can be sent, printed, and read on
+a phone. A run may still be going.
+
+`mgmae report compare --help`: two evaluations side by side, class by class."""
+_PREVIEWS = 4
+COMPARE = "compare"
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of `mgmae report`."""
     command = command_parser("report", __doc__, EXAMPLE)
-    command.add_argument("what", choices=["compare"], help="what to do with the reports")
-    command.add_argument("first", metavar="A", type=path_option("A"), help="the report to compare with")
-    command.add_argument("second", metavar="B", type=path_option("B"), help="the report to compare")
     command.add_argument(
-        "--out", type=path_option("--out"), metavar="FILE", help="draw the differences: .png, .svg or .pdf"
+        "workdirs", metavar="WORKDIR", nargs="+", type=path_option("WORKDIR"),
+        help=f"the folder of a run, of any command that trains; up to {MOST_LINES}",
+    )  # fmt: skip
+    command.add_argument(
+        "--out", type=path_option("--out"), default=Path("report.html"), metavar="FILE",
+        help="the page, .html; default: report.html",
+    )  # fmt: skip
+    command.add_argument(
+        "--names", nargs="+", metavar="NAME", help="what to call the runs; default: their folders' names"
     )
     command.add_argument(
-        "--names", nargs=2, metavar=("A", "B"), help="what to call them; default: their folders' names"
-    )
-    command.add_argument(
-        "--classes", type=int, default=SHOWN, metavar="N", help=f"how many classes to show (default {SHOWN}, as there)"
-    )
+        "--previews", type=int, default=_PREVIEWS, metavar="N",
+        help=f"pictures of each run, evenly spaced, the first and last among them (default {_PREVIEWS}); 0 for none",
+    )  # fmt: skip
+    command.add_argument("--png", action="store_true", help="write each run's curves beside the page, as .png")
     return command
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae report"."""
+    if argv and argv[0] == COMPARE:
+        report_compare.main(argv[1:])
+        return
     command = parser()
     args = command.parse_args(argv)
-    if args.classes < 1:
-        command.error(f"--classes {args.classes}: give 1 or more")
-    first, second = read_report(args.first), read_report(args.second)
-    names = tuple(args.names) if args.names else default_names(args.first, args.second)
-    shown = most_different(compare_reports(first, second, names), args.classes)
-    print(comparison_table(first, second, names, shown))
-    if args.out:
-        title = f"{names[1]} against {names[0]}: the classes that differ most (videos in brackets)"
-        bars = [(one.name, one.videos, one.difference) for one in shown]
-        draw_class_differences(bars, names, title, args.out)
-        print(f"wrote {args.out}", file=sys.stderr)
-
-
-def default_names(first: Path, second: Path) -> tuple[str, str]:
-    """The last components in which the paths of two reports differ."""
-    parts = [[part for part in path.absolute().parts if part != REPORT_FILE][::-1] for path in (first, second)]
-    return next(((a, b) for a, b in zip(*parts, strict=False) if a != b), (str(first), str(second)))
+    check_page_path(args.out)
+    if args.previews < 0:
+        command.error(f"--previews {args.previews}: give 0 or more")
+    if len(args.workdirs) > MOST_LINES:
+        raise MgmaeError(f"WORKDIR: {len(args.workdirs)} runs are too many to tell apart: give at most {MOST_LINES}")
+    if args.names and len(args.names) != len(args.workdirs):
+        raise MgmaeError(f"--names: {len(args.names)} names for {len(args.workdirs)} runs: give one for each")
+    names = args.names or run_names(args.workdirs)
+    runs = [read_run(workdir, name, args.previews) for workdir, name in zip(args.workdirs, names, strict=True)]
+    write_text(args.out, report_page(runs))
+    print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB)", file=sys.stderr)
+    if args.png:
+        for number, run in enumerate(runs, start=1):
+            path = args.out.with_name(f"{args.out.stem}_curves{number if len(runs) > 1 else ''}.png")
+            draw_curves(run.metrics, path)
+            print(f"wrote {path}", file=sys.stderr)

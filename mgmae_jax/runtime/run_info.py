@@ -98,7 +98,7 @@ def check_same_config(
     saved = _read_object(path, f"the config of the run there: restore it, or give another {flag}")
     if "kind" in config:  # configs of earlier versions did not have it
         saved.setdefault("kind", kind_of(ml_collections.ConfigDict(saved)))
-    before, now = _flat(saved), _flat(_plain(config))
+    before, now = flat_fields(saved), flat_fields(_plain(config))
     names = [
         name
         for name in {**now, **before}
@@ -139,11 +139,12 @@ def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict()))
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flat_fields(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """The fields of a config by their dotted names, each value as JSON."""
     fields: dict[str, str] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            fields |= _flat(value, f"{prefix}{name}.")
+            fields |= flat_fields(value, f"{prefix}{name}.")
         else:
             fields[prefix + name] = json.dumps(value)
     return fields

@@ -36,7 +36,7 @@ def draw_curves(metrics: Iterable[Mapping[str, Any]], path: Path) -> None:
     if path.suffix.lower() not in (".png", ".svg", ".pdf"):
         raise FileError(path, "curves are written as .png, .svg or .pdf; give a name with one of these extensions.")
     metrics = list(metrics)
-    series = {key: points for key in _PANELS if len((points := _series(metrics, key))[0])}
+    series = {key: points for key in _PANELS if len((points := series_of(metrics, key))[0])}
     if not series:
         raise FileError(path, f"no curve to draw: none of the {len(metrics)} metrics has any of {', '.join(_PANELS)}.")
     columns = min(2, len(series))
@@ -51,7 +51,7 @@ def draw_curves(metrics: Iterable[Mapping[str, Any]], path: Path) -> None:
             marker="o" if len(values) == 1 else None,
         )  # fmt: skip
         if smoothed:
-            axes.plot(steps, _smooth(values), color=_COLOUR, lw=1.8)
+            axes.plot(steps, smooth(values), color=_COLOUR, lw=1.8)
         if smoothed and key != "loss":
             axes.set_ylim(0.0, 1.15 * np.percentile(values, 99))  # compilation and early spikes would flatten the rest
         axes.set_title(_PANELS[key], loc="left", fontsize=11)
@@ -63,7 +63,7 @@ def draw_curves(metrics: Iterable[Mapping[str, Any]], path: Path) -> None:
         figure.savefig(path)
 
 
-def _series(metrics: list[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
+def series_of(metrics: Iterable[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
     """Steps and finite values of one metric, by step."""
     points = sorted((m["step"], m[key]) for m in metrics if m.get("step") is not None and m.get(key) is not None)
     steps, values = np.asarray(points, np.float64).reshape(-1, 2).T
@@ -71,7 +71,7 @@ def _series(metrics: list[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.
     return steps[finite], values[finite]
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
+def smooth(values: np.ndarray) -> np.ndarray:
     """Gaussian average over a fiftieth of the points, weighted anew at the ends so that they are not pulled to zero."""
     sigma = len(values) / 50
     reach = int(4 * sigma) + 1

@@ -30,7 +30,7 @@ def test_four_panels(tmp_path):
 def test_missing_null_and_infinite_values_are_left_out():
     rows = [{"step": 3, "loss": 0.3}, {"step": 1, "loss": 0.1}, {"step": 2, "loss": None}, {"step": 4}, {"lr": 1.0}]
     rows += [{"step": 5, "loss": float("nan")}, {"step": 6, "loss": float("inf")}]
-    steps, values = curves._series(rows, "loss")
+    steps, values = curves.series_of(rows, "loss")
     np.testing.assert_array_equal(steps, [1, 3])
     np.testing.assert_array_equal(values, [0.1, 0.3])
 
@@ -44,13 +44,13 @@ def test_short_runs_are_drawn(tmp_path, count):
 @given(level=st.floats(-10, 10), slope=st.floats(-1, 1), count=st.integers(20, 300), seed=st.integers(0, 99))
 def test_smoothing_keeps_levels_and_lowers_noise(level, slope, count, seed):
     flat = np.full(count, level)
-    np.testing.assert_allclose(curves._smooth(flat), flat, atol=1e-9)
+    np.testing.assert_allclose(curves.smooth(flat), flat, atol=1e-9)
     line = slope * np.arange(count)
     inner = slice(count // 4, -count // 4)
-    np.testing.assert_allclose(curves._smooth(line)[inner], line[inner], atol=0.02 * count)
+    np.testing.assert_allclose(curves.smooth(line)[inner], line[inner], atol=0.02 * count)
     noise = np.random.default_rng(seed).standard_normal(count)
-    assert curves._smooth(noise).shape == (count,)
-    assert curves._smooth(noise).std() < noise.std()
+    assert curves.smooth(noise).shape == (count,)
+    assert curves.smooth(noise).std() < noise.std()
 
 
 def test_nothing_to_draw_is_an_error(tmp_path):

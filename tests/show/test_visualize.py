@@ -12,6 +12,7 @@ from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.pretrain_clips import host_clip_flow
 from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError, VideoError
+from mgmae_jax.masking.strategies import STRATEGIES
 from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
 from mgmae_jax.runtime.run_info import write_run_info
 from mgmae_jax.show.clip import motion_shapes_clip
@@ -95,6 +96,30 @@ def test_a_strategy_without_flow_shows_none(tmp_path):
     visualize.main([*arguments, f"--out={tmp_path}/motion.png"])
     visualize.main([*arguments, f"--out={tmp_path}/tube.png", "--config.mask.strategy=tube"])
     assert size(tmp_path / "motion.png")[1] - size(tmp_path / "tube.png")[1] >= 5 * (112 + 4)
+
+
+def test_strategies_are_drawn_side_by_side(tmp_path):
+    """All of them, from one clip, without a checkpoint; those that need flow share it."""
+    arguments = ["--motion-shapes=falling", *SMALL, "--config.flow.source=stored"]
+    out = tmp_path / "strategies.png"
+    visualize.main([*arguments, f"--out={out}", "--strategies", *STRATEGIES])
+    visualize.main([*arguments, f"--out={tmp_path}/two.png", "--strategies", "tube", "motion"])
+    more = size(out)[1] - size(tmp_path / "two.png")[1]
+    assert more == pytest.approx((len(STRATEGIES) - 2) * (88 + 4), abs=20)  # and a line of the caption
+
+
+def test_the_flow_is_read_only_if_a_strategy_needs_it(video, tmp_path):
+    arguments = [video, *SMALL, "--config.flow.source=none", f"--out={tmp_path}/masks.png", "--strategies"]
+    visualize.main([*arguments, "tube", "random"])
+    with pytest.raises(ConfigError, match=r"flow\.source='none'.*\(for --strategies motion\)"):
+        visualize.main([*arguments, "tube", "motion"])
+
+
+def test_strategies_are_drawn_without_a_model_as_png(video, workdir, tmp_path):
+    with pytest.raises(MgmaeError, match=r"--strategies: .*leave --checkpoint out"):
+        visualize.main([video, f"--checkpoint={workdir}", "--strategies", "tube"])
+    with pytest.raises(FileError, match=r"masks\.gif: strategies are drawn side by side as \.png"):
+        visualize.main([video, f"--out={tmp_path}/masks.gif", "--strategies", "tube"])
 
 
 def test_a_checkpoint_brings_its_config_and_reconstructions(video, workdir, tmp_path):
