@@ -16,6 +16,7 @@ import ml_collections
 import mgmae_jax
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.runtime.config_checks import kind_of
+from mgmae_jax.runtime.config_history import ADDED
 from mgmae_jax.runtime.files import write_json
 
 CONFIG = "config.json"
@@ -76,7 +77,7 @@ def check_same_config(
     flag: str = "--workdir",
     allowed: Sequence[str] = (),
 ) -> list[str]:
-    """Checks that a workdir is new, or holds a run of this config.
+    """Checks that a workdir is new, or holds a run of this config; for fields that are newer than it see `ADDED`.
 
     Args:
       workdir: the run's folder; without a config.json it is new.
@@ -99,6 +100,9 @@ def check_same_config(
     if "kind" in config:  # configs of earlier versions did not have it
         saved.setdefault("kind", kind_of(ml_collections.ConfigDict(saved)))
     before, now = flat_fields(saved), flat_fields(_plain(config))
+    for name, value in ADDED.get(config.get("kind", ""), {}).items():
+        if name in now:
+            before.setdefault(name, json.dumps(value))
     names = [
         name
         for name in {**now, **before}
