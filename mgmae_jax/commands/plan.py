@@ -146,7 +146,7 @@ def check_mesh(machines: Machines, fsdp: int, config: ConfigDict) -> None:
         mesh = AbstractMesh((machines.chips // fsdp, fsdp), AXES)
         check_divides("train.batch_size", config.train.batch_size, mesh, config.data.views)  # type: ignore[arg-type]
     except ConfigError as error:
-        raise MgmaeError(f"--on {machines.text}: {error}") from error
+        raise MgmaeError(f"{machines.flag} {machines.text}: {error}") from error
 
 
 def make_plan(

@@ -52,13 +52,12 @@ class Stem(nn.Module):
         """Returns the features at half the resolution; H and W must be even."""
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (7, 7, 3, 32)).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (32,)).astype(self.dtype)
-        blocks = _two_by_two(jnp.pad(image, ((0, 0), (3, 3), (3, 3), (0, 0))))
-        # An eighth row and column of zeros turn the kernel into 4x4 blocks.
-        kernel = _two_by_two(jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0))).transpose(3, 0, 1, 2))
-        dims = ("NHWC", "OHWI", "NHWC")
-        return jax.lax.conv_general_dilated(blocks, kernel, (1, 1), "VALID", dimension_numbers=dims) + bias.reshape(
-            1, 1, 1, -1
+        # An eighth row and column of zeros turn the kernel into 4x4 blocks, three pixels of padding into whole ones.
+        kernel = _two_by_two(jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0))).transpose(3, 0, 1, 2))
+        features = jax.lax.conv_general_dilated(
+            _two_by_two(image), kernel, (1, 1), [(2, 1), (2, 1)], dimension_numbers=("NHWC", "OHWI", "NHWC")
         )
+        return features + bias.reshape(1, 1, 1, -1)
 
 
 def _two_by_two(x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:

@@ -2,10 +2,11 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Shaped
 
 
 @contextlib.contextmanager
@@ -15,7 +16,7 @@ def placed_on(mesh: Mesh) -> Iterator[None]:
         yield
 
 
-def split_batch(x: Float[Array, "B ..."]) -> Float[Array, "B ..."]:
+def split_batch(x: Shaped[Array, "B ..."]) -> Shaped[Array, "B ..."]:
     """Keeps activations split by their examples, over all devices of the mesh being traced for, if there is one.
 
     Without this, XLA may gather the activations of a few examples rather than the parameters that are split over
@@ -56,3 +57,32 @@ def over_batch(function: Callable[..., Array], batch: int) -> Callable[..., Arra
         return None
     split = PartitionSpec(mesh.axis_names)
     return jax.shard_map(function, in_specs=split, out_specs=split, check_vma=False)
+
+
+def over_parts(function: Callable[..., Any], batch: int, most: int) -> Callable[..., Any]:
+    """A function of arrays [batch, ...] that is run on a part of each device's examples after another.
+
+    What a part computes on its way then fits memory that is near and small. Parts are strided, so that every device has
+    examples of its own in each of them.
+
+    Args:
+      function: computes each example of its results from the same example of its arguments, which are trees of arrays.
+      batch: the number of examples.
+      most: examples of a device in a part, if it divides the device's examples; else the next smaller divisor.
+
+    Returns:
+      The same function.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    devices = 1 if mesh.empty or batch % mesh.size else mesh.size
+    own = batch // devices
+    parts = next(parts for parts in range(1, own + 1) if own % parts == 0 and own // parts <= max(most, 1))
+    if parts == 1:
+        return function
+
+    def in_parts(*trees: Any) -> Any:
+        cut = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), trees)
+        found = jax.lax.map(lambda part: function(*jax.tree.map(split_batch, part)), cut)
+        return jax.tree.map(lambda x: split_batch(x.swapaxes(0, 1).reshape(batch, *x.shape[2:])), found)
+
+    return in_parts

@@ -66,6 +66,11 @@ def block_size(tokens: int) -> int:
     return min(sizes, key=lambda size: (_padded(tokens, size) * (1 + _OVERHEAD / size), -size))
 
 
+def padded_tokens(tokens: int) -> int:
+    """How many tokens the kernel makes of that many: 1792 of 1568, 256 of 152."""
+    return _padded(tokens, block_size(tokens))
+
+
 def _padded(tokens: int, block: int) -> int:
     return -(-tokens // block) * block
 

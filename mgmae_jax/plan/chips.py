@@ -59,6 +59,7 @@ class Machines:
       chips: how many they are, over all slices.
       topology: how libtpu calls a slice, "v5e:8x8"; empty for GPUs.
       slices: the number of slices.
+      flag: the option that named them.
     """
 
     text: str
@@ -66,10 +67,11 @@ class Machines:
     chips: int
     topology: str = ""
     slices: int = 1
+    flag: str = "--on"
 
 
-def parse_machines(text: str) -> Machines:
-    """Reads a value of `--on`: TPU:TOPOLOGY, TPU:TOPOLOGY:SLICES or GPU:COUNT.
+def parse_machines(text: str, flag: str = "--on") -> Machines:
+    """Reads a value of `--on`, or of another flag: TPU:TOPOLOGY, TPU:TOPOLOGY:SLICES or GPU:COUNT.
 
     Raises:
       MgmaeError: it is none of these; the message says what can be given.
@@ -77,17 +79,19 @@ def parse_machines(text: str) -> Machines:
     name = text.partition(":")[0]
     chip = CHIPS.get(name)
     if chip is None:
-        raise MgmaeError(f"--on {text!r}: there is no chip {name!r}: give one of {', '.join(CHIPS)}.")
+        raise MgmaeError(f"{flag} {text!r}: there is no chip {name!r}: give one of {', '.join(CHIPS)}.")
     if not chip.tpu:
         counted = _COUNT.fullmatch(text)
         if not counted or not int(counted[2]):
-            raise MgmaeError(f"--on {text!r}: give the number of GPUs, as {name}:8.")
-        return Machines(text, chip, int(counted[2]))
+            raise MgmaeError(f"{flag} {text!r}: give the number of GPUs, as {name}:8.")
+        return Machines(text, chip, int(counted[2]), flag=flag)
     laid = _TOPOLOGY.fullmatch(text)
     flat = name in ("v5e", "v6e")
     dimensions = [int(side) for side in laid[2].split("x")] if laid else []
     slices = int(laid[3] or 1) if laid else 0
     if len(dimensions) != (2 if flat else 3) or not math.prod(dimensions) * slices:
         sample = f"{name}:8x8" if flat else f"{name}:4x4x8"
-        raise MgmaeError(f"--on {text!r}: give a slice's chips along each axis, as {sample}, or 2 slices: {sample}:2.")
-    return Machines(text, chip, math.prod(dimensions) * slices, f"{name}:{laid[2] if laid else ''}", slices)
+        raise MgmaeError(
+            f"{flag} {text!r}: give a slice's chips along each axis, as {sample}, or 2 slices: {sample}:2."
+        )
+    return Machines(text, chip, math.prod(dimensions) * slices, f"{name}:{laid[2] if laid else ''}", slices, flag)

@@ -3,11 +3,13 @@
 import dataclasses
 import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
+from mgmae_jax.bench.flops import flops_by_scope
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.plan.collectives import Collective, collectives
 from mgmae_jax.plan.memory import Memory, memory_of_arguments
@@ -32,6 +34,8 @@ class Compiled:
       seconds: that lowering and compiling took.
       bytes_accessed: of memory, on each chip in one step, loops once, by the compiler's count; None if it gives none.
       collectives: by kind; None if the step does not fit.
+      flops: operations of a chip, loops as often as they run, by the way to them; see `flops_by_scope`.
+      hlo: the program's text; empty if the step does not fit.
     """
 
     memory: Memory
@@ -39,6 +43,8 @@ class Compiled:
     seconds: float
     bytes_accessed: float | None = None
     collectives: tuple[Collective, ...] | None = None
+    flops: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    hlo: str = ""
 
 
 def compile_step(work: Work, mesh: Mesh) -> Compiled:
@@ -57,7 +63,8 @@ def compile_step(work: Work, mesh: Mesh) -> Compiled:
     step = jax.jit(placed_step(work.trainer, mesh), donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
     start = time.perf_counter()
     try:
-        compiled = step.lower(placed.state, placed.frozen, placed.batch, placed.key).compile()
+        traced = step.trace(placed.state, placed.frozen, placed.batch, placed.key)
+        compiled = traced.lower().compile()
     except jax.errors.JaxRuntimeError as error:
         needed = needed_bytes(str(error))
         if needed is None:
@@ -73,12 +80,15 @@ def compile_step(work: Work, mesh: Mesh) -> Compiled:
         program=plan.generated_code_size_in_bytes,
     )
     costs = compiled.cost_analysis() or {}
+    hlo = compiled.as_text() or ""
     return Compiled(
         memory,
         fits=True,
         seconds=seconds,
         bytes_accessed=costs.get("bytes accessed"),
-        collectives=tuple(collectives(compiled.as_text() or "")),
+        collectives=tuple(collectives(hlo)),
+        flops={path: flops / mesh.size for path, flops in flops_by_scope(traced.jaxpr.jaxpr).items()},
+        hlo=hlo,
     )
 
 

@@ -54,5 +54,5 @@ def tpu_devices(machines: Machines) -> list[jax.Device]:
         devices = topologies.get_topology_desc(machines.topology, "tpu", **options).devices
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).partition("\n")[0]
-        raise MgmaeError(f"--on {machines.text!r}: libtpu knows no such slice ({reason}).") from error
+        raise MgmaeError(f"{machines.flag} {machines.text!r}: libtpu knows no such slice ({reason}).") from error
     return list(devices)

@@ -143,9 +143,9 @@ def batch_shapes(config: ConfigDict, trainer: Pretraining | Finetuning) -> dict[
         return shapes | {"label": jax.ShapeDtypeStruct((clips,), jnp.int32)}
     masks = trainer.masks
     if masks.needs_flow and not masks.runs_raft:
-        directions = (2,) if masks.mask.base_frame == "random" else ()
+        directions = (2,) if masks.given_both_ways else ()
         pairs = (clips, *directions, frames - 1)
-        if masks.reads_stored_flow:
+        if masks.flow_on_grid:
             shapes |= {
                 "flow": jax.ShapeDtypeStruct((*pairs, _STORED_POINTS, _STORED_POINTS, 2), jnp.uint8),
                 "flow_span": jax.ShapeDtypeStruct((*pairs, 2, 2), jnp.float32),

@@ -34,7 +34,7 @@ CLIP_MINIMA: Mapping[str, float] = {
 
 
 def kind_of(config: ConfigDict) -> str:
-    """What a config is for: "pretrain", "finetune", "probe" or "flow"; also for an old config without a kind."""
+    """What a config is for, such as "pretrain" or "probe"; also for an old config without a kind."""
     if "kind" in config:
         return config.kind
     if "probe" in config:

@@ -16,7 +16,10 @@ def device_memory() -> dict[str, float]:
     """
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     peak = max((device.get("peak_bytes_in_use", 0) for device in stats), default=0)
-    if not peak:
-        unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts KiB, on macOS bytes
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return {"memory_gib": peak / 2**30}
+    return {"memory_gib": peak / 2**30 if peak else peak_resident_gib()}
+
+
+def peak_resident_gib() -> float:
+    """The process's peak resident set so far, in GiB."""
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage counts KiB, on macOS bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

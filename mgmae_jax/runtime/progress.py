@@ -39,7 +39,8 @@ class Progress:
         unit: str = "step",
         items: str = "clips",
     ) -> None:
-        self._total = total_steps
+        self._total, self._start = total_steps, start_step
+        self._begun = False
         self._unit, self._items = unit, items
         self._stream = sys.stderr if stream is None else stream
         self._rewrites = self._stream.isatty()
@@ -65,6 +66,13 @@ class Progress:
         """
         rate = "" if self._rewrites else f"  lr {lr:.2e}"
         self.advance(step, f"loss {loss:.4f}{rate}  {clips_per_s:.1f} {self._items}/s")
+
+    def begun(self, seconds: float, processor: float) -> None:
+        """Says once how long the process took until its first step was done, and how much time of all cores."""
+        if not self._begun:
+            took = f"done {seconds:.0f} s after the start, {processor:.0f} s of processor time"
+            self._show(self._start, f"{self._unit} {self._start + 1}/{self._total}  {took}")
+        self._begun = True
 
     def advance(self, step: int, numbers: str) -> None:
         """Shows that `step` steps are done, with some of their numbers."""

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
+import mgmae_jax
 from mgmae_jax.errors import ConfigError, MgmaeError, StoppedError
 from mgmae_jax.ops.placement import placed_on
 from mgmae_jax.runtime.config_checks import profile_steps
@@ -241,6 +242,8 @@ class _Report:
     def _settle(self) -> None:
         done, on_device = self._pending.popleft()
         metrics = {name: float(value) for name, value in jax.device_get(dict(on_device)).items()}
+        if self._progress is not None:
+            self._progress.begun(time.monotonic() - mgmae_jax.STARTED, time.process_time())
         if metrics["bad_in_row"] >= self._max_bad_steps:
             raise MgmaeError(
                 f"step {done}: {metrics['bad_in_row']:.0f} steps in a row had a loss or gradient that is not finite "

@@ -3,7 +3,10 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from mgmae_jax.bench.flops import count_flops
+from mgmae_jax.bench.flops import count_flops, flops_by_scope
+from mgmae_jax.ops.placement import over_batch, placed_on
+from mgmae_jax.ops.splash_attention import splash_attention
+from mgmae_jax.runtime.mesh import make_mesh
 
 SQUARE = jnp.zeros((4, 4))
 
@@ -55,3 +58,24 @@ def test_it_agrees_with_xla_where_nothing_loops():
 
     x = jnp.zeros((256, 256))
     assert flops(network, x) == pytest.approx(jax.jit(network).lower(x).compile().cost_analysis()["flops"], rel=0.01)
+
+
+def test_operations_are_found_by_their_scopes():
+    def network(x):
+        with jax.named_scope("loop"):
+            x = lax.scan(lambda carry, _: (carry @ x, None), x, None, length=3)[0]
+        with jax.named_scope("after"):
+            return jax.jit(lambda x: x @ x)(x)
+
+    found = flops_by_scope(jax.jit(network).trace(SQUARE).jaxpr.jaxpr)
+    assert {"loop" in path: flops for path, flops in found.items()} == {True: 3 * 2 * 4**3, False: 2 * 4**3}
+
+
+def test_a_kernel_counts_its_blocks_and_a_split_function_its_devices():
+    def attend(x):
+        with placed_on(make_mesh(1)):
+            return over_batch(lambda x: splash_attention(x, x, x, interpret=True), 8)(x)
+
+    products, padded, heads, width = 2, 256, 3, 64
+    expected = 8 * heads * products * 2 * padded * padded * width
+    assert flops(attend, jnp.zeros((8, 200, heads, width), jnp.bfloat16)) == expected

@@ -105,3 +105,14 @@ def test_the_time_left_leaves_out_compilation_and_follows_the_speed():
     etas = [line.partition("ETA ")[2] for line in stream.getvalue().splitlines()[1:]]
     assert etas[:2] == ["--:--", "2:46:38"]
     assert etas[-1] == "5:32:02"
+
+
+def test_the_first_step_is_told_once_with_the_time_since_the_start():
+    stream = io.StringIO()
+    progress = Progress(10, 4, stream=stream)
+    for seconds in (41.3, 42.0):
+        progress.begun(seconds, seconds + 10)
+    assert stream.getvalue().splitlines() == [
+        "step 4/10  compiling the first step",
+        "step 5/10  done 41 s after the start, 51 s of processor time",
+    ]
