@@ -13,8 +13,10 @@ from mgmae_jax.commands.config_file import COMMON, load_config
 from mgmae_jax.commands.config_names import config_names
 from mgmae_jax.configs.finetune import mgmae as finetune_mgmae
 from mgmae_jax.configs.finetune import videomae as finetune_videomae
+from mgmae_jax.configs.finetune import videomae_v2 as finetune_videomae_v2
 from mgmae_jax.configs.pretrain import mgmae as pretrain_mgmae
 from mgmae_jax.configs.pretrain import videomae as pretrain_videomae
+from mgmae_jax.configs.pretrain import videomae_v2 as pretrain_videomae_v2
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.runtime.rng import stream
 from mgmae_jax.train.finetune import FINETUNE_MACHINE_FIELDS, build_finetuning
@@ -26,8 +28,8 @@ GOLDEN = Path(__file__).parent / "golden"
 RECIPES = json.loads((GOLDEN / "recipes.json").read_text())  # read off the official programs
 FACTS = json.loads((GOLDEN / "recipe_facts.json").read_text())  # what the official programs computed
 FAMILIES = {
-    "pretrain": (pretrain_mgmae, pretrain_videomae),
-    "finetune": (finetune_mgmae, finetune_videomae),
+    "pretrain": (pretrain_mgmae, pretrain_videomae, pretrain_videomae_v2),
+    "finetune": (finetune_mgmae, finetune_videomae, finetune_videomae_v2),
 }
 BUILD = {"pretrain": build_pretraining, "finetune": build_finetuning}
 BUILT = [name for name in config_names() if name == "demo" or name.partition("/")[0] in BUILD]
@@ -97,6 +99,7 @@ def test_the_published_pretraining(row: str):
     assert (config.clip.frames, config.clip.size, config.clip.stride) == (16, 224, recipe["stride"])
     assert config.data.views == recipe["views"]
     assert (config.mask.strategy, config.mask.ratio) == ("motion" if ours else "tube", 0.9)
+    assert [config.mask.decoder, config.mask.decoder_ratio] == recipe.get("decoder_mask", ["all", 0.5])
     assert (config.mask.preset, config.mask.base_frame) == ("fast" if ours else "paper", "middle")
     papers = load_config(f"pretrain/{row}", ["--config.mask.preset=paper"])
     assert (papers.mask.warp, papers.flow.size, papers.flow.iters) == ("backward", None, 6)

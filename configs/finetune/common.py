@@ -54,6 +54,10 @@ def get_config() -> ConfigDict:
     config.mix.switch = 0.5  # of cutmix instead of mixup, where there are both
     config.mix.smoothing = 0.1  # share of a label spread over all classes
 
+    config.mask = ConfigDict()  # MAR: running cells hide tokens from the encoder, in training and at test
+    config.mask.ratio = 0.0  # 0.25, 0.5, 0.75; 0: it sees all of them
+    config.mask.loss_weight = 0.0  # of the hidden cubes' error (MAR: 0.1 on SSV2, 0.01 on K400); 0: no decoder
+
     config.model = ConfigDict()
     config.model.name = "vit_b"  # micro, tiny, vit_s, vit_b, vit_l, vit_h, vit_g
     config.model.patch = 16
@@ -65,6 +69,10 @@ def get_config() -> ConfigDict:
     config.model.drop_path = 0.1
     config.model.head_dropout = 0.0
     config.model.init_scale = 0.001
+    config.model.bridge_depth = 0  # blocks between encoder and head (MAR's bridging classifier has 2); 0: none
+    config.model.bridge_width = 512
+    config.model.bridge_heads = 4
+    config.model.decoder_depth = 4  # with mask.loss_weight: that of the pre-training, whose decoder it begins with
     config.model.dtype = "float32"  # or bfloat16: activations; parameters are float32
     config.model.attention = "auto"  # the fastest for the device; or xla, cudnn
     config.model.remat = False  # compute blocks again in the backward pass: less memory, more time

@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
     config.data.motion_shapes.videos = 256
     config.data.motion_shapes.size = 128
     config.data.motion_shapes.frames = 40
+    config.data.motion_shapes.still = False  # the same videos standing still, to compare with
 
     config.model = ConfigDict()
     config.model.name = "vit_b"  # micro, tiny, vit_s, vit_b, vit_l, vit_h, vit_h_videomae, vit_g
@@ -42,7 +43,8 @@ def get_config() -> ConfigDict:
 
     config.mask = ConfigDict()
     config.mask.preset = "paper"  # fast, released_code: what they say is in mgmae_jax/masking/presets.py
-    config.mask.strategy = "motion"  # tube, random, frame
+    # tube, random, frame, running_cell, motion_energy, frame_difference, everest, adamae, multi_block
+    config.mask.strategy = "motion"
     config.mask.ratio = 0.9
     config.mask.base_frame = "middle"  # first, random
     config.mask.init = "gaussian"  # token, pixel
@@ -51,18 +53,30 @@ def get_config() -> ConfigDict:
     config.mask.hole_fill = "tube"  # random, invisible, visible, previous
     config.mask.select = "tubelet"  # clip
     config.mask.exposure = 0.0  # noise on one random frame, in standard deviations of its scores
+    config.mask.occlusion = "none"  # consistency: motion takes what the neighbour hides for a hole, by flow both ways
+    config.mask.decoder = "all"  # the decoder predicts all that is hidden; or what running_cell leaves (VideoMAE V2)
+    config.mask.decoder_ratio = 0.5  # share of the tokens that running_cell hides from the decoder
+    config.mask.prefer = "visible"  # motion_energy, frame_difference: moving tokens are visible; or hidden
+    config.mask.temperature = 0.0  # of their draws, in standard deviations of the energies; 0: exactly the first
+    config.mask.keep = 0.3  # everest: share of the tokens that is used at all, more than 1 - mask.ratio
+    config.mask.loss_weight = 1e-4  # adamae: of its sampling network's loss
+    config.mask.blocks = 8  # multi_block: V-JEPA's short-range masks; its long-range ones are 2 blocks of 0.7
+    config.mask.block_scale = 0.15  # multi_block: share of the frame that a block covers
+    config.mask.block_aspect = 1.5  # multi_block: largest ratio of a block's sides
+    config.mask.block = 0.4  # moving_blocks: the sides of a block, in sides of the frame
 
     config.flow = ConfigDict()
-    config.flow.source = "raft"  # in the step; dis, tvl1: in the data workers; stored: what `mgmae flow` wrote; none
+    config.flow.source = "raft"  # in the step; dis, tvl1, codec: by the data workers; stored: of `mgmae flow`; none
     config.flow.path = ""  # folder of stored flow, laid out as the videos are; empty: each beside its video
     config.flow.weights = "bundled"  # the package's own (docs/FLOW.md), or a file: .safetensors or PyTorch's .pth
     config.flow.iters = config_dict.placeholder(int)  # RAFT's updates; unset: the preset's, 6 or 3
     config.flow.size = config_dict.placeholder(int)  # pixels; unset: the preset's, the clip's own size or 112
+    config.flow.whole_frame = False  # with data.views: RAFT runs once for all of them, on whole frames of flow.size
     config.flow.dtype = "float32"
     config.flow.tvl1_fast = True  # False: OpenCV's own settings, eighty times slower, better on small motion
 
     config.loss = ConfigDict()
-    config.loss.target = "normalised"  # cubes of mean 0 and variance 1 (the paper); or pixels, by ImageNet's mean
+    config.loss.target = "normalised"  # cubes of mean 0 and variance 1 (the paper); or pixels; or hog (MaskFeat)
 
     config.optim = ConfigDict()
     config.optim.name = "adamw"  # or muon, which small models learn by sooner (docs/RESULTS.md)

@@ -27,6 +27,7 @@ from mgmae_jax.runtime.weights import Weights
 PREPROCESSOR_FILE = "preprocessor_config.json"
 CARD_FILE = "README.md"
 _DECODER = "decoder.mask_token"
+_MASK = "mask."  # a masking strategy's own parameters, which stay behind
 
 
 def parts_of(weights: Weights) -> Parts:
@@ -45,7 +46,7 @@ def parts_of(weights: Weights) -> Parts:
     names = {own_name(name) for name in canonical_names(parts)}
     if missing := sorted(names - weights.leaves.keys()):
         raise WeightsError(weights.name, f"has no {missing[0]}, which models of this kind have")
-    if strays := sorted(weights.leaves.keys() - names):
+    if strays := sorted(name for name in weights.leaves.keys() - names if not name.startswith(_MASK)):
         raise WeightsError(weights.name, f"has {strays[0]}, which has no place in models of other programs")
     return parts
 

@@ -30,6 +30,9 @@ def check_motion(grid: TokenGrid, options: MaskOptions) -> None:
     """
     if options.preset == "released_code" and options.warp != "backward":
         raise ConfigError("mask.warp", options.warp, "backward with mask.preset=released_code, which has no other")
+    if options.occlusion != "none" and (options.warp == "forward" or options.preset == "released_code"):
+        want = "none with mask.warp=forward and with mask.preset=released_code, whose holes are others"
+        raise ConfigError("mask.occlusion", options.occlusion, want)
     if options.follows_points:
         for field, allowed in (("init", ("gaussian",)), ("hole_fill", FILLS)):
             if (value := getattr(options, field)) not in allowed:
@@ -56,15 +59,17 @@ def motion_volume(
     count = visible_per_tubelet(options.ratio, grid)
     if options.follows_points:
         tokens = base_map.random_tokens(key_map, grid, count)
+        flow, other = _ways(resample_cells(flow, *points_of(grid, options)), grid, options)
         with jax.named_scope("volume"):
             return trajectory_volume(
                 base_map.token_centres(tokens, grid),
-                resample_cells(flow, *points_of(grid, options)),
+                flow,
                 base_frame(key, grid.frames, options),
                 height=grid.height,
                 width=grid.width,
                 sigma=float(grid.patch),
                 hole_fill=options.hole_fill,
+                other=other,
             )
     released = options.preset == "released_code"
     if options.init == "pixel":
@@ -108,6 +113,7 @@ def warp_volume(
     """The volume of a given base map, by the rules in the options; not with trajectories, which warp no map."""
     if options.warp == "trajectory":
         raise ValueError("mask.warp=trajectory evaluates Gaussians and warps no map: call trajectory_volume")
+    flow, other = _ways(flow, grid, options)
     released = options.preset == "released_code"
     if released:
         # The released code's sampler divides by W / 2 on a grid that spans W - 1 pixels.
@@ -123,7 +129,20 @@ def warp_volume(
             hole_fill=options.hole_fill,
             ratio=options.ratio,
             zero_is_hole=released,
+            other=other,
         )
+
+
+def _ways(
+    flow: Float[Array, "_ h w xy=2"], grid: TokenGrid, options: MaskOptions
+) -> tuple[Float[Array, "P h w xy=2"], Float[Array, "P h w xy=2"] | None]:
+    """The flow of every pair, and that of the same pairs the other way if occlusions are looked for."""
+    if options.occlusion == "none":
+        return flow, None
+    pairs = grid.frames - 1
+    if len(flow) != 2 * pairs:
+        raise ValueError(f"mask.occlusion=consistency needs flow both ways, [{2 * pairs}, h, w, 2]")
+    return flow[:pairs], flow[pairs:]
 
 
 def select_visible(

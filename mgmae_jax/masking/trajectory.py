@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mgmae_jax.masking.base_map import gaussian_mixture_at
+from mgmae_jax.masking.occlusion import disagree
 from mgmae_jax.masking.volume import HoleFill
 from mgmae_jax.ops.sampling import cell_coordinates, hat_weights, inside, pixel_grid
 
@@ -27,6 +28,7 @@ def trajectory_volume(
     width: int,
     sigma: float,
     hole_fill: HoleFill = "tube",
+    other: Float[Array, "P h w xy=2"] | None = None,
 ) -> Float[Array, "T h w"]:
     """Visibility at points of every frame: the mixture of Gaussians where their paths to the base frame end.
 
@@ -40,11 +42,12 @@ def trajectory_volume(
       sigma: the Gaussians' standard deviation in pixels.
       hole_fill: what happens to a path that leaves the frame: see `end_points`; with "invisible" its point's
         visibility is 0.
+      other: see `end_points`.
 
     Returns:
       [T, h, w].
     """
-    ends, seen = end_points(flow, base, height=height, width=width, hole_fill=hole_fill)
+    ends, seen = end_points(flow, base, height=height, width=width, hole_fill=hole_fill, other=other)
     visibility = gaussian_mixture_at(ends, centres, sigma)
     return visibility * seen if hole_fill == "invisible" else visibility
 
@@ -56,6 +59,7 @@ def end_points(
     height: int,
     width: int,
     hole_fill: HoleFill = "tube",
+    other: Float[Array, "P h w xy=2"] | None = None,
 ) -> tuple[Float[Array, "T h w xy=2"], Float[Array, "T h w"]]:
     """Where the paths of the points of every frame end in the base frame.
 
@@ -69,9 +73,11 @@ def end_points(
       width: W of the frames in pixels.
       hole_fill: a point whose flow leads out of the frame stays where it is: with "tube" and "invisible" its path ends
         there, with "previous" it continues from there in the neighbouring frame.
+      other: the flow between the same frames the other way, at the same points: one that the neighbour does not show
+        (`masking.occlusion`) then stays where it is as well.
 
     Returns:
-      Positions (x, y) in pixels, and how much of what surrounds a point's path has not left the frame, from 0 to 1.
+      Positions (x, y) in pixels, and how much of what surrounds a point's path has not been lost, from 0 to 1.
 
     Raises:
       ValueError: the rule is not one of `FILLS`.
@@ -85,21 +91,27 @@ def end_points(
     order = jnp.where(step < base, base - 1 - step, step)
     nothing = jnp.concatenate([jnp.zeros((rows, columns, 2)), jnp.ones((rows, columns, 1))], axis=-1)
 
-    def advance(neighbour: Array, pair: tuple[Array, Array]) -> tuple[Array, Array]:
-        flow, restart = pair
+    def advance(neighbour: Array, pair: tuple[Array, Array | None, Array]) -> tuple[Array, Array]:
+        flow, back, restart = pair
         neighbour = jnp.where(restart, nothing, neighbour)
         there = points + flow
         down = hat_weights(cell_coordinates(there[..., 1], height, rows), rows)
         across = hat_weights(cell_coordinates(there[..., 0], width, columns), columns)
-        # One product with all rows, then a sum over columns: values of the neighbour (displacement, seen) there.
-        beside = jnp.einsum("yxh,hwc->yxwc", down, neighbour, precision=jax.lax.Precision.HIGHEST)
-        beside = (across[..., None] * beside).sum(axis=2)
+
+        def read(values: Float[Array, "h w C"]) -> Float[Array, "h w C"]:
+            # One product with all rows, then a sum over columns.
+            rows_read = jnp.einsum("yxh,hwc->yxwc", down, values, precision=jax.lax.Precision.HIGHEST)
+            return (across[..., None] * rows_read).sum(axis=2)
+
+        beside = read(neighbour)  # its values (displacement, seen) there
         moved = beside + jnp.concatenate([flow, jnp.zeros((rows, columns, 1))], axis=-1)
         stays = neighbour if hole_fill == "previous" else jnp.zeros_like(neighbour)
-        path = jnp.where(inside(there, height, width)[..., None], moved, stays)
+        goes_on = inside(there, height, width)
+        goes_on = goes_on if back is None else goes_on & ~disagree(flow, read(back))
+        path = jnp.where(goes_on[..., None], moved, stays)
         return path, path
 
-    _, outward = jax.lax.scan(advance, nothing, (flow[order], step == base))
+    _, outward = jax.lax.scan(advance, nothing, (flow[order], None if other is None else other[order], step == base))
     # Pair j belongs to frame j before the base and to frame j + 1 after it.
     frame = jnp.where(order < base, order, order + 1)
     paths = jnp.zeros((pairs + 1, *nothing.shape)).at[frame].set(outward)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from mgmae_jax.masking.occlusion import occluded
 from mgmae_jax.masking.warp import warp_backward, warp_forward
 
 Warp = Literal["backward", "forward"]
@@ -23,6 +24,7 @@ def visibility_volume(
     hole_fill: HoleFill = "tube",
     ratio: float = 0.9,
     zero_is_hole: bool = False,
+    other: Float[Array, "P H W xy=2"] | None = None,
 ) -> Float[Array, "T H W"]:
     """Warps the base frame's map outwards, frame by frame, filling holes as it goes.
 
@@ -38,6 +40,8 @@ def visibility_volume(
         probability `ratio`.
       ratio: the mask ratio.
       zero_is_hole: the released code's rule: a hole is where the warped value is exactly 0.
+      other: for backward warping, the flow between the same frames the other way: what the neighbour does not show is
+        then a hole as well, see `masking.occlusion`.
 
     Returns:
       [T, H, W].
@@ -50,11 +54,12 @@ def visibility_volume(
     highest = base_map.max()
     warp_one = {"backward": warp_backward, "forward": warp_forward}[warp]
 
-    def advance(previous: Array, pair: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        flow, restart, step = pair
+    def advance(previous: Array, pair: tuple[Array, Array | None, Array, Array]) -> tuple[Array, Array]:
+        flow, back, restart, step = pair
         previous = jnp.where(restart, base_map, previous)
         warped, hole = warp_one(previous, flow)
         hole = warped == 0 if zero_is_hole else hole
+        hole = hole if back is None else hole | occluded(flow, back)
         if hole_fill == "tube":
             fill = base_map
         elif hole_fill == "previous":
@@ -69,7 +74,7 @@ def visibility_volume(
         warped = jnp.where(hole, fill, warped)
         return warped, warped
 
-    _, outward = jax.lax.scan(advance, base_map, (flow[order], restart, step))
+    _, outward = jax.lax.scan(advance, base_map, (flow[order], None if other is None else other[order], restart, step))
     # Pair j belongs to frame j before the base and to frame j + 1 after it.
     frame = jnp.where(order < base, order, order + 1)
     volume = jnp.zeros((pairs + 1, *base_map.shape)).at[frame].set(outward)

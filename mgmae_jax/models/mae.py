@@ -98,7 +98,7 @@ class MaskedAutoencoder(nn.Module):
             size.last_eps,
         )
 
-    def __call__(self, visible: Float[Array, "B V C"], split: TokenSplit) -> Float[Array, "B K C"]:
+    def __call__(self, visible: Float[Array, "B V C"], split: TokenSplit) -> Float[Array, "B K D"]:
         """Predicts the values of the target tokens.
 
         Args:
@@ -106,7 +106,7 @@ class MaskedAutoencoder(nn.Module):
           split: int32 indices [B, V] and [B, K]; there may be fewer targets than hidden tokens.
 
         Returns:
-          For every target token, values in the order (frame, row, column, channel), float32.
+          For every target token its `values`, float32: those of a cube in the order (frame, row, column, channel).
         """
         return self.decoder(self.encoder(visible, split.visible), split)
 

@@ -73,7 +73,7 @@ class TokenGrid:
 
 
 class TokenSplit(NamedTuple):
-    """Which tokens of a clip are visible and which are to be reconstructed, as sorted indices."""
+    """Which tokens of a clip are visible and which are to be predicted, as sorted indices; a token may be both."""
 
     visible: Int[Array, "V"]
     target: Int[Array, "K"]

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from mgmae_jax.data.frames import ClipSpec
+from mgmae_jax.errors import MgmaeError
 from mgmae_jax.evaluate.evaluator import checksum
 from mgmae_jax.evaluate.run import abstract_params, which_weights
 from mgmae_jax.models.classifier import Classifier, PretrainedEncoder, build_classifier, build_pretrained_encoder
@@ -101,6 +102,9 @@ def load_frozen(config: ConfigDict, checkpoint: Checkpoint, mesh: Mesh, *, train
     """
     pretrained = kind_of(config) == "pretrain"
     model = build_pretrained_encoder(config) if pretrained else build_classifier(config)
+    if isinstance(model, Classifier) and (model.hidden or model.bridge is not None):
+        wrong = "hides tokens from its encoder, or has blocks between encoder and head (mask.ratio, model.bridge_depth)"
+        raise MgmaeError(f"a classifier that {wrong} cannot be probed: give the checkpoint of its pre-training.")
     weights = "params" if pretrained else which_weights(config)
     abstract = {name: shapes for name, shapes in abstract_params(model, mesh).items() if name != "head"}
     if trained:

@@ -43,7 +43,8 @@ BASELINES = {
     "along_flow": "the nearest visible cube along the flow, copied",
     "own_colour": "the hidden cube's own mean colour",
 }
-"""What replaces the network's prediction. The last reads hidden pixels: not a rival, it shows how much is texture."""
+"""What replaces the network's prediction. The last reads hidden pixels: not a rival, it shows how much is texture. HOG
+has none of it: flat cubes have gradients only where they meet, and that is not of their own colour."""
 
 _TIME_WEIGHT = 1e-3  # along the flow, time only breaks ties
 
@@ -62,7 +63,8 @@ def guess_moments(
 
     Returns:
       Scalars: mean squared errors by the names of `BASELINES`, except "mean_cube", and "network"; and "values" [C],
-      "square": the mean of the target values and of their squares. Without flow there is no "along_flow".
+      "square": the mean of the target values and of their squares. Without flow there is no "along_flow", and without
+      `Target.of_own_pixels` no "own_colour".
     """
     masks, grid = pretraining.masks, pretraining.grid
 
@@ -71,6 +73,7 @@ def guess_moments(
         split = draw_mask(masks.ask_one(params or {}, clip, flow, key))
         if flow is None:
             return split, None
+        flow = flow[: grid.frames - 1]
         return split, nearest_along_flow(split, grid, flow, base_frame(key, grid.frames, masks.mask), masks.mask)
 
     split, along_flow = jax.vmap(split_of)(keys, batch["clip"], given_flow(batch))
@@ -80,23 +83,28 @@ def guess_moments(
     colour = jnp.broadcast_to(colour.mean(axis=-2, keepdims=True), colour.shape).reshape(cubes.shape)
     guesses = {
         "clip_mean": known.mean(axis=1, keepdims=True),
-        "nearest": take_tokens(known, jax.vmap(_nearest, in_axes=(0, None))(split, grid)),
-        "own_colour": pretraining.target.values(unpatchify(colour, grid), split.target, grid),
+        "nearest": take_tokens(known, jax.vmap(nearest_visible, in_axes=(0, None))(split, grid)),
     }
+    if pretraining.target.of_own_pixels:
+        guesses["own_colour"] = pretraining.target.values(unpatchify(colour, grid), split.target, grid)
     if along_flow is not None:
         guesses["along_flow"] = take_tokens(known, along_flow)
     if params is not None:
         guesses["network"] = apply_module(
             pretraining.model, params, normalise_pixels(take_tokens(cubes, split.visible)), split
         )
-    errors = {name: jnp.square(values - guess).mean() for name, guess in guesses.items()}
-    return errors | {"values": values.mean(axis=(0, 1)), "square": jnp.square(values).mean()}
+    measured = masks.measured(split)
+    where = None if measured is None else measured[..., None]
+    errors = {name: jnp.square(values - guess).mean(where=where) for name, guess in guesses.items()}
+    errors |= {"values": values.mean(axis=(0, 1), where=where), "square": jnp.square(values).mean(where=where)}
+    return errors if measured is None else errors | {"weight": measured.sum(dtype=jnp.float32)}
 
 
 def guess_errors(moments: Iterable[Mapping[str, np.ndarray]]) -> dict[str, float]:
     """Mean squared errors over batches of the same size, from the `guess_moments` of each."""
     parts = list(moments)
-    mean = {name: np.mean([part[name] for part in parts], axis=0, dtype=np.float64) for name in parts[0]}
+    weights = np.asarray([part.get("weight", 1.0) for part in parts], np.float64)
+    mean = {name: np.average([part[name] for part in parts], axis=0, weights=weights) for name in parts[0]}
     mean["mean_cube"] = mean.pop("square") - np.square(mean.pop("values")).mean()
     order = [name for name in ("network", *BASELINES) if name in mean]
     return {name: float(mean[name]) for name in order}
@@ -120,8 +128,8 @@ def guess_table(errors: Mapping[str, float]) -> str:
     return "\n".join(["mean squared error of the hidden cubes, predicted by", *lines])
 
 
-def _nearest(split: TokenSplit, grid: TokenGrid) -> Int[Array, "K"]:
-    """For every hidden token, the nearest visible one, by distance in tokens."""
+def nearest_visible(split: TokenSplit, grid: TokenGrid) -> Int[Array, "K"]:
+    """For every target token, the place in `split.visible` of the nearest one, by distance in tokens."""
     places = jnp.asarray(np.indices((grid.tubelets, grid.rows, grid.columns)).reshape(3, -1).T, jnp.float32)
     return _closest(places[split.target], places[split.visible])
 

@@ -25,7 +25,7 @@ from mgmae_jax.evaluate.classes import CLASSES_FILE, class_names, match_classes,
 from mgmae_jax.evaluate.run import build_evaluator
 from mgmae_jax.models.classifier import Classifier, build_classifier
 from mgmae_jax.ops.apply import apply_module
-from mgmae_jax.ops.tokens import unit_range
+from mgmae_jax.ops.tokens import normalise_cubes, patchify, take_tokens, unit_range
 from mgmae_jax.runtime.checkpoint import FOLDER, saved_steps
 from mgmae_jax.runtime.config_checks import (
     CLIP_MINIMA,
@@ -65,7 +65,7 @@ _MINIMA = {**CLIP_MINIMA, "eval.every": 0}
 
 
 class Examples(NamedTuple):
-    """Clips, each with the one that it is mixed with, and the keys for dropout."""
+    """Clips, each with the one that it is mixed with, and the keys for dropout and, where tokens are hidden, masks."""
 
     clip: UInt8[Array, "B T H W 3"]
     label: Int[Array, "B"]
@@ -73,6 +73,7 @@ class Examples(NamedTuple):
     partner_label: Int[Array, "B"]
     drop_path: Key[Array, "B"]
     dropout: Key[Array, "B"]
+    mask: Key[Array, "B"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Finetuning:
       schedule: the learning rate of each step.
       accumulate: the number of parts in which a batch is processed, one after another, for one update.
       ema_decay: the decay of the average of the parameters; 0 keeps none.
+      hidden_weight: the weight of the error of the hidden cubes in the loss, for a model with a decoder.
     """
 
     model: Classifier
@@ -94,18 +96,24 @@ class Finetuning:
     schedule: Schedule
     accumulate: int = 1
     ema_decay: float = 0.0
+    hidden_weight: float = 0.0
 
-    def init(self, key: Key[Array, ""], encoder: Any = None) -> TrainState:
+    def init(self, key: Key[Array, ""], pretrained: Mapping[str, Any] | None = None) -> TrainState:
         """The state before the first step; float32 parameters.
 
         Args:
           key: the parameters are drawn from it.
-          encoder: pre-trained parameters to take instead, see `load_encoder`; None draws all of them.
+          pretrained: parameters to take instead by the names of their parts, see `load_pretrained`; None draws all.
         """
         grid = self.model.grid
-        params = self.model.init(key, jnp.zeros((1, grid.frames, grid.height, grid.width, 3), jnp.uint8))["params"]
-        if encoder is not None:
-            params = params | {"encoder": encoder}
+        clips = jnp.zeros((1, grid.frames, grid.height, grid.width, 3), jnp.uint8)
+        if self.model.decoder_depth:
+            method = self.model.classify_and_predict
+            params = self.model.init(key, clips, None, None, jax.random.split(key, 1), method=method)["params"]
+        else:
+            params = self.model.init(key, clips)["params"]
+        if pretrained is not None:
+            params = params | pretrained
         return create(params, self.optimiser, ema=self.ema_decay > 0)
 
     def step(
@@ -124,13 +132,14 @@ class Finetuning:
         """
         clip, label = batch["clip"], batch["label"]
         with jax.named_scope("mixing"):
+            drawn = ("drop_path", "dropout", "mask") if self.model.hidden else ("drop_path", "dropout")
             # A batch is mixed with itself in reverse order; one draw serves the whole batch.
             examples = Examples(
                 clip,
                 label,
                 clip[::-1],
                 label[::-1],
-                *(per_example(stream(key, state.step, name), 0, len(label)) for name in ("drop_path", "dropout")),
+                *(per_example(stream(key, state.step, name), 0, len(label)) for name in drawn),
             )
             mixing = None
             if self.mix.mixes:
@@ -143,15 +152,28 @@ class Finetuning:
             return apply_update(state, self.optimiser, loss, grads, self.schedule(state.step), self.ema_decay)
 
     def loss(self, params: Any, examples: Examples, mixing: Mixing | None) -> Float[Array, ""]:
-        """The cross-entropy of examples, mixed as `mixing` says, against their smoothed labels."""
+        """The cross-entropy of examples, mixed as `mixing` says, against their smoothed labels.
+
+        With a decoder, plus `hidden_weight` times the mean squared error of the hidden cubes of the mixed clips, each
+        cube and channel normalised (MAR).
+        """
         clips = unit_range(examples.clip)
         share: Array | float = 1.0
         if mixing is not None:
             clips, share = mix_clips(clips, unit_range(examples.partner), mixing), mixing.share
+        keys, hidden_error = (examples.drop_path, examples.dropout, examples.mask), None
         with jax.named_scope("model"):
-            logits = apply_module(self.model, params, clips, examples.drop_path, examples.dropout)
+            if self.model.decoder_depth:
+                method = self.model.classify_and_predict
+                outputs: Any = self.model.apply({"params": params}, clips, *keys, method=method)
+                logits, prediction, hidden = outputs
+                cubes = normalise_cubes(take_tokens(patchify(clips, self.model.grid), hidden))
+                hidden_error = jnp.square(prediction - cubes).mean()
+            else:
+                logits = apply_module(self.model, params, clips, *keys)
         target = soft_labels(examples.label, examples.partner_label, share, self.model.classes, self.mix.smoothing)
-        return -(target * jax.nn.log_softmax(logits)).sum(axis=-1).mean()
+        loss = -(target * jax.nn.log_softmax(logits)).sum(axis=-1).mean()
+        return loss if hidden_error is None else loss + self.hidden_weight * hidden_error
 
 
 def check_finetuning(config: ConfigDict) -> None:
@@ -191,6 +213,7 @@ def build_finetuning(config: ConfigDict, videos: int) -> Finetuning:
         schedule=build_schedule(config, videos),
         accumulate=config.train.accumulate,
         ema_decay=config.train.ema_decay,
+        hidden_weight=config.mask.loss_weight,
     )
 
 

@@ -91,8 +91,8 @@ def decayed(params: Any) -> Any:
 def layer_scales(params: Any, depth: int, decay: float) -> Any:
     """Layer-wise learning-rate decay: the factor on each parameter's rate.
 
-    The scale is decay ** (depth + 1 - i): i is 0 for the patch embedding, k + 1 for block k, depth + 1 for all else
-    (norm and head).
+    The scale is decay ** (depth + 1 - i): i is 0 for the patch embedding, k + 1 for the encoder's block k, depth + 1
+    for all else (norms, head, and what else is behind the encoder).
 
     Args:
       params: the parameters of a `models.classifier.Classifier`.
@@ -105,7 +105,7 @@ def layer_scales(params: Any, depth: int, decay: float) -> Any:
 
     def scale(path: tuple[Any, ...], parameter: Array) -> float:
         names = jax.tree_util.keystr(path, simple=True, separator="/")
-        block = re.search(r"/block_(\d+)/", names)
+        block = re.search(r"^encoder/blocks/block_(\d+)/", names)
         layer = 0 if "/patch_embed/" in names else int(block[1]) + 1 if block else depth + 1
         return decay ** (depth + 1 - layer)
 
@@ -167,14 +167,18 @@ def muon_direction(*, b1: float, b2: float, weight_decay: float) -> optax.Gradie
     return optax.GradientTransformation(chain.init, update)
 
 
-def loss_and_grad(loss: Callable[[Any, Any], Array], params: Any, examples: Any, parts: int) -> tuple[Array, Any]:
+def loss_and_grad(
+    loss: Callable[[Any, Any], Any], params: Any, examples: Any, parts: int, *, weighted: bool = False
+) -> tuple[Array, Any]:
     """The mean loss of a batch and its gradient.
 
     Args:
-      loss: (params, examples) -> mean over the examples.
+      loss: (params, examples) -> mean over the examples; where weighted, (mean, weight).
       params: a pytree.
       examples: a pytree of arrays [clips, ...].
       parts: the number of parts in which the batch is processed: more parts take less memory and more time.
+      weighted: whether the mean over a part counts by its weight, the number of values that it is over. The loss is
+        then the mean over the values of the whole batch, whatever the number of parts. A weight has no gradient.
 
     Raises:
       ConfigError: the number of parts does not divide the number of clips.
@@ -182,18 +186,24 @@ def loss_and_grad(loss: Callable[[Any, Any], Array], params: Any, examples: Any,
     clips = jax.tree.leaves(examples)[0].shape[0]
     if clips % parts:
         raise ConfigError("train.accumulate", parts, f"a divisor of the {clips} clips of a step")
-    grad = jax.value_and_grad(loss)
+    grad = jax.value_and_grad(loss, has_aux=weighted)
     if parts == 1:
-        return grad(params, examples)
+        value, grads = grad(params, examples)
+        return value[0] if weighted else value, grads
 
     # Parts are strided, so that each device processes clips of its own in every part.
     def strided(array: Array) -> Array:
         return array.reshape(-1, parts, *array.shape[1:]).swapaxes(0, 1)
 
-    def add(total: Any, part: Any) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, grad(params, part)), None
+    def add(total: Any, part: Any) -> tuple[Any, Array | None]:
+        value, grads = grad(params, part)
+        if not weighted:
+            return jax.tree.map(jnp.add, total, (value, grads)), None
+        mean, weight = value
+        return jax.tree.map(lambda sum_, leaf: sum_ + leaf * weight, total, (mean, grads)), weight
 
     zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-    total, _ = jax.lax.scan(add, zero, jax.tree.map(strided, examples))
-    mean: tuple[Array, Any] = jax.tree.map(lambda leaf: leaf / parts, total)
+    total, weights = jax.lax.scan(add, zero, jax.tree.map(strided, examples))
+    whole = parts if weights is None else weights.sum()
+    mean: tuple[Array, Any] = jax.tree.map(lambda leaf: leaf / whole, total)
     return mean

@@ -33,10 +33,11 @@ from mgmae_jax.runtime.config_checks import (
     check_positive,
     profile_steps,
 )
+from mgmae_jax.runtime.distributed import from_primary
 from mgmae_jax.runtime.mesh import check_divides, make_mesh
 from mgmae_jax.runtime.rng import STREAMS, named_key, per_example, stream
 from mgmae_jax.runtime.session import MACHINE_FIELDS, open_run
-from mgmae_jax.train.loop import train
+from mgmae_jax.train.loop import run_hooks, train
 from mgmae_jax.train.masks import MaskDetails, MaskStep, build_mask_step
 from mgmae_jax.train.optim import Schedule, build_optimiser, build_schedule, epochs_to_steps, loss_and_grad
 from mgmae_jax.train.state import TrainState, apply_update, create
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 PRETRAIN_MACHINE_FIELDS = (*MACHINE_FIELDS, "flow.weights", "flow.path", "preview", "data.cache", "data.cache_gib")
 """Those for pre-training; a checkpoint records the hash of the flow weights, wherever their file is."""
 _MINIMA = {**CLIP_MINIMA, "model.decoder_depth": 1, "preview.every": 0}
+_GREY = 0.5
 Batch = Mapping[str, Array]
 
 
@@ -97,18 +99,32 @@ class Pretraining:
         """
         # A clip's mask depends only on its place in the global batch, so that no split over devices changes it.
         keys = per_example(stream(key, state.step, "mask"), 0, batch["clip"].shape[0])
-        loss = functools.partial(self.loss, flow_params=frozen)
-        value, grads = loss_and_grad(loss, state.params, (dict(batch), keys), self.accumulate)
+        weighted = self.masks.decoder_mask is not None  # the number of values in the loss differs from clip to clip
+        loss = functools.partial(self.loss_and_weight if weighted else self.loss, flow_params=frozen)
+        shared = self.masks.share_flow(frozen, batch)
+        value, grads = loss_and_grad(loss, state.params, (shared, keys), self.accumulate, weighted=weighted)
         with jax.named_scope("update"):
             return apply_update(state, self.optimiser, value, grads, self.schedule(state.step))
 
     def loss(self, params: Any, examples: tuple[Batch, Key[Array, "B"]], flow_params: Any) -> Float[Array, ""]:
         """The mean squared error over the target tokens and their values (section 3.1), plus what the strategy adds.
 
+        With a mask of the decoder's, it is the mean over those targets of the batch that the encoder does not see
+        (VideoMAE V2, dual masking).
+
         Args:
           params: the model's parameters.
           examples: a batch, and the keys that its masks are drawn from.
           flow_params: RAFT's parameters, or an empty dict.
+        """
+        return self.loss_and_weight(params, examples, flow_params)[0]
+
+    def loss_and_weight(
+        self, params: Any, examples: tuple[Batch, Key[Array, "B"]], flow_params: Any
+    ) -> tuple[Float[Array, ""], Float[Array, ""] | None]:
+        """The loss, and the number of tokens that it is the mean over; None where that is the same for every mask.
+
+        The arguments are those of `loss`.
         """
         batch, keys = examples
         clips = batch["clip"]
@@ -120,7 +136,10 @@ class Pretraining:
         with jax.named_scope("model"):
             prediction = apply_module(self.model, params, visible, split)
         errors = jnp.square(prediction - target).mean(axis=-1)
-        return errors.mean() + self.masks.auxiliary_loss(asked, split, errors)
+        measured = self.masks.measured(split)
+        if measured is not None:
+            return errors.mean(where=measured), measured.sum(dtype=jnp.float32)
+        return errors.mean() + self.masks.auxiliary_loss(asked, split, errors), None
 
     def reconstruct(
         self,
@@ -130,14 +149,19 @@ class Pretraining:
         given_flow: Any,
         key: Key[Array, ""],
     ) -> tuple[MaskDetails, UInt8[Array, "T H W 3"]]:
-        """The mask of one clip, and the clip with its hidden cubes predicted, as drawn by `Target.draw`."""
+        """The mask of one clip, and the clip with its hidden cubes predicted, as drawn by `Target.draw`.
+
+        Hidden cubes that are not predicted are grey.
+        """
         details = self.masks.details(flow_params, key, clip, given_flow, params)
         split = jax.tree.map(lambda index: index[None], details.split)
         cubes = unit_range(patchify(clip, self.grid))[None]
         visible = normalise_pixels(take_tokens(cubes, split.visible))
         prediction = apply_module(self.model, params, visible, split)
-        restored = self.target.draw(prediction, take_tokens(cubes, split.target))
-        whole = unpatchify(cubes[0].at[details.split.target].set(restored[0]), self.grid)
+        restored = self.target.draw(prediction, take_tokens(cubes, split.target), self.grid)
+        # Visible ones last: some of them may be predicted as well.
+        whole = jnp.full_like(cubes[0], _GREY).at[details.split.target].set(restored[0])
+        whole = unpatchify(whole.at[details.split.visible].set(take_tokens(cubes, split.visible)[0]), self.grid)
         return details, jnp.round(whole * 255).astype(jnp.uint8)
 
 
@@ -197,7 +221,7 @@ def run_pretraining(
     """
     # Here, so that a machine which only measures the step needs no video reader.
     from mgmae_jax.train.bad_videos import SharedBadVideos
-    from mgmae_jax.train.baselines import guess_hook
+    from mgmae_jax.train.baselines import GUESSES, guess_hook
     from mgmae_jax.train.clips import batch_spec, find_clips, list_name, open_clips
     from mgmae_jax.train.previews import preview_hook
 
@@ -205,6 +229,8 @@ def run_pretraining(
     mesh = make_mesh(config.mesh.fsdp)
     clips = config.train.batch_size * config.data.views
     check_divides("train.batch_size", config.train.batch_size, mesh, config.data.views)
+    if config.data.views > 1 and build_mask_step(config).whole_frame_side:
+        check_divides("train.batch_size", config.train.batch_size, mesh)  # a clip's views lie on one device
     videos = find_clips(config)
     pretraining = build_pretraining(config, len(videos))
     total = epochs_to_steps(config.train.epochs, len(videos), config.train.batch_size)
@@ -224,7 +250,10 @@ def run_pretraining(
         allow_change=allow_change,
     ) as opened:
         opened.announce(describe(config, pretraining), f"{len(videos)} videos, {clips} clips a step")
+        guess = guess_hook(config, pretraining, videos, flow_params, opened)
         if opened.finished:
+            if not from_primary((workdir / GUESSES).exists()):  # interrupted after its last checkpoint
+                run_hooks(opened, [guess], opened.start, opened.state)
             return
         bad_videos = SharedBadVideos(workdir, len(videos), config.data.max_bad_fraction, new=not opened.start)
         spec = batch_spec(config, mesh)
@@ -238,7 +267,7 @@ def run_pretraining(
             hooks=[
                 bad_videos.hook,
                 preview_hook(config, pretraining, videos, flow_params, opened, draw),
-                guess_hook(config, pretraining, videos, flow_params, opened),
+                guess,
             ],
             progress=opened.progress(),
         )
@@ -249,4 +278,7 @@ def describe(config: ConfigDict, pretraining: Pretraining) -> str:
     grid, masks = pretraining.grid, pretraining.masks
     visible = visible_per_tubelet(masks.mask.ratio, grid) * grid.tubelets
     flow = f", flow by {masks.flow.source}" if masks.needs_flow else ""
-    return f"{config.model.name}: {visible} of {grid.tokens} tokens visible, masks by {masks.mask.strategy}{flow}"
+    text = f"{config.model.name}: {visible} of {grid.tokens} tokens visible, masks by {masks.mask.strategy}{flow}"
+    if masks.decoder_mask is None:
+        return text
+    return f"{text}, {masks.mask.decoder_ratio:.0%} not decoded, by {masks.mask.decoder}"

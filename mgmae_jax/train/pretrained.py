@@ -1,7 +1,7 @@
-"""The pre-trained encoder that fine-tuning starts from."""
+"""The pre-trained parts that fine-tuning starts from: the encoder, and the decoder where there is one."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -16,7 +16,7 @@ from mgmae_jax.train.state import TrainState
 def load_init(
     config: ConfigDict, open_init: Callable[[str], Checkpoint], source: dict[str, Any], abstract: TrainState
 ) -> Any:
-    """The pre-trained encoder that `config.init` names, for `Finetuning.init`.
+    """The pre-trained parts in the checkpoint that `config.init` names, for `Finetuning.init`.
 
     Args:
       config: the resolved config.
@@ -25,31 +25,33 @@ def load_init(
       abstract: the state to fill.
 
     Raises:
-      MgmaeError: see `check_trained_clip` and `load_encoder`.
+      MgmaeError: see `check_trained_clip` and `load_pretrained`.
     """
     checkpoint = open_init(config.init)
     if isinstance(checkpoint, Weights):
         source.update(checkpoint.source)
     check_trained_clip(checkpoint, config)
-    return load_encoder(checkpoint, abstract.params["encoder"])
+    return load_pretrained(checkpoint, abstract.params)
 
 
-def load_encoder(checkpoint: Checkpoint, abstract_encoder: Any) -> Any:
-    """Reads the encoder's parameters of a pre-training checkpoint, or of a fine-tuned classifier's.
+def load_pretrained(checkpoint: Checkpoint, abstract_params: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads the encoder, and the decoder where there is one, of a pre-training checkpoint or a fine-tuned classifier's.
 
     Args:
       checkpoint: as for `runtime.checkpoint.restore_params`.
-      abstract_encoder: the classifier's subtree `encoder`, of `jax.ShapeDtypeStruct` with a `sharding`. The
-        pre-training's norm after the blocks is left out.
+      abstract_params: the classifier's parameters, of `jax.ShapeDtypeStruct` with a `sharding`. Without a bridge the
+        pre-training's norm after the encoder's blocks is left out.
 
     Returns:
-      The parameters, with the dtypes and shardings of `abstract_encoder`.
+      The parameters as {"encoder": ..., "decoder": ...}, with the dtypes and shardings of the abstract ones.
 
     Raises:
       FileError: there is no checkpoint, it is damaged, or it belongs to a model of another size; the message names the
         tensors that differ.
     """
-    return restore_params(checkpoint, {"encoder": abstract_encoder})["encoder"]
+    parts = {name: abstract_params[name] for name in ("encoder", "decoder") if name in abstract_params}
+    restored: dict[str, Any] = restore_params(checkpoint, parts)
+    return restored
 
 
 def check_trained_clip(checkpoint: Checkpoint, config: ConfigDict) -> None:

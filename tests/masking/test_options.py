@@ -1,7 +1,6 @@
 """What config.mask accepts, and how it says what it does not."""
 
 import jax
-import jax.numpy as jnp
 import jaxtyping
 import pytest
 
@@ -9,6 +8,7 @@ from mgmae_jax.errors import ConfigError
 from mgmae_jax.masking.mask_input import MaskInput, MaskOptions
 from mgmae_jax.masking.strategies import STRATEGIES, draw_mask, find_strategy
 from mgmae_jax.ops.tokens import TokenGrid
+from tests.masking.example_input import example_input
 
 GRID = TokenGrid(3, 16, 16, tubelet=1, patch=4)
 
@@ -16,13 +16,11 @@ GRID = TokenGrid(3, 16, 16, tubelet=1, patch=4)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("ratio", [0.0, 0.99, 1.0])
 def test_a_ratio_that_cannot_work_is_named(strategy, ratio):
-    options = MaskOptions(strategy=strategy, ratio=ratio)
-    ask = MaskInput(jax.random.key(0), GRID, options, flow=jnp.zeros((2, 16, 16, 2)))
     with pytest.raises(ConfigError, match=r"config\.mask\.ratio="):
-        draw_mask(ask)
+        draw_mask(example_input(0, GRID, MaskOptions(strategy=strategy, ratio=ratio)))
 
 
-@pytest.mark.parametrize("field", ["base_frame", "init", "warp", "hole_fill", "select", "preset"])
+@pytest.mark.parametrize("field", ["base_frame", "init", "warp", "hole_fill", "select", "preset", "prefer"])
 def test_an_unknown_choice_is_named_with_those_there_are(field, monkeypatch):
     # Outside of tests nothing checks the annotations before the options do.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
@@ -30,10 +28,17 @@ def test_an_unknown_choice_is_named_with_those_there_are(field, monkeypatch):
         MaskOptions(**{field: "other"})
 
 
-@pytest.mark.parametrize("exposure", [-1.0, float("nan")])
-def test_a_negative_exposure_is_named(exposure):
-    with pytest.raises(ConfigError, match=r"config\.mask\.exposure="):
-        MaskOptions(exposure=exposure)
+@pytest.mark.parametrize("field", ["exposure", "temperature", "loss_weight"])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_a_value_below_0_or_without_end_is_named(field, value):
+    with pytest.raises(ConfigError, match=rf"config\.mask\.{field}="):
+        MaskOptions(**{field: value})
+
+
+@pytest.mark.parametrize("strategy", [name for name, strategy in STRATEGIES.items() if strategy.needs_flow])
+def test_without_the_flow_that_it_needs_a_strategy_says_so(strategy):
+    with pytest.raises(ValueError, match="needs flow"):
+        draw_mask(MaskInput(jax.random.key(0), GRID, MaskOptions(strategy=strategy, ratio=0.8)))
 
 
 def test_an_unknown_strategy_is_named_with_those_there_are():
@@ -50,8 +55,3 @@ def test_the_flow_that_the_options_need():
     assert MaskOptions().direction == "to_base"
     assert MaskOptions(warp="forward").direction == "from_base"
     assert MaskOptions(preset="released_code").direction == "to_earlier"
-
-
-def test_motion_without_flow_says_so():
-    with pytest.raises(ValueError, match="motion masking needs flow"):
-        draw_mask(MaskInput(jax.random.key(0), GRID, MaskOptions(ratio=0.8)))

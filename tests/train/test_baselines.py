@@ -72,6 +72,14 @@ def test_normalised_cubes_have_an_error_of_one_by_their_mean_and_twice_that_by_a
     assert errors["nearest"] == pytest.approx(2, abs=0.2)
 
 
+def test_hog_is_guessed_from_cubes_and_not_from_a_colour():
+    errors = errors_of(moving_texture((3, 1)), target="hog")
+    assert set(errors) == set(BASELINES) - {"own_colour"}
+    # Unit histograms of noise are much alike: their mean leaves less than a copy does.
+    assert 0 < errors["mean_cube"] < errors["nearest"] < 1 / 9
+    assert "own mean colour" not in guess_table(errors)
+
+
 def test_the_network_is_measured_on_the_masks_that_its_loss_sees():
     pretraining = dataclasses.replace(tiny_pretraining(flow="tvl1"), target=TARGETS["pixels"])
     params = jax.device_get(tiny_state(pretraining).params)

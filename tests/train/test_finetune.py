@@ -100,7 +100,7 @@ def test_mixing_changes_with_the_step_and_the_key():
 
 def test_a_pretrained_encoder_takes_the_place_of_a_drawn_one():
     encoder = jax.tree.map(lambda leaf: leaf + 1, host_state().params["encoder"])
-    state = jax.jit(finetuning(ema=0.9).init)(KEY, encoder)
+    state = jax.jit(finetuning(ema=0.9).init)(KEY, {"encoder": encoder})
     for params in (state.params, state.ema):
         jax.tree.map(np.testing.assert_array_equal, params["encoder"], encoder)
         np.testing.assert_array_equal(params["head"]["kernel"], host_state().params["head"]["kernel"])

@@ -12,6 +12,7 @@ from mgmae_jax.train.optim import (
     cosine_schedule,
     decayed,
     layer_scales,
+    loss_and_grad,
     muon_direction,
     scaled_rate,
 )
@@ -113,3 +114,17 @@ def test_muon_makes_steps_of_one_size_for_every_kernel_and_adams_for_biases():
     np.testing.assert_allclose(np.abs(direction["bias"]), 1.4736, rtol=1e-3)
     for name, grad in grads.items():
         assert (np.asarray(grad) * np.asarray(direction[name])).sum() > 0  # it is what the caller subtracts
+
+
+def test_parts_with_weights_make_the_mean_over_all_values():
+    values = jnp.asarray([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+    kept = jnp.asarray([True, False, True, True, True, False])
+
+    def loss(scale: jax.Array, examples: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        part, counted = examples
+        return (scale * part).mean(where=counted), counted.sum(dtype=jnp.float32)
+
+    for parts in (1, 2, 3):
+        mean, grad = loss_and_grad(loss, jnp.float32(2.0), (values, kept), parts, weighted=True)
+        assert float(mean) == pytest.approx(2 * 13 / 4)
+        assert float(grad) == pytest.approx(13 / 4)

@@ -7,9 +7,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.models.classifier import Classifier
+from mgmae_jax.models.classifier import Bridge, Classifier
 from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
-from mgmae_jax.train.pretrained import check_trained_clip, load_encoder
+from mgmae_jax.train.finetune import Finetuning
+from mgmae_jax.train.mixing import MixOptions
+from mgmae_jax.train.pretrained import check_trained_clip, load_pretrained
 from tests.train.tiny import VARIANT, tiny_pretraining, tiny_state
 
 
@@ -32,13 +34,25 @@ def test_the_encoder_of_a_pretraining_is_the_classifiers(run: Path):
     pretraining = tiny_pretraining(strategy="tube")
     classifier = Classifier(VARIANT, pretraining.grid, 5)
     clips = jnp.zeros((1, 4, 32, 32, 3), jnp.uint8)
-    shapes = jax.eval_shape(classifier.init, jax.random.key(0), clips)["params"]["encoder"]
-    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one), shapes)
-    found = load_encoder(run, abstract)
+    found = load_pretrained(run, on_one_device(jax.eval_shape(classifier.init, jax.random.key(0), clips)["params"]))
     want = dict(jax.device_get(tiny_state(pretraining).params["encoder"]))
     want["blocks"] = {name: block for name, block in want["blocks"].items() if name != "norm"}
-    jax.tree.map(np.testing.assert_array_equal, found, want)
+    jax.tree.map(np.testing.assert_array_equal, found, {"encoder": want})
+
+
+def on_one_device(shapes: object) -> object:
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=one), shapes)
+
+
+def test_a_classifier_that_predicts_cubes_begins_with_the_decoder_too(run: Path):
+    pretraining = tiny_pretraining(strategy="tube")
+    model = Classifier(VARIANT, pretraining.grid, 5, hidden=2, bridge=Bridge(1, 8, 2), decoder_depth=1)
+    mix, schedule = MixOptions(mixup=0, cutmix=0), pretraining.schedule
+    state = jax.eval_shape(Finetuning(model, mix, pretraining.optimiser, schedule).init, jax.random.key(0))
+    found = load_pretrained(run, on_one_device(state.params))
+    want = jax.device_get(tiny_state(pretraining).params)
+    jax.tree.map(np.testing.assert_array_equal, found, {name: want[name] for name in ("encoder", "decoder")})
 
 
 def test_clips_of_another_length_must_be_known(run: Path):
