@@ -1,8 +1,9 @@
-"""Timing one jitted program: compilation, many synchronised calls, operations and memory."""
+"""Timing jitted programs: compilation, many synchronised calls in turn, operations and memory."""
 
+import concurrent.futures
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,34 +18,41 @@ WARM_UP = 2
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """The measurements of one program.
+    """The measurements of one program; what another library's program does not tell is None.
 
     Args:
       name: the row's name.
       clips: how many one call works on.
       seconds: the time of each call, from its start until its last output is there.
       cpu_seconds: the processor time that each call took, over all threads of the process.
-      compile_seconds: tracing, lowering and compiling, with nothing cached.
+      peak_gib: the most that the process (on an accelerator: its fullest device) has held so far, including
+        initialisation and compilation.
+      compile_seconds: tracing, lowering and compiling, with nothing cached, beside the process's other programs.
       flops: floating-point operations of one call; see `count_flops`.
       program_gib: memory that the compiled program needs at once on one device: arguments, outputs that do not reuse
         donated arguments, and temporaries (XLA's plan).
-      peak_gib: the most that the process (on an accelerator: its fullest device) has held, including initialisation and
-        compilation.
+      visible: bool [K, N]: which tokens of some clips are visible, if the program masks them; see `bench.masking`.
     """
 
     name: str
     clips: int
     seconds: tuple[float, ...]
     cpu_seconds: tuple[float, ...]
-    compile_seconds: float
-    flops: int
-    program_gib: float
     peak_gib: float
+    compile_seconds: float | None = None
+    flops: int | None = None
+    program_gib: float | None = None
+    visible: np.ndarray | None = None
 
     @property
     def median(self) -> float:
         """The median time of a call, in seconds."""
         return float(np.median(self.seconds))
+
+    @property
+    def cpu_median(self) -> float:
+        """The median processor time of a call, in seconds."""
+        return float(np.median(self.cpu_seconds))
 
     def quantiles_ms_per_clip(self) -> dict[str, float]:
         """Milliseconds per clip of a call: minimum, quartiles, maximum."""
@@ -52,41 +60,86 @@ class Measurement:
         return dict(zip(("min", "q1", "median", "q3", "max"), values.tolist(), strict=True))
 
 
-def measure(
-    name: str, function: Callable[..., tuple[Any, Any]], carry: Any, args: tuple[Any, ...], *, clips: int, repeats: int
-) -> Measurement:
-    """Compiles `function` and calls it repeatedly, waiting for each call to end.
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A function to measure.
 
     Args:
       name: the row's name.
       function: (carry, *args) -> (carry, result); the carry is donated and passed on to the next call.
-      carry: arrays placed on devices, such as a training state; an empty tuple if there is none.
-      args: the same in every call.
+      args: the same in every call; arrays placed on devices.
       clips: how many one call works on.
-      repeats: timed calls, after `WARM_UP` untimed ones.
+    """
+
+    name: str
+    function: Callable[..., tuple[Any, Any]]
+    args: tuple[Any, ...]
+    clips: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A compiled `Program`: `call` is its function; for the others see `Measurement`."""
+
+    program: Program
+    call: jax.stages.Compiled
+    compile_seconds: float
+    flops: int
+
+
+def compile_programs(programs: Sequence[Program], carry: Any) -> list[Compiled]:
+    """Compiles programs with the same kind of carry, at once, in threads.
+
+    Args:
+      programs: at least one.
+      carry: arrays placed on devices, such as a training state; an empty tuple if there is none.
     """
     shardings = jax.tree.map(lambda leaf: leaf.sharding, carry)
-    start = time.perf_counter()
-    traced = jax.jit(function, donate_argnums=0, out_shardings=(shardings, None)).trace(carry, *args)
-    compiled = traced.lower().compile()
-    compile_seconds = time.perf_counter() - start
-    seconds, cpu_seconds = [], []
+
+    def compile_one(program: Program) -> Compiled:
+        start = time.perf_counter()
+        jitted = jax.jit(program.function, donate_argnums=0, out_shardings=(shardings, None))
+        traced = jitted.trace(carry, *program.args)
+        call = traced.lower().compile()
+        return Compiled(program, call, time.perf_counter() - start, count_flops(traced.jaxpr.jaxpr))
+
+    with concurrent.futures.ThreadPoolExecutor(len(programs)) as pool:
+        return list(pool.map(compile_one, programs))
+
+
+def measure(programs: Sequence[Compiled], carry: Any, repeats: int) -> list[Measurement]:
+    """Calls programs repeatedly, in turn, waiting for each call to end: what slows the machine slows all of them.
+
+    Args:
+      programs: of one process; in the order of the memory that they need, for the peaks to be their own.
+      carry: see `compile_programs`; it goes from call to call, and from program to program.
+      repeats: timed calls of each, after `WARM_UP` untimed ones.
+    """
+    seconds: list[list[float]] = [[] for _ in programs]
+    cpu_seconds: list[list[float]] = [[] for _ in programs]
+    peaks: list[float] = []
     for _ in range(WARM_UP + repeats):
-        start, cpu_start = time.perf_counter(), time.process_time()
-        carry, result = jax.block_until_ready(compiled(carry, *args))
-        seconds.append(time.perf_counter() - start)
-        cpu_seconds.append(time.process_time() - cpu_start)
-        del result
-    return Measurement(
-        name=name,
-        clips=clips,
-        seconds=tuple(seconds[WARM_UP:]),
-        cpu_seconds=tuple(cpu_seconds[WARM_UP:]),
-        compile_seconds=compile_seconds,
-        flops=count_flops(traced.jaxpr.jaxpr),
-        program_gib=planned_gib(compiled),
-        peak_gib=device_memory()["memory_gib"],
-    )
+        for index, compiled in enumerate(programs):
+            start, cpu_start = time.perf_counter(), time.process_time()
+            carry, result = jax.block_until_ready(compiled.call(carry, *compiled.program.args))
+            seconds[index].append(time.perf_counter() - start)
+            cpu_seconds[index].append(time.process_time() - cpu_start)
+            del result
+            if len(peaks) < len(programs):
+                peaks.append(device_memory()["memory_gib"])
+    return [
+        Measurement(
+            name=compiled.program.name,
+            clips=compiled.program.clips,
+            seconds=tuple(wall[WARM_UP:]),
+            cpu_seconds=tuple(cpu[WARM_UP:]),
+            peak_gib=peak,
+            compile_seconds=compiled.compile_seconds,
+            flops=compiled.flops,
+            program_gib=planned_gib(compiled.call),
+        )
+        for compiled, wall, cpu, peak in zip(programs, seconds, cpu_seconds, peaks, strict=True)
+    ]
 
 
 def planned_gib(compiled: jax.stages.Compiled) -> float:

@@ -36,7 +36,7 @@ def moving_batch(masks: MaskStep, clips: int, seed: int = 0) -> dict[str, np.nda
     batch = {"clip": np.array(frames)}
     if masks.needs_flow and not masks.runs_raft:
         flow = np.einsum("...,bc->b...c", _frame_steps(masks), velocity)
-        if masks.reads_stored_flow:
+        if masks.flow_on_grid:
             return batch | _packed(flow, grid)
         shape = (*flow.shape[:-1], grid.height, grid.width, 2)
         batch["flow"] = np.ascontiguousarray(np.broadcast_to(flow[..., None, None, :], shape), np.float32)
@@ -58,7 +58,7 @@ def _packed(flow: np.ndarray, grid: TokenGrid) -> dict[str, np.ndarray]:
 def _frame_steps(masks: MaskStep) -> np.ndarray:
     """The direction of each stored flow, 1 forwards, -1 backwards in time: [P], or [2, P] for a random base."""
     frames, options = masks.grid.frames, masks.mask
-    if options.base_frame == "random":
+    if masks.given_both_ways:
         source, target = adjacent_pairs(frames)
     else:
         source, target = neighbour_pairs(frames, base_frame(jax.random.key(0), frames, options), options.direction)

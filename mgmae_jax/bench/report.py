@@ -3,29 +3,40 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
+from mgmae_jax.bench.agreement import agreement
 from mgmae_jax.bench.machine import Machine
 from mgmae_jax.bench.measure import WARM_UP, Measurement
 
+TUBE = ("tube", "step, tube masks")
+"""The rows that the others are compared with, at the same number of clips."""
+PAPER = "motion, paper"
+"""The row whose masks the others' are compared with."""
 NOTES = """\
 paper: RAFT at the clip's size, 6 updates, maps of pixels warped; fast: 112 pixels, 3 updates, points followed. official
-order: as paper, but one pair after another, both of its frames encoded anew. ms/clip: median of the calls, each waited
-for; "step, tube masks" is close to the model's time on its own. CPU: the process's time on all cores, which other
-programs disturb less; on an accelerator it is the host's. x tube: ratio to the row of tube masking. GFLOP: matrix
-products and convolutions. GiB planned: what the compiled program holds at once on a device, by XLA's plan. GiB peak:
-the most that the row's own process (on an accelerator: its fullest device) has held, compiling included. RAFT's
-parameters are random, which is the same program."""
+order: as paper, but one pair after another, both of its frames encoded anew; PyTorch: the official program itself.
+ms/clip: median of the calls, each waited for. CPU: the process's time on all cores, which other programs disturb less;
+on an accelerator it is the host's. x tube: ratio to the row of tube masking at the same batch; "step, tube masks" is
+close to the model's time on its own. agreement: visible tokens in common with "motion, paper", on the bench's own
+moving clips. GFLOP: matrix products and convolutions. GiB planned: what the compiled program holds at once on a device,
+by XLA's plan. GiB peak: the most that the row's process (on an accelerator: its fullest device) had held until then,
+compiling included."""
 
 
 def rows(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
-    """The numbers of each measurement, as JSON values.
+    """The numbers of each measurement, as JSON values, by the number of clips; None where there is none.
 
     Args:
-      measurements: one of them has "tube" in its name; the others are compared with it.
+      measurements: for each number of clips one is of `TUBE`; the others are compared with it.
     """
-    tube = next(one for one in measurements if "tube" in one.name)
+    tube = {one.clips: one for one in measurements if one.name in TUBE}
+    paper = {one.clips: one.visible for one in measurements if one.name == PAPER}
+
+    def agreed(one: Measurement) -> float | None:
+        reference = paper.get(one.clips)
+        return None if reference is None or one.visible is None else agreement(reference, one.visible)
+
     return [
         {
             "name": one.name,
@@ -33,26 +44,38 @@ def rows(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
             "calls": len(one.seconds),
             "ms_per_call": one.median * 1000,
             "ms_per_clip": one.quantiles_ms_per_clip(),
-            "cpu_ms_per_clip": float(np.median(one.cpu_seconds)) * 1000 / one.clips,
+            "cpu_ms_per_clip": one.cpu_median * 1000 / one.clips,
             "clips_per_second": one.clips / one.median,
-            "times_tube": one.median / tube.median,
-            "gflop_per_clip": one.flops / one.clips / 1e9,
-            "gflop_per_second": one.flops / one.median / 1e9,
+            "times_tube": one.median / tube[one.clips].median,
+            "cpu_times_tube": one.cpu_median / tube[one.clips].cpu_median,
+            "agreement": agreed(one),
+            "gflop_per_clip": None if one.flops is None else one.flops / one.clips / 1e9,
+            "gflop_per_second": None if one.flops is None else one.flops / one.median / 1e9,
             "planned_gib": one.program_gib,
             "peak_gib": one.peak_gib,
             "compile_seconds": one.compile_seconds,
         }
-        for one in measurements
+        for one in sorted(measurements, key=lambda one: one.clips)
     ]
 
 
 def table(numbers: Sequence[Mapping[str, Any]]) -> str:
     """The rows as a Markdown table whose columns are aligned."""
     head = (
-        "", "ms/call", "ms/clip", "quartiles", "min - max", "CPU ms/clip", "clips/s", "x tube", "GFLOP/clip", "GFLOP/s",
-        "GiB planned", "GiB peak", "compile s",
+        "", "clips", "ms/clip", "quartiles", "CPU ms/clip", "clips/s", "x tube", "CPU x tube", "agreement",
+        "GFLOP/clip", "GFLOP/s", "GiB planned", "GiB peak", "compile s",
     )  # fmt: skip
     return markdown_table([head, *map(_cells, numbers)])
+
+
+def cost_points(numbers: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float, str]]]:
+    """By name, ms a clip, agreement and clips of the rows whose masks were compared, for `show.cost`."""
+    points: dict[str, list[tuple[float, float, str]]] = {}
+    for row in numbers:
+        if row["agreement"] is not None:
+            point = row["ms_per_clip"]["median"], row["agreement"], str(row["clips_per_call"])
+            points.setdefault(row["name"], []).append(point)
+    return points
 
 
 def markdown_table(lines: Sequence[Sequence[str]]) -> str:
@@ -68,38 +91,46 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     clip = row["ms_per_clip"]
     return (
         row["name"],
-        _three_digits(row["ms_per_call"]),
+        str(row["clips_per_call"]),
         _three_digits(clip["median"]),
         f"{_three_digits(clip['q1'])} - {_three_digits(clip['q3'])}",
-        f"{_three_digits(clip['min'])} - {_three_digits(clip['max'])}",
         _three_digits(row["cpu_ms_per_clip"]),
         _three_digits(row["clips_per_second"]),
         _three_digits(row["times_tube"]),
+        _three_digits(row["cpu_times_tube"]),
+        _places(row["agreement"], 3),
         _three_digits(row["gflop_per_clip"]),
         _three_digits(row["gflop_per_second"]),
-        f"{row['planned_gib']:.2f}",
-        f"{row['peak_gib']:.2f}",
-        f"{row['compile_seconds']:.1f}",
+        _places(row["planned_gib"], 2),
+        _places(row["peak_gib"], 2),
+        _places(row["compile_seconds"], 1),
     )
 
 
-def _three_digits(value: float) -> str:
-    """Three significant digits, never in scientific notation."""
+def _places(value: float | None, places: int) -> str:
+    return "" if value is None else f"{value:.{places}f}"
+
+
+def _three_digits(value: float | None) -> str:
+    """Three significant digits, never in scientific notation; nothing for None."""
+    if value is None:
+        return ""
     for places, limit in ((0, 100), (1, 10), (2, 1)):
         if value >= limit:
             return f"{value:.{places}f}"
     return f"{value:.3f}"
 
 
-def heading(machine: Machine, config: ConfigDict, repeats: int) -> str:
+def heading(machine: Machine, config: ConfigDict, batches: Sequence[int], repeats: int) -> str:
     """The settings that the table was measured with, in two lines."""
     clip, model, flow, mask = config.clip, config.model, config.flow, config.mask
     by = f"RAFT-small {flow.dtype}" if flow.source == "raft" else flow.source
     return "\n".join(
         [
             machine_line(machine),
-            f"{model.name} {model.dtype}, {config.train.batch_size} clips of {clip.frames}x{clip.size}x{clip.size}, "
-            f"mask ratio {mask.ratio}; flow by {by}; {repeats} calls after {WARM_UP}",
+            f"{model.name} {model.dtype}, {', '.join(map(str, batches))} clips of "
+            f"{clip.frames}x{clip.size}x{clip.size}, mask ratio {mask.ratio}; flow by {by}; "
+            f"{repeats} calls after {WARM_UP}",
         ]
     )
 

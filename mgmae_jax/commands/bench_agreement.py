@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Key
 from ml_collections import ConfigDict
 
-from mgmae_jax.bench.flow import agreement, mask_flow, visible_mask, visible_tokens
+from mgmae_jax.bench.agreement import agreement, visible_mask, visible_tokens
+from mgmae_jax.bench.flow import mask_flow
 from mgmae_jax.bench.flow_methods import CLASSICAL
 from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line, markdown_table
@@ -23,6 +24,7 @@ from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.remote import is_remote
 from mgmae_jax.data.sources import read_source
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError, VideoError
+from mgmae_jax.flow.packed import packed
 from mgmae_jax.masking.mask_input import base_frame
 from mgmae_jax.ops.sampling import resample_cells
 from mgmae_jax.ops.tokens import TokenGrid
@@ -31,9 +33,10 @@ from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.rng import per_example, stream
 from mgmae_jax.show.agreement import agreement_strip
-from mgmae_jax.show.clip import video_clip
-from mgmae_jax.show.cost import draw_cost
+from mgmae_jax.show.clip import video_clip, video_flow
+from mgmae_jax.show.cost import CostPoint, draw_cost
 from mgmae_jax.show.video_out import write_png
+from mgmae_jax.train.clips import flow_spec
 from mgmae_jax.train.masks import MaskStep, build_mask_step
 
 EXAMPLE = f"""example:
@@ -44,9 +47,9 @@ EXAMPLE = f"""example:
 
 VIDEOS is a folder of videos, or a .csv or .jsonl list; the clip in the middle of each video is used. The masks of both
 flows are drawn from the same random centres. A method is a file of RAFT-small's weights, `bundled` (those of the
-package), or one of {", ".join(CLASSICAL)}; `none` is tube masking. Change fields with --config.FIELD=VALUE; the
-defaults are the paper's (pretrain/common; 4 frames apart, as for Kinetics). Fields of mask and flow that differ for
-one method follow it, after commas."""
+package), `codec` (the motion vectors in the video), or one of {", ".join(CLASSICAL)}; `none` is tube
+masking. Change fields with --config.FIELD=VALUE; the defaults are the paper's (pretrain/common; 4 frames apart, as for
+Kinetics). Fields of mask and flow that differ for one method follow it, after commas."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -97,13 +100,13 @@ def main(argv: Sequence[str]) -> None:
             clip, title = video_clip(path, spec, None)
         except VideoError as error:
             raise VideoError(error.path, f"{error.reason}; leave it out of the list") from error
-        reference_flow, reference_tokens = reference(clip, keys)
+        reference_flow, reference_tokens = reference(path, clip, keys)
         row = {"video": Path(path).stem, "mean_flow": float(np.linalg.norm(reference_flow, axis=-1).mean())}
         for name, way in ways.items():
-            flow, own = way(clip, keys)
-            row[name] = float(agreement(reference_tokens, own))
+            flow, own = way(path, clip, keys)
+            row[name] = agreement(reference_tokens, own)
             if args.plot:
-                seconds[name].append(time_of(way, clip, keys[:1]))
+                seconds[name].append(time_of(way, path, clip, keys[:1]))
             if args.pictures:
                 caption = (
                     f"{title}. {row[name]:.0%} of the visible tokens agree, over {args.masks} masks; one is shown."
@@ -125,7 +128,7 @@ def main(argv: Sequence[str]) -> None:
     if args.plot:
         cost = {name: float(np.median(times)) * 1000 for name, times in seconds.items()}
         rows.append({"video": "ms a clip", **cost})
-        points = {short_name(name): (cost[name], mean[name]) for name in ways}
+        points = {short_name(name): [CostPoint(cost[name], mean[name])] for name in ways}
         draw_cost(points, short_name(args.reference), args.plot)
     machine = describe_machine()
     print(
@@ -152,8 +155,8 @@ def motion_masks(overrides: Sequence[str]) -> tuple[ConfigDict, MaskStep]:
     return config, masks
 
 
-Way = Callable[[np.ndarray, Key[Array, "K"]], tuple[np.ndarray, Bool[Array, "K N"]]]
-"""(clip uint8 [T, H, W, 3], keys) -> its flow, and for a mask of each key which tokens are visible."""
+Way = Callable[[str, np.ndarray, Key[Array, "K"]], tuple[np.ndarray, Bool[Array, "K N"]]]
+"""(a video's path, its clip uint8 [T, H, W, 3], keys) -> flow, and for a mask of each key which tokens are visible."""
 
 
 def find_way(text: str, overrides: Sequence[str]) -> Way:
@@ -171,30 +174,46 @@ def find_way(text: str, overrides: Sequence[str]) -> Way:
         raise MgmaeError(
             f"METHOD {text}: after commas give fields of mask or flow, as in mask.warp=trajectory, not {wrong[0]!r}"
         )
-    masks = motion_masks([*overrides, *(f"--config.{field}" for field in fields)])[1]
+    fields += ["flow.source=codec"] if name == "codec" else []
+    config, masks = motion_masks([*overrides, *(f"--config.{field}" for field in fields)])
     options, grid, mask = masks.flow, masks.grid, masks.mask
-    method = find_method(name, options.iters, size=options.size, dtype=options.dtype, points=masks.points)
+    if name == "codec":
+        flow_of = vector_flow(config, masks)
+    else:
+        method = find_method(name, options.iters, size=options.size, dtype=options.dtype, points=masks.points)
+
+        def flow_of(path: str, clip: np.ndarray) -> np.ndarray:
+            return mask_flow(method, clip, mask, masks.both_ways)
+
     draw = jax.jit(lambda flow, keys: visible_mask(visible_tokens(flow, keys, grid, mask), grid))
 
-    def way(clip: np.ndarray, keys: Key[Array, "K"]) -> tuple[np.ndarray, Bool[Array, "K N"]]:
-        flow = mask_flow(method, clip, mask)
+    def way(path: str, clip: np.ndarray, keys: Key[Array, "K"]) -> tuple[np.ndarray, Bool[Array, "K N"]]:
+        flow = flow_of(path, clip)
         return flow, draw(flow, keys)
 
     return way
 
 
-def time_of(way: Way, clip: np.ndarray, key: Key[Array, "1"]) -> float:
-    """Seconds for the flow and one mask of a clip, the second time."""
+def vector_flow(config: ConfigDict, masks: MaskStep) -> Callable[[str, np.ndarray], np.ndarray]:
+    """The flow of a video's clip from its motion vectors, which decodes the clip again."""
+    spec, wanted = ClipSpec(config.clip.frames, config.clip.stride, config.clip.size), flow_spec(config, masks)
+    assert wanted is not None
+    read = jax.jit(lambda clip, given: masks.flow_of({}, jax.random.key(0), clip, given))
+    return lambda path, clip: np.asarray(read(clip, packed(video_flow(path, spec, None, wanted))))
+
+
+def time_of(way: Way, path: str, clip: np.ndarray, key: Key[Array, "1"]) -> float:
+    """Seconds for the flow and one mask of a clip, the second time; for codec, with decoding the clip."""
     for _ in range(2):
         start = time.perf_counter()
-        jax.block_until_ready(way(clip, key))
+        jax.block_until_ready(way(path, clip, key))
         taken = time.perf_counter() - start
     return taken
 
 
 def in_pixels(flow: np.ndarray, grid: TokenGrid) -> np.ndarray:
     """The flow of every pixel, for a picture."""
-    return np.asarray(resample_cells(jnp.asarray(flow), grid.height, grid.width))
+    return np.asarray(resample_cells(jnp.asarray(flow[: grid.frames - 1]), grid.height, grid.width))
 
 
 def make_folder(folder: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mgmae_jax.data.augment import CropBox, crop_resize, multi_scale_crop_box
 from mgmae_jax.data.batches import BatchSpec, TrainBatches, random_stream, train_batches
+from mgmae_jax.data.codec_flow import WINDOW, decode_with_flow
 from mgmae_jax.data.decode import Item, OpenVideo, Readable, Video, open_video
 from mgmae_jax.data.flow_places import find_flow, video_facts
 from mgmae_jax.data.frame_cache import FrameCache, cached_frames
@@ -33,7 +34,8 @@ class FlowSpec:
       base: the base frame; None requests both directions of every pair, for a base frame that is chosen later.
       direction: which way the flow goes; see `ops.pairs.neighbour_pairs`. Ignored without a base frame.
       fast: see `data.host_flow.host_flow`.
-      source: "tvl1" or "dis", computed from the crops; "stored", read from the video's file of flow.
+      source: "tvl1" or "dis", computed from the crops; "stored", read from the video's file of flow; "codec", made of
+        the motion vectors in the video.
       root: the folder of the videos; see `flow_places.flow_path`.
       folder: the folder of their stored flow; "" means beside each video.
       window: how many rows and columns of the videos' grids a crop takes; see `stored_clips.window_size`. 0 takes that
@@ -43,7 +45,7 @@ class FlowSpec:
     base: int | None
     direction: Direction = "to_base"
     fast: bool = False
-    source: HostMethod | Literal["stored"] = "tvl1"
+    source: HostMethod | Literal["stored", "codec"] = "tvl1"
     root: str = ""
     folder: str = ""
     window: int = 0
@@ -64,6 +66,7 @@ def pretrain_batches(
     flow: FlowSpec | None,
     on_bad: Callable[[str, str], None],
     cache: FrameCache | None = None,
+    whole: int | None = None,
 ) -> TrainBatches:
     """Reads this process's pre-training batches from `start_step` on, endlessly; see `train_batches`.
 
@@ -75,14 +78,16 @@ def pretrain_batches(
       flow: the flow that comes with the clips, or None.
       on_bad: called with path and reason when a bad video is first met. An exception that it raises ends the iteration.
       cache: where decoded frames are kept, or None. It does not affect the batches.
+      whole: also give the whole frames, squeezed to squares with sides of so many pixels.
 
     Returns:
       An iterator over dicts; close it, or use it as a context manager. With the n clips of this process,
       video by video and view by view: "clip", uint8 [n, T, S, S, 3], RGB; and with `flow`, "flow", float32
       [n, T-1, S, S, 2] in the order of `ops.pairs.neighbour_pairs`, or with `base=None` [n, 2, T-1, S, S, 2] in that
-      of `ops.pairs.adjacent_pairs`. Stored flow comes as it is stored: "flow" is uint8 [..., g, g, 2], with "flow_span"
-      and "flow_place", see `stored_clips.PackedClipFlow`. Iterating raises MgmaeError if 16 positions in a row hold bad
-      videos, or if the stored flow of a good one is missing, damaged or of another video.
+      of `ops.pairs.adjacent_pairs`. Stored and codec flow come on a grid: "flow" is uint8 [..., g, g, 2], with
+      "flow_span" and "flow_place", see `stored_clips.PackedClipFlow`. With `whole`, "whole", uint8 [n / views, T,
+      whole, whole, 3], and "whole_place", float32 [n, 2, 2], see `crop_place`. Iterating raises MgmaeError if 16
+      positions in a row hold bad videos, or if the stored flow of a good one is missing, damaged or of another video.
 
     Raises:
       ConfigError: the batch cannot be divided over the devices, or another number is out of range.
@@ -92,9 +97,11 @@ def pretrain_batches(
         raise ConfigError("mask.base_frame", flow.base, f"a frame of the clip, from 0 to {clip.frames - 1}")
     if flow is not None and flow.source == "stored" and not flow.window:
         flow = dataclasses.replace(flow, window=_find_window(videos, flow))
+    if flow is not None and flow.source == "codec":
+        flow = dataclasses.replace(flow, window=WINDOW)
     return train_batches(
         videos,
-        _PretrainClips(clip, spec.views, spec.seed, flow, cache),
+        _PretrainClips(clip, spec.views, spec.seed, flow, cache, whole),
         spec,
         start_step=start_step,
         on_bad=on_bad,
@@ -110,16 +117,19 @@ class _PretrainClips:
     seed: int
     flow: FlowSpec | None
     cache: FrameCache | None = None
+    whole: int | None = None
 
     def __call__(self, item: Readable, label: int | None, position: int) -> dict[str, np.ndarray]:
-        """Returns "clip" [views, T, S, S, 3] and, if requested, "flow" [views, ...]."""
+        """Returns "clip" [views, T, S, S, 3] and, if requested, "flow" [views, ...] and "whole" [1, ...]."""
         clip, rng = self.clip, random_stream(self.seed, "time", position)
         with open_video(item) as video:
             indices = pretrain_indices(video.frames, clip_frames=clip.frames, stride=clip.stride, rng=rng)
             # Once for all its views.
-            cache = self.cache
-            frames = video.decode(indices) if cache is None else cached_frames(video, item, indices, cache)
-            steps = None
+            cache, steps = self.cache, None
+            if self.flow is not None and self.flow.source == "codec":
+                frames, steps = decode_with_flow(video, item, indices)  # a cache would keep no motion vectors
+            else:
+                frames = video.decode(indices) if cache is None else cached_frames(video, item, indices, cache)
             if self.flow is not None and self.flow.source == "stored":
                 steps = read_steps(video, item, self.flow, indices)
         frame_size = frames.shape[1:3]
@@ -127,6 +137,10 @@ class _PretrainClips:
         boxes = [multi_scale_crop_box(*frame_size, rng=rng, size=clip.size) for rng in streams]
         crops = [crop_resize(frames, box, clip.size) for box in boxes]
         example = {"clip": np.stack(crops)}
+        if self.whole is not None:
+            everything = CropBox(0, 0, *frame_size)
+            example["whole"] = crop_resize(frames, everything, self.whole)[None]
+            example["whole_place"] = np.stack([crop_place(box, frame_size) for box in boxes])
         if self.flow is not None and steps is not None:
             packed = [stored_clip_flow(steps, indices, self.flow, box, frame_size) for box in boxes]
             parts = (np.stack(part) for part in zip(*packed, strict=True))
@@ -134,6 +148,12 @@ class _PretrainClips:
         elif self.flow is not None:
             example["flow"] = np.stack([host_clip_flow(crop, self.flow) for crop in crops])
         return example
+
+
+def crop_place(box: CropBox, frame_size: tuple[int, int]) -> np.ndarray:
+    """Where a crop lies: float32 [2, 2], row, then column, of its beginning and its length, in sides of the frame."""
+    height, width = frame_size
+    return np.array([[box.y / height, box.height / height], [box.x / width, box.width / width]], np.float32)
 
 
 def host_clip_flow(frames: np.ndarray, flow: FlowSpec) -> np.ndarray:
@@ -146,10 +166,17 @@ def host_clip_flow(frames: np.ndarray, flow: FlowSpec) -> np.ndarray:
     Returns:
       float32 [T-1, S, S, 2], or [2, T-1, S, S, 2] without a base frame; see `pretrain_batches`.
     """
-    assert flow.source != "stored"
+    assert flow.source in ("tvl1", "dis")
     source, target = flow.pairs(len(frames))
     result = host_flow(frames, source.ravel(), target.ravel(), flow.source, fast=flow.fast)
     return result.reshape(*source.shape, *result.shape[1:])
+
+
+def clip_steps(video: OpenVideo, item: Readable, flow: FlowSpec, indices: np.ndarray) -> StoredFlow:
+    """The flow of a clip of a video, stored or of its codec; see `read_steps` and `codec_flow.decode_with_flow`."""
+    if flow.source == "codec":
+        return decode_with_flow(video, item, indices)[1]
+    return read_steps(video, item, flow, indices)
 
 
 def read_steps(video: OpenVideo, item: Readable, flow: FlowSpec, indices: np.ndarray) -> StoredFlow:

@@ -14,12 +14,15 @@ from mgmae_jax.flow.raft import CELL, RaftSmall, upsample_flow
 from mgmae_jax.ops.apply import apply_module
 from mgmae_jax.ops.pairs import Direction, neighbour_pairs
 from mgmae_jax.ops.sampling import hat_weights, read_rows_and_columns
+from mgmae_jax.ops.tokens import TokenGrid
 
 MIN_SIDE = 64
 """Smallest side of a frame, in pixels, that RAFT's four-level pyramid can work on."""
 
 # One 224x224 frame: larger parts do not fit the cache of one core.
 _CELLS_PER_PART = 28 * 28
+# Of all frames of the clips that a TPU works on at once: what they take on the way stays in memory on the chip.
+_CELLS_ON_CHIP = 32 * 28 * 28
 
 
 def clip_flow(
@@ -32,6 +35,7 @@ def clip_flow(
     dtype: DTypeLike = jnp.float32,
     direction: Direction = "to_base",
     points: tuple[int, int] | None = None,
+    both_ways: bool = False,
     scan: bool = False,
 ) -> Float[Array, "P y x xy=2"]:
     """Flow of the T - 1 frames other than the base, each towards its neighbour nearer the base.
@@ -47,6 +51,7 @@ def clip_flow(
       dtype: the dtype of RAFT's convolutions; correlation, positions and flow stay float32.
       direction: which way the flow goes; see `neighbour_pairs`.
       points: h, w: read the flow at the centres of h x w equal cells of the frame, without upsampling it to pixels.
+      both_ways: then also the flow of the same pairs the other way: [2 (T - 1), ...].
       scan: run the accelerators' program on a CPU as well: slower, but it compiles in seconds. For single clips.
 
     Returns:
@@ -56,6 +61,8 @@ def clip_flow(
       ConfigError: the frames that the flow is computed on have a side under 64 pixels.
     """
     source, target = neighbour_pairs(clip.shape[0], base, direction)
+    if both_ways:
+        source, target = jnp.concatenate([source, target]), jnp.concatenate([target, source])
     return pair_flow(params, clip, source, target, iters=iters, size=size, dtype=dtype, points=points, scan=scan)
 
 
@@ -108,6 +115,12 @@ def grid_flow(
     """
     images = frames.astype(jnp.float32) * jnp.float32(2 / 255) - 1
     return _run(params, images, source, target, iters, dtype, scan)
+
+
+def clips_at_once(grid: TokenGrid, size: int | None) -> int:
+    """How many clips' flow a TPU computes at once; see `clip_flow` for `size`."""
+    height, width = (grid.height, grid.width) if size is None else (size, size)
+    return max(1, _CELLS_ON_CHIP // (grid.frames * (height // CELL) * (width // CELL)))
 
 
 def _run(
@@ -187,7 +200,10 @@ def _low_flow(
         part = max(1, _CELLS_PER_PART // cells)
         encode, encode_context, refine = (_in_parts(f, part) for f in (encode, encode_context, refine))
     with jax.named_scope("encode"):
-        features, context = encode(images), encode_context(images[source])
+        features = encode(images)
+        # Each frame once as well, if there are more pairs than frames.
+        once = len(source) > len(images)
+        context = encode_context(images)[source] if once else encode_context(images[source])
     with jax.named_scope("refine"):
         return refine(features[source], features[target], context)
 

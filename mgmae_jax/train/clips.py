@@ -43,11 +43,11 @@ def flow_spec(config: ConfigDict, masks: MaskStep) -> FlowSpec | None:
       ConfigError: the clips are too small for it.
     """
     source = masks.flow.source
-    if source not in ("tvl1", "dis", "stored") or not masks.needs_flow:
+    if source not in ("tvl1", "dis", "stored", "codec") or not masks.needs_flow:
         return None
-    if source != "stored" and config.clip.size < MIN_SIDE:
+    if source in ("tvl1", "dis") and config.clip.size < MIN_SIDE:
         raise ConfigError("clip.size", config.clip.size, f"{MIN_SIDE} pixels or more for flow.source={source}")
-    base = {"middle": masks.grid.frames // 2, "first": 0, "random": None}[masks.mask.base_frame]
+    base = None if masks.given_both_ways else {"middle": masks.grid.frames // 2, "first": 0}[masks.mask.base_frame]
     root, folder = flow_folders(config)
     return FlowSpec(base, masks.mask.direction, masks.flow.tvl1_fast, source, root, folder)
 
@@ -95,4 +95,5 @@ def open_clips(
         flow=flow_spec(config, masks),
         on_bad=on_bad,
         cache=frame_cache(config),
+        whole=masks.whole_frame_side if spec.views > 1 else None,
     )

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mgmae_jax import cli
-from mgmae_jax.bench.flow import agreement, mask_flow, visible_mask, visible_tokens
+from mgmae_jax.bench.agreement import agreement, visible_mask, visible_tokens
+from mgmae_jax.bench.flow import mask_flow
 from mgmae_jax.bench.flow_methods import classical_method, raft_method
 from mgmae_jax.commands import bench_agreement
 from mgmae_jax.data.encode import encode_mp4

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
@@ -235,3 +236,30 @@ def test_the_views_of_a_video_share_its_decoding(videos, monkeypatch):
     example = _PretrainClips(CLIP, views=3, seed=0, flow=None)(videos.item(1), None, 0)
     assert len(np.unique(example["clip"], axis=0)) == 3
     assert decoded == [videos.paths[1]]
+
+
+def test_whole_frames_come_with_the_places_of_their_crops(videos):
+    side = 128
+    with pretrain_batches(
+        videos,
+        CLIP,
+        BatchSpec(batch_size=4, views=2, seed=0, workers=0),
+        start_step=0,
+        flow=None,
+        on_bad=no_bad,
+        whole=side,
+    ) as batches:
+        batch = next(batches)
+    assert (batch["whole"].shape, batch["whole"].dtype) == ((4, 4, side, side, 3), np.uint8)
+    assert (batch["whole_place"].shape, batch["whole_place"].dtype) == ((8, 2, 2), np.float32)
+
+    def error(view, place):
+        """How far a view is from what lies in a place of the whole frames."""
+        (y, height), (x, width) = (place * side).round().astype(int)
+        frame = batch["whole"][view // 2, 0, y : y + height, x : x + width]
+        return np.abs(
+            cv2.resize(frame, (32, 32), interpolation=cv2.INTER_AREA) - batch["clip"][view, 0].astype(int)
+        ).mean()
+
+    for view, place in enumerate(batch["whole_place"]):
+        assert error(view, place) < 0.5 * error(view, batch["whole_place"][view ^ 1])

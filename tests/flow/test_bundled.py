@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from mgmae_jax.bench.flow import agreement, mask_flow, score_pair, visible_mask, visible_tokens
+from mgmae_jax.bench.agreement import agreement, visible_mask, visible_tokens
+from mgmae_jax.bench.flow import mask_flow, score_pair
 from mgmae_jax.bench.flow_methods import raft_method
 from mgmae_jax.data.flow_files import find_pairs
 from mgmae_jax.data.frames import ClipSpec

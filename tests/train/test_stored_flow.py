@@ -56,7 +56,7 @@ def test_masks_of_stored_flow_are_those_of_the_same_flow_by_another_source():
 
 
 def test_an_unknown_source_names_the_known_ones():
-    with pytest.raises(ConfigError, match=r"config\.flow\.source='kept': give one of raft, tvl1, dis, stored, none"):
+    with pytest.raises(ConfigError, match=r"flow\.source='kept': give one of raft, tvl1, dis, stored, codec, none"):
         FlowOptions("kept")
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgmae_jax.bench.flow import agreement, visible_mask, visible_tokens
+from mgmae_jax.bench.agreement import agreement, visible_mask, visible_tokens
 from mgmae_jax.data.augment import CropBox, crop_resize
 from mgmae_jax.data.decode import open_video
 from mgmae_jax.data.encode import encode_mp4
