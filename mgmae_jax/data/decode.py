@@ -24,7 +24,7 @@ from av.video.stream import VideoStream
 
 from mgmae_jax.data.frame_folders import FrameFolder, Frames
 from mgmae_jax.data.records import Record, RecordFile
-from mgmae_jax.data.timeline import Timeline, all_frames, frames_of, packets_of, read_timeline
+from mgmae_jax.data.timeline import Timeline, all_frames, export_motion, frames_of, packets_of, read_timeline
 from mgmae_jax.data.timeline_cache import keep_timeline, kept_timeline
 from mgmae_jax.errors import MgmaeError, VideoError
 
@@ -45,6 +45,7 @@ class Item:
         return self.name
 
 
+Watch = Callable[[int, VideoFrame], None]
 Readable = str | os.PathLike[str] | Item
 """What a video can be read from: the path of a file, or an `Item`."""
 
@@ -121,17 +122,27 @@ class Video:
         height, width = self._timeline.height, self._timeline.width
         return (width, height) if self._timeline.placement.transpose else (height, width)
 
-    def decode(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Decodes the frames with these indices; see `decode_frames`."""
+    @property
+    def codec(self) -> str:
+        """FFmpeg's name of its codec."""
+        return self._stream.codec_context.name
+
+    def decode(self, indices: Sequence[int] | np.ndarray, watch: Watch | None = None) -> np.ndarray:
+        """Decodes the frames with these indices; see `decode_frames`.
+
+        On a newly opened video `watch` is given every frame on the way, with its motion vectors as side data.
+        """
         wanted = [int(index) for index in indices]
         if not wanted or wanted[0] < 0 or sorted(wanted) != wanted:
             raise ValueError(f"indices={wanted}: give at least one, none negative, none smaller than the one before it")
         if wanted[-1] >= self.frames:
             raise VideoError(self.path, f"frame {wanted[-1]} was requested, but it has {self.frames} frames")
         with _reported(self.path):
-            found = self._from_key(set(wanted))
+            if watch is not None:
+                export_motion(self._stream)
+            found = self._from_key(set(wanted), watch)
             if len(found) < len(set(wanted)):  # Damage, or a file that cannot be sought exactly.
-                found = self._from_start(set(wanted))
+                found = self._from_start(set(wanted), watch)
             return np.stack([found[index] for index in wanted])
 
     def stream(self) -> Iterator[np.ndarray]:
@@ -147,7 +158,7 @@ class Video:
                 last = self._given(index, frame)
                 yield self._image(last)
 
-    def _from_key(self, wanted: set[int]) -> dict[int, np.ndarray]:
+    def _from_key(self, wanted: set[int], watch: Watch | None) -> dict[int, np.ndarray]:
         """The wanted frames that decode from the last keyframe before them, or from the start if none is later."""
         first, last = min(wanted), max(wanted)
         keys = self._timeline.keys[: int(np.searchsorted(self._timeline.keys, self._timeline.shown[first], "right"))]
@@ -161,6 +172,8 @@ class Video:
             frames = self._decoded_from(int(keys[-1]))
         for count, frame in enumerate(frames):
             index = self._timeline.index(frame, count)
+            if watch is not None and index is not None:
+                watch(index, frame)
             if index in wanted and index is not None:
                 found[index] = self._image(frame)
                 if len(found) == len(wanted):
@@ -169,10 +182,12 @@ class Video:
                 break
         return found
 
-    def _from_start(self, wanted: set[int]) -> dict[int, np.ndarray]:
+    def _from_start(self, wanted: set[int], watch: Watch | None) -> dict[int, np.ndarray]:
         """The wanted frames, decoded from the start of the file; right for every file, but slower."""
         found = {}
         for index, frame in itertools.islice(self._every_frame(), max(wanted) + 1):
+            if watch is not None and frame is not None:
+                watch(index, frame)
             if index in wanted:
                 found[index] = self._image(self._given(index, frame))
         return found
@@ -205,6 +220,8 @@ class Video:
             yield from all_frames(self._container, self._stream)
         else:
             with _opened(self._item) as (container, stream):
+                stream.codec_context.flags = self._stream.codec_context.flags
+                stream.codec_context.flags2 = self._stream.codec_context.flags2
                 yield from all_frames(container, stream)
 
     def _decoded_from(self, key: int) -> Iterator[VideoFrame]:

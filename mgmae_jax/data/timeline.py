@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 
 import av
 import numpy as np
+from av.codec.context import Flags, Flags2
 from av.container import InputContainer
 from av.packet import Packet
 from av.sidedata.sidedata import SideData
@@ -123,10 +124,19 @@ def read_timeline(path: str, opened: Opener) -> Timeline:
     return Timeline(np.array(given, np.int64), keys, True, *shape)
 
 
+def export_motion(stream: VideoStream) -> None:
+    """Before decoding: frames get motion vectors as side data, and number and bytes of their packet as `opaque`."""
+    stream.codec_context.flags |= Flags.copy_opaque
+    stream.codec_context.flags2 |= Flags2.export_mvs
+
+
 def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
     """Demuxes from where the file stands, up to its end or to damage of the container."""
     with contextlib.suppress(av.FFmpegError):  # A truncated file still has the frames before the damage.
-        yield from container.demux(stream)
+        for number, packet in enumerate(container.demux(stream)):
+            if stream.codec_context.flags & Flags.copy_opaque:
+                packet.opaque = number, bytes(packet)
+            yield packet
 
 
 def all_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:

@@ -5,9 +5,10 @@ Representation Learning, ICCV 2023, arXiv 2308.12962), whose masks move with the
 `flow.source=codec` gives these, and any other source will do. Theirs is the idea; how many blocks there are, how they
 start and how the number of visible tokens is kept exact are this project's choices:
 
-- Equally large blocks start in the base frame at random places, as many as hide about the mask ratio together.
-- From frame to frame, outwards from the base frame, a block moves by the mean flow inside it; its centre stays in the
-  frame.
+- Equally large blocks start in the base frame at random places, as many as hide about the mask ratio together. They
+  may reach beyond the frame, so that its borders are hidden nearly as often as its middle.
+- From frame to frame, outwards from the base frame, a block moves by the mean flow inside it; a tenth of each of its
+  sides stays in the frame.
 - Tokens outside of all blocks are visible, random ones of them if there are too many, the same in all tubelets as far
   as they can be; if there are too few, also those nearest to the edges of blocks.
 """
@@ -27,6 +28,7 @@ from mgmae_jax.ops.sampling import pixel_grid
 from mgmae_jax.ops.tokens import TokenGrid
 from mgmae_jax.runtime.rng import named_key
 
+_REACH = 0.4  # how far a block's centre may be outside of the frame, in sides of the block
 # Where the flow starts in the frame that a block moves to, its new place is found by this many steps towards it.
 _SEARCH = 3
 
@@ -54,7 +56,8 @@ def blocks_picture(ask: MaskInput) -> Float[Array, "T H W"]:
 
 def block_count(ratio: float, block: float) -> int:
     """How many blocks at random places hide a share of about `ratio` of the frame, each `block` times its sides."""
-    return max(1, round(math.log(1 - ratio) / math.log(1 - block**2)))
+    share = (block / (1 + 2 * _REACH * block)) ** 2  # of the places where a block's centre may be
+    return max(1, round(math.log(1 - ratio) / math.log(1 - share)))
 
 
 def block_paths(
@@ -85,7 +88,8 @@ def block_paths(
     order = jnp.where(step < base, base - 1 - step, step)
 
     def kept(centres: Float[Array, "K xy=2"]) -> Float[Array, "K xy=2"]:
-        return jnp.clip(centres, 0.0, sides - 1)
+        beyond = _REACH * block * sides
+        return jnp.clip(centres, -0.5 - beyond, sides - 0.5 + beyond)
 
     def advance(centres: Array, pair: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         flow, outwards, restart = pair
@@ -114,7 +118,7 @@ def mean_flow(
 
     Args:
       flow: at the centres of h x w equal cells of the frame.
-      centres: of the rectangles, inside the frame.
+      centres: of the rectangles; a part of each lies in the frame.
       size: width and height of a rectangle in pixels.
       sides: width and height of the frame in pixels.
     """
@@ -138,8 +142,13 @@ def _volume(ask: MaskInput, rows: int, columns: int) -> Float[Array, "T {rows} {
     base = base_frame(ask.key, grid.frames, options)
     source, target = neighbour_pairs(grid.frames, base, options.direction)
     sides = jnp.array([[grid.width, grid.height]], jnp.float32)
+    beyond = _REACH * options.block
     places = jax.random.uniform(
-        named_key(ask.key, "map", DRAWS), (block_count(options.ratio, options.block), 2), jnp.float32
+        named_key(ask.key, "map", DRAWS),
+        (block_count(options.ratio, options.block), 2),
+        jnp.float32,
+        -beyond,
+        1 + beyond,
     )
     with jax.named_scope("blocks"):
         paths = block_paths(

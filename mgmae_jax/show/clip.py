@@ -11,7 +11,7 @@ import numpy as np
 from mgmae_jax.data.augment import CropBox, crop_resize
 from mgmae_jax.data.decode import open_video
 from mgmae_jax.data.frames import ClipSpec
-from mgmae_jax.data.pretrain_clips import FlowSpec, read_steps, stored_clip_flow
+from mgmae_jax.data.pretrain_clips import FlowSpec, clip_steps, stored_clip_flow
 from mgmae_jax.data.stored_clips import PackedClipFlow
 from mgmae_jax.data.stored_flow import StoredFlow, cell_grid
 from mgmae_jax.datasets import motion_shapes
@@ -40,7 +40,7 @@ def video_clip(path: str | os.PathLike[str], spec: ClipSpec, start: int | None) 
 
 
 def video_flow(path: str | os.PathLike[str], spec: ClipSpec, start: int | None, flow: FlowSpec) -> PackedClipFlow:
-    """The flow of the clip that `video_clip` reads, from the video's file of flow.
+    """The flow of the clip that `video_clip` reads, from the video's file of flow or its motion vectors.
 
     Args:
       path: as for `video_clip`, and so are spec and start.
@@ -52,12 +52,13 @@ def video_flow(path: str | os.PathLike[str], spec: ClipSpec, start: int | None, 
       Flow of T-1 pairs, or [2, T-1]; see `data.pretrain_clips.pretrain_batches`.
 
     Raises:
-      FileError: the file of flow is missing, damaged or of another video; or as for `video_clip`.
+      FileError: the file of flow is missing, damaged or of another video; the video has no motion vectors; or as for
+        `video_clip`.
       MgmaeError: the video has no frame `start`.
     """
     with open_video(path) as video:
         indices = clip_indices(video.frames, spec, start)
-        steps, frame_size = read_steps(video, path, flow, indices), video.frame_size
+        steps, frame_size = clip_steps(video, path, flow, indices), video.frame_size
     return stored_clip_flow(steps, indices, flow, _centred(*frame_size), frame_size)
 
 

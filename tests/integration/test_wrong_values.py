@@ -60,7 +60,7 @@ def told(tmp_path: Path, twelve_videos: Path, own_compile_cache: None, capsys: p
         ("clip__stride", 0, "config.clip.stride=0: give"),
         ("model__name", "vit_z", "config.model.name='vit_z': give one of micro"),
         ("model__dtype", "float16", "config.model.dtype='float16': give one of float32, bfloat16"),
-        ("flow__source", "none", "config.flow.source='none': give raft, tvl1, dis or stored"),
+        ("flow__source", "none", "config.flow.source='none': give raft, tvl1, dis, stored or codec"),
         ("train__batch_size", 12, "config.train.batch_size=12: give a multiple of the number of devices, which is 8"),
         ("train__batch_size", 0, "config.train.batch_size=0: give"),
         ("train__accumulate", 3, "config.train.accumulate=3: give a divisor of the 8 clips"),
