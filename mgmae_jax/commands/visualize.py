@@ -20,15 +20,17 @@ from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.commands.options import command_parser, path_option, text_option
 from mgmae_jax.commands.pictures import mask_and_reconstruct
+from mgmae_jax.commands.strategy_pictures import flow_reader, strategies_picture, strategy_steps
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.pretrain_clips import host_clip_flow
 from mgmae_jax.datasets.flow_pairs.banks import make_banks
 from mgmae_jax.datasets.flow_pairs.pair import draw_pair
 from mgmae_jax.datasets.flow_pairs.scene import sample_scene
 from mgmae_jax.datasets.motion_shapes import CLASSES
-from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.errors import ConfigError, FileError, MgmaeError
 from mgmae_jax.flow.packed import packed
 from mgmae_jax.interop.flow_weights import load_flow_params
+from mgmae_jax.masking.strategies import STRATEGIES
 from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.rng import stream
@@ -44,6 +46,7 @@ EXAMPLE = """examples:
   mgmae visualize VIDEO.mp4 --weights raft-small.pth --config.clip.stride=2 --out masks.gif
   mgmae visualize VIDEO.mp4 --checkpoint runs/mine --out reconstruction.png
   mgmae visualize --motion-shapes pushed_right --seed 5 --config.clip.stride=2 --out shapes.png
+  mgmae visualize VIDEO.mp4 --strategies motion tube random --out strategies.png
   mgmae visualize --synthetic-flow 8 --out pairs.png
 
 Change any field of the config with --config.FIELD=VALUE, as for `mgmae pretrain`."""
@@ -79,6 +82,10 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument(
         "--config", default="pretrain/common", metavar="NAME", help=f"{CONFIG_HELP}; default: pretrain/common"
     )
+    command.add_argument(
+        "--strategies", nargs="+", choices=list(STRATEGIES), metavar="NAME",
+        help="instead, a row for the masks of each of these strategies, side by side: " + ", ".join(STRATEGIES),
+    )  # fmt: skip
     command.add_argument("--start", type=int, metavar="FRAME", help="first frame; default: the clip is in the middle")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the mask and the procedural video")
     command.add_argument(
@@ -97,32 +104,46 @@ def main(argv: Sequence[str]) -> None:
         if overrides:
             raise MgmaeError(f"unknown argument {overrides[0]!r}: --synthetic-flow reads no config.")
         return draw_synthetic_pairs(args.synthetic_flow, args.seed, args.out)
+    if args.strategies:
+        if args.checkpoint:
+            raise MgmaeError("--strategies: draws masks without a model; leave --checkpoint out.")
+        if args.out.suffix.lower() != ".png":
+            raise FileError(args.out, "strategies are drawn side by side as .png")
     overrides += [f"--config.flow.weights={args.weights}"] if args.weights else []
     checkpoint = open_checkpoint(args.checkpoint, asked_of(args)) if args.checkpoint else None
     config = model_config(checkpoint, overrides) if checkpoint else load_config(args.config, overrides)
     check_backend()
+    compared = strategy_steps(config, args.strategies or [])
+    if compared:
+        config.mask.strategy = args.strategies[0]  # the config's own need not work with the flow that these need
     pretraining = build_pretraining(config, videos=1)
+    reader = flow_reader(compared) if compared else pretraining.masks
     spec = ClipSpec(config.clip.frames, config.clip.stride, config.clip.size)
     if args.motion_shapes:
         clip, title = motion_shapes_clip(args.motion_shapes, args.seed, spec, args.start)
     else:
         clip, title = video_clip(args.video, spec, args.start)
     flow: Any = None
-    if (wanted := flow_spec(config, pretraining.masks)) is not None:
+    if (wanted := flow_spec(config, reader)) is not None:
         if wanted.source in ("tvl1", "dis"):
             flow = host_clip_flow(clip, wanted)
         elif args.motion_shapes:
+            if wanted.source == "codec":
+                raise ConfigError("flow.source", "codec", "raft, dis, tvl1 or stored: what is rendered has no encoder")
             flow = packed(motion_shapes_flow(args.motion_shapes, args.seed, spec, args.start, wanted))
         else:
             flow = packed(video_flow(args.video, spec, args.start, wanted))
-    flow_params = load_flow_params(config.flow.weights) if pretraining.masks.runs_raft else {}
+    flow_params = load_flow_params(config.flow.weights) if reader.runs_raft else {}
     enable_compilation_cache(config.compile_cache or None)
     key = stream(jax.random.key(args.seed), 0, "mask")
-    picture = mask_and_reconstruct(pretraining, checkpoint, flow_params, clip, flow, key, title)
-    if args.out.suffix.lower() == ".png":
-        write_png(args.out, motion_strip(picture))
+    if compared:
+        write_png(args.out, strategies_picture(compared, flow_params, clip, flow, key, title))
     else:
-        write_animation(args.out, motion_animation(picture), _FPS)
+        picture = mask_and_reconstruct(pretraining, checkpoint, flow_params, clip, flow, key, title)
+        if args.out.suffix.lower() == ".png":
+            write_png(args.out, motion_strip(picture))
+        else:
+            write_animation(args.out, motion_animation(picture), _FPS)
     print(f"wrote {args.out}", file=sys.stderr)
 
 

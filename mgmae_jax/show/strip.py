@@ -58,14 +58,16 @@ def row_strip(
       uint8 `[rows, columns, 3]` RGB.
     """
     size = cell_size(next(iter(rows.values())).images, cell)
-    width = 2 * _MARGIN + _LABELS + len(columns) * (cell + _GUTTER)
+    texts = [(font(13, bold=True), row.name) for row in rows.values()] + [(font(11), row.note) for row in rows.values()]
+    labels = max(_LABELS, *(round(face.getlength(text)) + _GUTTER for face, text in texts))
+    width = 2 * _MARGIN + labels + len(columns) * (cell + _GUTTER)
     caption_lines = wrap(caption, font(13), width - 2 * _MARGIN)
     top = _MARGIN + _HEADS
     bottom = top + len(rows) * (size[1] + _GUTTER)
     height = bottom + (8 + 19 * len(caption_lines) if caption_lines else 0) + _MARGIN
     picture = Image.new("RGB", (width, height), PAPER)
     canvas = ImageDraw.Draw(picture)
-    lefts = [_MARGIN + _LABELS + i * (cell + _GUTTER) for i in range(len(columns))]
+    lefts = [_MARGIN + labels + i * (cell + _GUTTER) for i in range(len(columns))]
 
     for x, t in zip(lefts, columns, strict=True):
         head, face, ink = (f"{t} base", font(12, bold=True), ACCENT) if t == base else (str(t), font(12), FAINT)

@@ -17,12 +17,12 @@ COMMANDS = [module for module in MODULES if hasattr(module, "parser")]
 # `mgmae prepare` may be either.
 NOT_PATHS = {
     "--allow-change", "--batch-size", "--beam-options", "--calls", "--classes", "--clips", "--clips-per-core",
-    "--clips-per-device", "--codec", "--compiled", "--config", "--crops", "--decoder-heads", "--devices", "--flow-iters",
-    "--flow-size",
-    "--fsdp", "--grid", "--heads", "--iters", "--jobs", "--key-frames", "--masks", "--method", "--methods", "--motion-shapes", "--name",
-    "--names", "--on", "--previews", "--processes", "--ratios", "--reference", "--repeats", "--runner", "--sampling", "--seconds", "--seed", "--seeds",
-    "--shard", "--short-side", "--size", "--start", "--start-timeout", "--step", "--steps", "--strategies", "--synthetic-flow",
-    "--take", "--to", "--utilisation", "--videos", "--workers", "sources", "what",
+    "--clips-per-device", "--codec", "--compiled", "--config", "--crops", "--decoder-heads", "--devices",
+    "--flow-iters", "--flow-size", "--fsdp", "--grid", "--heads", "--iters", "--jobs", "--key-frames", "--masks",
+    "--method", "--methods", "--motion-shapes", "--name", "--names", "--on", "--previews", "--processes", "--ratios",
+    "--reference", "--repeats", "--runner", "--sampling", "--seconds", "--seed", "--seeds", "--shard", "--short-side",
+    "--size", "--start", "--start-timeout", "--step", "--steps", "--strategies", "--synthetic-flow", "--take", "--to",
+    "--utilisation", "--videos", "--workers", "sources", "what",
 }  # fmt: skip
 PATHS = [
     (command, action)

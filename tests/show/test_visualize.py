@@ -98,6 +98,7 @@ def test_a_strategy_without_flow_shows_none(tmp_path):
     assert size(tmp_path / "motion.png")[1] - size(tmp_path / "tube.png")[1] >= 5 * (112 + 4)
 
 
+@pytest.mark.slow
 def test_strategies_are_drawn_side_by_side(tmp_path):
     """All of them, from one clip, without a checkpoint; those that need flow share it."""
     arguments = ["--motion-shapes=falling", *SMALL, "--config.flow.source=stored"]
