@@ -23,3 +23,9 @@ def test_every_folder_is_installed():
 def test_every_config_folder_is_a_package():
     python = {path.parent for path in (ROOT / "configs").rglob("*.py")}
     assert [folder for folder in python if not (folder / "__init__.py").is_file()] == []
+
+
+def test_every_page_of_the_documentation_is_in_the_site_s_navigation():
+    listed = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    pages = {path.name for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".ipynb")}
+    assert {page for page in pages if f": {page}\n" not in listed} == set()

@@ -43,7 +43,7 @@ def get_config() -> ConfigDict:
 
     config.mask = ConfigDict()
     config.mask.preset = "paper"  # fast, released_code: what they say is in mgmae_jax/masking/presets.py
-    # tube, random, frame, running_cell, motion_energy, frame_difference, everest, adamae, multi_block
+    # tube, random, frame, running_cell, motion_energy, frame_difference, everest, adamae, multi_block, moving_blocks
     config.mask.strategy = "motion"
     config.mask.ratio = 0.9
     config.mask.base_frame = "middle"  # first, random

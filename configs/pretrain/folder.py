@@ -4,8 +4,8 @@
 
 The flow is that of the weights that come with the package; `--config.flow.weights=raft-small.pth` takes the published
 ones, `--config.flow.source=dis` (or tvl1) computes flow in the data workers, `codec` makes it of the videos' motion
-vectors, `stored` reads what `mgmae flow` has computed beforehand. The recipe is VideoMAE's for ViT-S (batch 1024, lr 1.5e-4 for 256) with a batch
-that one machine holds; the learning rate scales with the batch.
+vectors, `stored` reads what `mgmae flow` has computed beforehand. The recipe is VideoMAE's for ViT-S (batch 1024, lr
+1.5e-4 for 256) with a batch that one machine holds; the learning rate scales with the batch.
 """
 
 from ml_collections import ConfigDict

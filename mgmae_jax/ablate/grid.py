@@ -147,10 +147,12 @@ def read_grid(name: str, config: ConfigDict, resolve: Resolve, seeds: int | None
     count = config.seeds if seeds is None else seeds
     if not 1 <= count <= MAX_SEEDS:
         raise ConfigError("seeds", count, f"1 to {MAX_SEEDS}; --seeds as well")
-    names = [row[0] for row in config.rows if row]
+    names = [row[0] for row in config.rows if row and not isinstance(row, str)]
     if len(names) < len(config.rows) or len(set(names)) < len(names) or not names or RANDOM in names:
         want = f'rows as ("NAME", "FIELD=VALUE", ...), each with a name of its own other than {RANDOM!r}'
         raise ConfigError("rows", tuple(config.rows), want)
+    if any(isinstance(pair, str) or len(pair) != 2 for pair in config.against):
+        raise ConfigError("against", tuple(config.against), "pairs, as ((row, row to compare it with), ...)")
     against = dict(config.against)
     for field, row in (("baseline", config.baseline), *(("against", end) for pair in config.against for end in pair)):
         if row not in names:

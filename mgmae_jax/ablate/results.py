@@ -202,15 +202,15 @@ def markdown(results: Results) -> str:
                 line.append(_compared(results, row, name))
         rows.append(line)
     lines = [f"## {grid.title}", ""]
-    lines += [f"| {' | '.join(line)} |" for line in rows]
+    lines += [f"| {' | '.join(map(_cell, line))} |" for line in rows]
     lines.insert(3, f"|---|{'---:|' * (len(head) - 1)}")
     for row, classes in results.classes.items():
         lines += ["", f"By class, {row} against {results.against(row)}, accuracy in %:", ""]
-        lines += [f"| class | videos | {results.against(row)} | {row} | difference |", f"|---|{'---:|' * 4}"]
-        lines += [
-            f"| {one.name} | {one.videos} | {100 * one.first:.1f} | {100 * one.second:.1f} | {one.difference:+.1f} |"
-            for one in classes
-        ]
+        heads = f"{_cell(results.against(row))} | {_cell(row)}"
+        lines += [f"| class | videos | {heads} | difference |", f"|---|{'---:|' * 4}"]
+        for one in classes:
+            numbers = f"{100 * one.first:.1f} | {100 * one.second:.1f} | {one.difference:+.1f}"
+            lines.append(f"| {_cell(one.name)} | {one.videos} | {numbers} |")
     if results.failures:
         lines += ["", f"{len(results.failures)} failed:", ""]
         lines += [
@@ -221,6 +221,11 @@ def markdown(results: Results) -> str:
         lines += ["", f"{results.missing} parts have not ended: the table is not complete."]
     lines += ["", *([f"The paper: {grid.paper}", ""] if grid.paper else []), NOTES]
     return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text that does not end its cell."""
+    return text.replace("|", "\\|")
 
 
 def _shown(mean: Mean | None, decimals: int, sign: str = "") -> str:

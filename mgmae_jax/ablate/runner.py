@@ -183,6 +183,7 @@ class Runner:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **environment},
                 pass_fds=[lock],
+                process_group=0,  # lest Ctrl-C reaches it: a training saves at SIGTERM only
             )
             self._children.add(child)
             return child

@@ -22,8 +22,9 @@ class Difference(NamedTuple):
 
     Attributes:
       mean: their mean and its standard error.
-      t: the paired t statistic, the mean by its standard error; None for a single pair, infinite if all are equal.
-      p: two-sided p-value of "the rows do not differ", see `sign_flip_p`; None for a single pair.
+      t: the paired t statistic, the mean by its standard error; None for a single pair or if a difference is not
+        finite, infinite if all are equal.
+      p: two-sided p-value of "the rows do not differ", see `sign_flip_p`; None where t is.
     """
 
     mean: Mean
@@ -52,7 +53,7 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Differenc
     if not differences:
         return None
     mean = mean_of(differences)
-    if mean.error is None:
+    if mean.error is None or not math.isfinite(mean.value):
         return Difference(mean, None, None)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = float(np.float64(mean.value) / mean.error)

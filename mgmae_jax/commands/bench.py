@@ -124,7 +124,7 @@ def _check(command: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Ends the program if options do not go together.
 
     Raises:
-      FileError: a file cannot be written.
+      FileError: a file cannot be written, or a plot not as what its name says.
     """
     if args.repeats < 1 or min(args.batch_size) < 1:
         command.error(f"--repeats {args.repeats}, --batch-size {' '.join(map(str, args.batch_size))}: give 1 or more")
@@ -133,6 +133,8 @@ def _check(command: argparse.ArgumentParser, args: argparse.Namespace) -> None:
             command.error("--strategies, --flow-size, --flow-iters and --plot: only with masking")
         if len(args.batch_size) > 1:
             command.error("--batch-size: give one number with pretrain, or run `mgmae bench step`")
+    if args.plot and args.plot.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise FileError(args.plot, "a plot is written as .png, .svg or .pdf; give a name with one of these extensions.")
     for file in filter(None, (args.json, args.plot)):
         if not file.parent.is_dir():
             raise FileError(file, "cannot be written: its folder does not exist")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.runtime.config_checks import check_kind
 
 PAPER = "pretrain/ssv2_vit_b"
 FLOAT32 = ("--config.model.dtype=float32", "--config.flow.dtype=float32")
@@ -19,5 +20,6 @@ def load_bench_config(name: str | None, overrides: Sequence[str], batch_size: in
     if name is None and platform == "cpu":
         overrides = [*FLOAT32, *overrides]
     config = load_config(name or PAPER, overrides)
+    check_kind(config, "pretrain")
     config.train.batch_size = batch_size
     return config

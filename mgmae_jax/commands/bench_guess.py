@@ -13,6 +13,7 @@ from mgmae_jax.commands.options import command_parser, path_option
 from mgmae_jax.interop.flow_weights import load_flow_params
 from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+from mgmae_jax.runtime.config_checks import check_kind
 from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.mesh import make_mesh
 from mgmae_jax.train.baselines import guess_table, measure_guesses
@@ -40,6 +41,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae bench guess"."""
     args, overrides = parser().parse_known_args(argv)
     config = load_config(args.config, overrides)
+    check_kind(config, "pretrain")
     check_backend()
     enable_compilation_cache(config.compile_cache or None)
     videos = find_clips(config)

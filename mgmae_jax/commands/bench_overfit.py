@@ -2,7 +2,8 @@
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from mgmae_jax.commands.options import command_parser, path_option
 from mgmae_jax.interop.flow_weights import load_flow_params
 from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+from mgmae_jax.runtime.config_checks import check_kind
 from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.mesh import make_mesh
 from mgmae_jax.runtime.rng import per_example, stream
@@ -51,6 +53,7 @@ def main(argv: Sequence[str]) -> None:
     if args.steps < _ROWS:
         command.error(f"--steps {args.steps}: give {_ROWS} or more")
     config = load_config(args.config, overrides)
+    check_kind(config, "pretrain")
     check_backend()
     enable_compilation_cache(config.compile_cache or None)
     videos = find_clips(config)
@@ -63,11 +66,12 @@ def main(argv: Sequence[str]) -> None:
     rate = scaled_rate(config.optim.lr, config.train.batch_size)
 
     def step(
-        state: TrainState, flow_params: object, batch: Batch, key: jax.Array
+        state: TrainState, flow_params: Mapping[str, Any], batch: Batch, key: jax.Array
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         masks = stream(key, 0 if args.same_masks else state.step, "mask")
         keys = per_example(masks, 0, batch["clip"].shape[0])
-        loss, grads = jax.value_and_grad(pretraining.loss)(state.params, (batch, keys), flow_params)
+        shared = pretraining.masks.share_flow(flow_params, batch)
+        loss, grads = jax.value_and_grad(pretraining.loss)(state.params, (shared, keys), flow_params)
         warming = jnp.minimum((state.step + 1).astype(jnp.float32) / _WARMUP, 1.0)
         return apply_update(state, pretraining.optimiser, loss, grads, rate * warming)
 
@@ -84,8 +88,9 @@ def main(argv: Sequence[str]) -> None:
     print(f"{len(batch['clip'])} clips, {masks}, {config.optim.name} at {rate:g}, target {config.loss.target}\n")
     rows = [("steps", "loss", "of the first"), ("1", f"{losses[0]:.3f}", "100%")]
     for end in range(window, args.steps + 1, window):
-        mean = float(np.mean(losses[end - window // 2 : end]))
-        rows.append((f"{end - window // 2 + 1} to {end}", f"{mean:.3f}", f"{mean / losses[0]:.0%}"))
+        first = end - max(window // 2, 1)
+        mean = float(np.mean(losses[first:end]))
+        rows.append((f"{first + 1} to {end}", f"{mean:.3f}", f"{mean / losses[0]:.0%}"))
     print(markdown_table(rows))
     if args.json:
         write_json(args.json, {"bench": "overfit", "machine": machine, "config": config.to_dict(), "losses": losses})

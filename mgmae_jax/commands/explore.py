@@ -25,6 +25,7 @@ from mgmae_jax.masking.strategies import STRATEGIES
 from mgmae_jax.ops.sampling import resample_cells
 from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+from mgmae_jax.runtime.config_checks import check_kind
 from mgmae_jax.runtime.files import write_text
 from mgmae_jax.runtime.rng import named_key, stream
 from mgmae_jax.show.clip import motion_shapes_clip, motion_shapes_flow, video_clip, video_flow
@@ -87,6 +88,7 @@ def main(argv: Sequence[str]) -> None:
     _check(strategies, ratios, overrides)
     overrides += [f"--config.flow.weights={args.weights}"] if args.weights else []
     config = load_config(args.config, overrides)
+    check_kind(config, "pretrain")
     steps = mask_steps(config, strategies, ratios)
     check_backend()
     enable_compilation_cache(config.compile_cache or None)

@@ -14,6 +14,7 @@ from mgmae_jax.commands.checkpoints import (
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.options import training_parser
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+from mgmae_jax.runtime.config_checks import check_kind
 from mgmae_jax.runtime.distributed import initialize
 from mgmae_jax.train.finetune import run_finetuning
 
@@ -48,6 +49,7 @@ def main(argv: Sequence[str]) -> None:
     if args.init is not None:
         overrides = [*overrides, f"--config.init={args.init}"]
     config = load_config(args.config, overrides)
+    check_kind(config, "finetune")
     enable_compilation_cache(config.compile_cache or None)
     open_init = functools.partial(open_checkpoint, asked=asked_of(args))
     run_finetuning(config, args.workdir, ["mgmae", "finetune", *argv], args.allow_change, open_init)

@@ -26,6 +26,7 @@ from mgmae_jax.plan.memory import GIB, advice, memory_of_arguments
 from mgmae_jax.plan.report import NOTES, UNKNOWN_NOTE, Plan, as_json, memory_rows, time_rows, traffic_lines
 from mgmae_jax.plan.topology import check_libtpu, plan_on_cpu, tpu_devices
 from mgmae_jax.plan.work import Work, build_work, count_videos, place
+from mgmae_jax.runtime.config_checks import kind_of
 from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.mesh import AXES, check_divides, make_mesh
 
@@ -82,6 +83,10 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae plan"."""
     args, overrides = parser().parse_known_args(argv)
     config = load_config(args.config, overrides)
+    if kind_of(config) == "ablation":
+        raise ConfigError(
+            "kind", "ablation", "a config of kind 'pretrain' or 'finetune', such as one that the grid names"
+        )
     machines = [parse_machines(text) for text in args.on]
     if args.videos is not None and args.videos < 1:
         raise MgmaeError(f"--videos {args.videos}: give 1 or more.")

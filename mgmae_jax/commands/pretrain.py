@@ -12,6 +12,7 @@ from mgmae_jax.commands.options import training_parser
 from mgmae_jax.commands.pictures import masked_clip
 from mgmae_jax.interop.flow_weights import load_flow_params
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+from mgmae_jax.runtime.config_checks import check_kind
 from mgmae_jax.runtime.distributed import initialize
 from mgmae_jax.runtime.metrics import METRICS_FILE, read_metrics
 from mgmae_jax.show.curves import draw_curves
@@ -40,6 +41,7 @@ def main(argv: Sequence[str]) -> None:
     args, overrides = parser().parse_known_args(argv)
     initialize(args.start_timeout)  # first: an error that one process meets ends the others too
     config = load_config(args.config, overrides)
+    check_kind(config, "pretrain")
     enable_compilation_cache(config.compile_cache or None)
     flow_params = load_flow_params(config.flow.weights) if build_mask_step(config).runs_raft else {}
     draw = draw_previews(args.workdir)

@@ -16,6 +16,7 @@ from mgmae_jax.commands.config_names import CONFIG_HELP
 from mgmae_jax.commands.options import add_start_timeout, command_parser, path_option
 from mgmae_jax.probe.run import run_probe
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+from mgmae_jax.runtime.config_checks import check_kind
 from mgmae_jax.runtime.distributed import initialize, is_primary
 from mgmae_jax.show.confusion import draw_confusion
 
@@ -58,6 +59,7 @@ def main(argv: Sequence[str]) -> None:
     args, overrides = parser().parse_known_args(argv)
     initialize(args.start_timeout)  # first: an error that one process meets ends the others too
     config = load_config(args.config, overrides)
+    check_kind(config, "probe")
     checkpoint = open_checkpoint(args.checkpoint, asked_of(args))
     run_config = load_run_config(checkpoint)
     workdir = results_folder(checkpoint)

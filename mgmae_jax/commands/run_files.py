@@ -70,7 +70,7 @@ def _picture(path: Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except OSError as error:  # which Pillow's own errors are
+    except (OSError, SyntaxError) as error:  # which Pillow raises
         raise FileError(path, f"cannot be read as a picture ({error})") from error
 
 

@@ -12,6 +12,7 @@ from mgmae_jax.commands.options import training_parser
 from mgmae_jax.data.flow_files import find_pairs
 from mgmae_jax.interop.flow_weights import load_flow_weights, save_flow_weights
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+from mgmae_jax.runtime.config_checks import check_kind
 from mgmae_jax.runtime.distributed import initialize
 from mgmae_jax.train.flow import run_flow_training
 
@@ -35,6 +36,7 @@ def main(argv: Sequence[str]) -> None:
     args, overrides = parser().parse_known_args(argv)
     initialize(args.start_timeout)  # first: an error that one process meets ends the others too
     config = load_config(args.config, overrides)
+    check_kind(config, "flow")
     enable_compilation_cache(config.compile_cache or None)
     start = load_flow_weights(config.init) if config.init else None
 

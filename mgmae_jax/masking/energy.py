@@ -128,8 +128,9 @@ def select_by_energy(ask: MaskInput, energy: Float[Array, "T h w"]) -> Int[Array
     options = ask.options
     if options.temperature:
         mean = scores.mean()
-        spread = jnp.maximum(scores.std(), _STILL * jnp.abs(mean) + jnp.finfo(jnp.float32).tiny)
-        scores = (scores - mean) / (spread * options.temperature) + jax.random.gumbel(key_noise, scores.shape)
+        spread = jnp.maximum(scores.std(), _STILL * jnp.abs(mean)) * options.temperature
+        scores = (scores - mean) / jnp.maximum(spread, jnp.finfo(jnp.float32).tiny)  # the spread may be 0
+        scores = scores + jax.random.gumbel(key_noise, scores.shape)
     with jax.named_scope("top_k"):
         if options.select == "tubelet":
             return select_by_tubelet(key_ties, scores, ask.per_tubelet)

@@ -30,7 +30,7 @@ def check_everest(grid: TokenGrid, options: MaskOptions) -> None:
     if grid.tubelets < 2:
         raise ConfigError("clip.frames", grid.frames, "two tubelets or more with mask.strategy=everest")
     visible = visible_per_tubelet(options.ratio, grid) * grid.tubelets
-    if not visible < kept_tokens(grid, options) <= grid.tokens:
+    if not (0 < options.keep <= 1 and visible < kept_tokens(grid, options)):
         want = f"more than 1 - mask.ratio = {1 - options.ratio:.4g}, to leave kept tokens to predict, and at most 1"
         raise ConfigError("mask.keep", options.keep, want)
 

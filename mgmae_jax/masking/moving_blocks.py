@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.masking.mask_input import DRAWS, MaskInput, MaskOptions, base_frame
-from mgmae_jax.masking.motion import select_visible
+from mgmae_jax.masking.motion import points_of, select_visible
 from mgmae_jax.ops.pairs import neighbour_pairs
 from mgmae_jax.ops.sampling import pixel_grid
 from mgmae_jax.ops.tokens import TokenGrid
@@ -37,11 +37,15 @@ def check_block(grid: TokenGrid, options: MaskOptions) -> None:
     """Checks `mask.block`.
 
     Raises:
-      ConfigError: it is not a part of the frame.
+      ConfigError: it is not a part of the frame, or so small that thousands of blocks would hide hardly a token; or
+        `mask.spacing` does not divide a patch.
     """
-    del grid
-    if not 0 < options.block < 1:
-        raise ConfigError("mask.block", options.block, "the side of a block in sides of the frame, between 0 and 1")
+    least = 0.5 / max(grid.rows, grid.columns)
+    if not least <= options.block < 1:
+        want = f"the side of a block in sides of the frame, from half a token's, {least:.3g}, to less than 1"
+        raise ConfigError("mask.block", options.block, want)
+    if options.follows_points:
+        points_of(grid, options)
 
 
 def moving_blocks(ask: MaskInput) -> Int[Array, "V"]:

@@ -6,6 +6,7 @@ their own bridge encoder and head, and in training a decoder also predicts the h
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -302,7 +303,7 @@ def _mar_parts(config: ConfigDict, grid: TokenGrid) -> tuple[int, Bridge | None,
             want = f"a divisor of model.bridge_width={model.bridge_width}"
             raise ConfigError("model.bridge_heads", model.bridge_heads, want)
         bridge = Bridge(model.bridge_depth, model.bridge_width, model.bridge_heads)
-    if not mask.loss_weight >= 0:
+    if not 0 <= mask.loss_weight < math.inf:
         raise ConfigError("mask.loss_weight", mask.loss_weight, "0 or a positive number")
     if not mask.loss_weight:
         return hidden, bridge, 0

@@ -158,7 +158,8 @@ def _part_read(one: Instruction, index: int, fused: list[Instruction], shapes: d
         return _size(arrays(one.shape))
     if one.opcode == "dynamic-update-slice" and index == 0:
         return 0
-    name = next((inner.name for inner in fused if inner.opcode == "parameter" and f"({index})" in inner.text), None)
+    parameters = (inner for inner in fused if inner.opcode == "parameter")
+    name = next((inner.name for inner in parameters if f"parameter({index})" in inner.text), None)
     if name is None:
         return None
     parts = [_part_read(inner, inner.operands.index(name), [], shapes) for inner in fused if name in inner.operands]

@@ -142,6 +142,11 @@ def batch_shapes(config: ConfigDict, trainer: Pretraining | Finetuning) -> dict[
     if isinstance(trainer, Finetuning):
         return shapes | {"label": jax.ShapeDtypeStruct((clips,), jnp.int32)}
     masks = trainer.masks
+    if (side := masks.whole_frame_side) is not None and config.data.views > 1:
+        shapes |= {
+            "whole": jax.ShapeDtypeStruct((config.train.batch_size, frames, side, side, 3), jnp.uint8),
+            "whole_place": jax.ShapeDtypeStruct((clips, 2, 2), jnp.float32),
+        }
     if masks.needs_flow and not masks.runs_raft:
         directions = (2,) if masks.given_both_ways else ()
         pairs = (clips, *directions, frames - 1)
@@ -174,4 +179,9 @@ def _with_sharding(tree: Any, sharding: NamedSharding) -> Any:
 def _flow_flops(trainer: Pretraining, frozen: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> int:
     """The operations of RAFT alone."""
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), batch["clip"].shape[0]))
-    return count_flops(jax.jit(trainer.masks.batch_flow).trace(frozen, batch, keys).jaxpr.jaxpr)
+    masks = trainer.masks
+
+    def flow(frozen: Any, batch: Mapping[str, jax.Array], keys: jax.Array) -> jax.Array | None:
+        return masks.batch_flow(frozen, masks.share_flow(frozen, batch), keys)
+
+    return count_flops(jax.jit(flow).trace(frozen, batch, keys).jaxpr.jaxpr)

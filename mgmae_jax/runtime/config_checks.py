@@ -39,7 +39,9 @@ def kind_of(config: ConfigDict) -> str:
         return config.kind
     if "probe" in config:
         return "probe"
-    return "pretrain" if "mask" in config else "finetune" if "classes" in config.get("model", {}) else "flow"
+    if "classes" in config.get("model", {}):
+        return "finetune"
+    return "pretrain" if "mask" in config else "flow"
 
 
 def check_kind(config: ConfigDict, kind: str) -> None:

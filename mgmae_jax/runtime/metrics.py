@@ -120,7 +120,7 @@ def read_metrics(path: str | Path) -> list[dict[str, float]]:
       by a killed run, is skipped.
 
     Raises:
-      FileError: there is no such file, or a line in it is not a JSON object with a step.
+      FileError: there is no such file, or a line in it is not a JSON object with a step and numbers.
     """
     path = Path(path)
     return _read(path / METRICS_FILE if path.is_dir() else path)
@@ -136,8 +136,11 @@ def _read(path: Path) -> list[dict[str, float]]:
         try:
             values = json.loads(line)
             step = int(values.pop("step"))
-        except (ValueError, AttributeError, TypeError, KeyError) as error:
-            raise FileError(path, f"line {number} is not a JSON object with a step: {line[:80]!r}") from error
+            if wrong := [name for name, value in values.items() if not isinstance(value, int | float | None)]:
+                raise ValueError(f"{wrong[0]} is not a number")
+        except (ValueError, OverflowError, AttributeError, TypeError, KeyError) as error:
+            reason = f"line {number} is not a JSON object with a step and numbers: {line[:80]!r}"
+            raise FileError(path, reason) from error
         found.append({"step": step} | {name: math.nan if value is None else value for name, value in values.items()})
     return found
 

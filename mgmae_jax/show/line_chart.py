@@ -122,7 +122,7 @@ def value_range(lines: Sequence[Line], *, spikes: bool) -> tuple[float, float]:
     """
     values = np.concatenate([line.values for line in lines])
     low, high = float(values.min()), float(values.max())
-    usual = float(np.percentile(values, 95))
+    usual = max(float(np.percentile(line.values, 95)) for line in lines)  # a short run may lie above a long one
     if not spikes and len(values) >= _SMOOTHED_FROM and high - low > 3 * (usual - low) > 0:
         high = usual + 0.1 * (usual - low)
     room = 0.05 * (high - low) or 0.5 * abs(high) or 0.5

@@ -56,7 +56,7 @@ def guess_moments(
 
     Args:
       pretraining: masks, target and model.
-      params: the model's parameters; None leaves the network out.
+      params: the model's parameters; None leaves the network out, and a strategy that learns is as it begins.
       flow_params: RAFT's parameters, or an empty dict.
       batch: as for `Pretraining.step`.
       keys: the keys of the masks, one per clip.
@@ -67,10 +67,12 @@ def guess_moments(
       `Target.of_own_pixels` no "own_colour".
     """
     masks, grid = pretraining.masks, pretraining.grid
+    batch = masks.share_flow(flow_params, batch)
+    own = masks.init(jax.random.key(0), grid.cube_values) if params is None else params
 
     def split_of(key: Array, clip: Array, given: Any) -> tuple[TokenSplit, Array | None]:
         flow = masks.flow_of(flow_params, key, clip, given)
-        split = draw_mask(masks.ask_one(params or {}, clip, flow, key))
+        split = draw_mask(masks.ask_one(own, clip, flow, key))
         if flow is None:
             return split, None
         flow = flow[: grid.frames - 1]

@@ -124,6 +124,8 @@ def test_shards_cover_each_cell_once(count: int, seeds: int):
         ({"rows": (("a",), ("b", "mask.strategy=motion")), "baseline": "a"}, "'a' and 'b' are the same run"),
         ({"baseline": "none"}, "config.baseline='none': give the name of a row: tube, motion guided"),
         ({"against": (("tube", "x"),)}, "config.against='x': give the name of a row"),
+        ({"against": ("motion guided", "tube")}, "give pairs, as ((row, row to compare it with), ...)"),
+        ({"rows": (("tube"), ("motion", "mask.strategy=motion"))}, 'rows as ("NAME", "FIELD=VALUE", ...)'),
         ({"axis": "ratio"}, "config.axis='ratio': give rows whose names are numbers"),
         ({"seeds": 0}, "config.seeds=0: give 1 to 20"),
         ({"seeds": 21}, "config.seeds=21"),

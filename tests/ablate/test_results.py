@@ -1,5 +1,6 @@
 """The table of a grid, from what a fake program wrote."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -93,6 +94,14 @@ def test_a_row_that_is_compared_with_another_than_the_baseline_says_so(out: Path
     object.__setattr__(grid, "rows", rows)  # motion, against tube, which is not the baseline
     text = markdown(read_results(grid, out))
     assert "+0.0200 ± 0.0058 (t 3.5, p 0.25, to tube)" in text
+
+
+def test_a_name_with_a_bar_stays_in_its_cell(out: Path):
+    grid = small_grid(3, finetune=True, classes=True)
+    grid = dataclasses.replace(grid, rows=(grid.rows[0], dataclasses.replace(grid.rows[1], name="a|b")))
+    lines = [line for line in markdown(read_results(grid, out)).splitlines() if line.startswith("|")]
+    assert sum("a\\|b" in line for line in lines) == 2
+    assert not any("a|b" in line for line in lines)
 
 
 def test_failures_and_what_is_left_are_in_the_table(tmp_path: Path, fake):

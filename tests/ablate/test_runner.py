@@ -1,5 +1,6 @@
 """Cells are run once, resume after a kill, and fail without stopping the others. The program that they run is fake."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -78,6 +79,13 @@ def test_an_interrupted_grid_ends_its_parts_first_and_they_have_not_failed(tmp_p
     with claim(cell.folder) as lock:
         assert lock is not None
     assert fake.ran == EVERYTHING[:1]
+
+
+def test_ctrl_c_reaches_the_parts_as_sigterm_only(tmp_path: Path, fake):
+    told = (sys.executable, "-c", "import os; print(os.getpgrp())")  # a terminal sends SIGINT to its process group
+    runner(tmp_path / "out", 1, program=told).run()
+    failure = grid_cells(small_grid(1), tmp_path / "out")[0].parts[0].failure
+    assert int(failure["reason"]) != os.getpgrp()
 
 
 def test_a_part_that_outlives_a_killed_grid_is_waited_for(tmp_path: Path, fake):

@@ -33,6 +33,11 @@ def test_rows_that_are_equal_do_not_differ_and_a_constant_difference_is_certain(
     assert above.p == 2 / 2**5
 
 
+def test_a_difference_that_is_no_number_is_not_certain():
+    found = paired({1: math.nan, 2: 0.5, 3: 0.5}, {1: 0.25, 2: 0.25, 3: 0.25})
+    assert (found.t, found.p) == (None, None)
+
+
 def test_student_s_pairs():
     # The ten patients of Student (1908), hours of sleep gained by two drugs: t is 4.06.
     first = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]

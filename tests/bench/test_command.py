@@ -94,7 +94,7 @@ def test_masking_with_raft(run):
     check(written, printed, ["official order", *PARTS["paper"], *PARTS["fast"], "tube", "random", other])
     agreement = {row["name"]: row["agreement"] for row in written["rows"]}
     assert agreement["official order"] > 0.99
-    assert 0.2 < agreement["motion, fast"] < 1
+    assert 0.2 < agreement["motion, fast"] <= 1  # of one visible token each
     work = {row["name"]: row["gflop_per_clip"] for row in written["rows"]}
     for motion, flow, masks in PARTS.values():
         assert work[motion] == pytest.approx(work[flow] + work[masks], rel=1e-3)
@@ -109,8 +109,12 @@ def test_pretrain(run, monkeypatch):
     monkeypatch.setitem(
         VARIANTS, "tiny", Variant(width=96, depth=1, heads=3, mlp=192, decoder_width=48, decoder_heads=3)
     )
-    with jax.numpy_dtype_promotion("standard"):  # for optax
+    strict = jax.config.jax_numpy_dtype_promotion
+    jax.config.update("jax_numpy_dtype_promotion", "standard")  # for optax, in the threads that compile too
+    try:
         written, printed = run("pretrain", *TINY, *GIVEN_FLOW)
+    finally:
+        jax.config.update("jax_numpy_dtype_promotion", strict)
     steps = ["step, tube masks", "step, motion masks, paper", "step, motion masks, fast"]
     check(written, printed, [*steps, "masks of given flow, paper", "masks of given flow, fast"])
     tube, motion, _, masks, _ = written["rows"]
@@ -149,6 +153,7 @@ def test_help_has_an_example(capsys):
         (["masking", "--batch-size=8", "--config.flow.source=none"], "config.flow.source='none'"),
         (["masking", "--batch-size=8", "--config.flow.source=tvl1", "--flow-size", "96"], "config.flow.source='tvl1'"),
         (["pretrain", "--batch-size=8", "--config.model.name=vit_x"], "config.model.name='vit_x'"),
+        (["masking", "--plot=cost.txt"], "cost.txt: a plot is written as .png, .svg or .pdf"),
         (["masking", "--plot=nowhere/p.png"], "nowhere/p.png: cannot be written: its folder does not exist"),
         (["masking", "--batch-size=8", "--official=tests"], "tests: has no models/modeling_pretrain.py: give"),
         (["pretrain", "--batch-size=8", "--official=tests"], "a checkout of MGMAE or VideoMAE, the PyTorch program"),

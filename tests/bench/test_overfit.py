@@ -23,3 +23,6 @@ def test_under_masks_held_fixed_the_loss_falls_at_every_step(tmp_path: Path, mon
     assert losses["same"][-1] < 0.8 * losses["same"][0]
     assert (np.diff(losses["same"]) < 0).all()
     assert (np.diff(losses["new"]) > 0).any()
+    assert cli.main(["bench", "overfit", *config, "--steps=8"]) == 0
+    assert "| 8 to 8 |" in (table := capsys.readouterr().out)
+    assert "nan" not in table

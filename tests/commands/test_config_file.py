@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
+from mgmae_jax.cli import main
 from mgmae_jax.commands.config_file import COMMON, LOCAL_PATHS, SOURCE_PATHS, load_config, load_run_config
 from mgmae_jax.commands.config_names import config_names
 from mgmae_jax.errors import FileError, MgmaeError
@@ -43,7 +44,7 @@ def test_a_file_may_change_every_field_that_there_is(tmp_path: Path):
         ("demo", "config.train.epocs = 3", r"sets config\.train\.epocs.* kind 'pretrain' .*did you mean \"epochs\"\?"),
         ("pretrain/folder", "config.maks = ConfigDict()", r"config\.maks.*did you mean \"mask\"\?"),
         ("pretrain/folder", "config.mask.iters = 3", r"config\.mask\.iters.*did you mean \"flow\.iters\"\?"),
-        ("finetune/common", "config.mask = ConfigDict({'ratio': 0.9})", r"config\.mask.* kind 'finetune' has no field"),
+        ("finetune/common", "config.mask.strategy = 'tube'", r"config\.mask\.strategy.* kind 'finetune' has no field"),
         ("finetune/common", "config.mix.mixpu = 0.8", r"config\.mix\.mixpu.*did you mean \"mixup\"\?"),
         ("probe/common", "config.probe.neighbors = 5", r"config\.probe\.neighbors.*did you mean \"neighbours\"\?"),
         ("flow/raft_small", "config.validate.pair = 5", r"config\.validate\.pair.*did you mean \"pairs\"\?"),
@@ -63,6 +64,20 @@ def test_a_config_from_before_kinds_is_of_the_kind_that_it_looks_like(tmp_path: 
     assert load_config(path).model.classes == 174
     with pytest.raises(FileError, match="a config of kind 'finetune' has no field"):
         load_config(mine(tmp_path, "finetune/common", "del config.kind", "config.mix.ratio = 1"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pretrain --workdir {}", "finetune --workdir {}", "train-flow --workdir {}", "probe --checkpoint {}",
+        "explore --motion-shapes pushed_right --out {}.html", "plan --on v5e:8x8", "bench step", "bench masking",
+        "bench guess", "bench overfit",
+    ],
+)  # fmt: skip
+def test_a_config_for_another_command_is_told(tmp_path: Path, capsys: pytest.CaptureFixture, command: str):
+    words = command.format(tmp_path / "out").split()
+    assert main([*words, "--config", "ablation/main"]) == 1
+    assert "config.kind='ablation': give a config of kind '" in capsys.readouterr().err
 
 
 def test_what_is_not_a_config_dict_is_told(tmp_path: Path):

@@ -133,7 +133,9 @@ def test_an_unknown_name_is_told_with_the_nearest_and_all_others(value: str, nea
 
 
 def test_a_name_like_no_other_lists_them():
-    with pytest.raises(MgmaeError, match=r"--config xyzzy: no such config or Python file\. The configs are\n  ablation/: "):
+    with pytest.raises(
+        MgmaeError, match=r"--config xyzzy: no such config or Python file\. The configs are\n  ablation/: "
+    ):
         run_config("xyzzy")
 
 

@@ -70,13 +70,16 @@ def test_a_folder_with_a_hostile_name_injects_nothing(tmp_path: Path):
         (["{}/run"] * 9, "9 runs are too many"),
         (["{}/damaged"], "guesses.json: cannot be read (not a JSON object)"),
         (["{}/picture"], "00000000.png: cannot be read as a picture"),
+        (["{}/broken", "--previews=9"], "00000010.png: cannot be read as a picture"),
     ],
 )
 def test_mistakes_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture, arguments: list[str], told: str):
-    for name in ("run", "damaged", "picture"):
+    for name in ("run", "damaged", "picture", "broken"):
         workdir(tmp_path / name)
     (tmp_path / "damaged" / "guesses.json").write_text("[1]")
     (tmp_path / "picture" / "previews" / "00000000.png").write_bytes(b"no picture")
+    broken = tmp_path / "broken" / "previews" / "00000010.png"
+    broken.write_bytes(broken.read_bytes().replace(b"IDAT", b"\xa8\x9a;Z"))
     out = tmp_path / "page.html"
     assert main(["report", f"--out={out}", *(argument.format(tmp_path) for argument in arguments)]) == 1
     assert told in capsys.readouterr().err

@@ -151,6 +151,15 @@ def test_a_still_clip_is_drawn_evenly_at_any_temperature():
     np.testing.assert_allclose(draws(rounding, 1, temperature=1.0), 0.25, atol=0.045)
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1e-3])
+def test_of_black_frames_each_tubelet_is_drawn_for_itself(temperature):
+    grid = TokenGrid(2, 16, 16, tubelet=1, patch=4)
+    options = MaskOptions(strategy="frame_difference", ratio=0.5, temperature=temperature)
+    ask = MaskInput(KEY, grid, options)
+    places = np.sort(jax.jit(lambda energy: select_by_energy(ask, energy))(jnp.zeros((2, 16, 16)))).reshape(2, 8) % 16
+    assert set(places[0]) != set(places[1])  # with scores that are no numbers, both would have the order of ties
+
+
 @pytest.mark.parametrize(
     ("frames", "mask", "field"),
     [

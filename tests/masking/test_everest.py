@@ -53,7 +53,7 @@ def test_the_papers_numbers():
     assert (split.visible.shape, split.target.shape) == ((152,), (470 - 152,))
 
 
-@pytest.mark.parametrize("keep", [0.125, 0.0, -1.0])
+@pytest.mark.parametrize("keep", [0.125, 0.0, -1.0, float("nan"), float("inf")])
 def test_tokens_must_be_left_to_predict(keep):
     with pytest.raises(ConfigError, match=r"config\.mask\.keep=.*more than 1 - mask\.ratio = 0\.125"):
         find_strategy(GRID, MaskOptions(strategy="everest", ratio=0.875, keep=keep))

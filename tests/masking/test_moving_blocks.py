@@ -120,7 +120,12 @@ def test_tokens_in_blocks_are_shown_last():
     assert centres.reshape(-1)[hidden].mean() < centres.reshape(-1)[split.visible].mean()
 
 
-@pytest.mark.parametrize("block", [0.0, 1.0, -0.5, float("nan")])
+@pytest.mark.parametrize("block", [0.0, 1e-9, 1e-3, 1.0, -0.5, float("nan")])
 def test_a_block_is_a_part_of_the_frame(block):
     with pytest.raises(ConfigError, match=r"config\.mask\.block="):
         find_strategy(GRID, MaskOptions(strategy="moving_blocks", ratio=0.75, block=block))
+
+
+def test_points_that_cannot_be_followed_are_named():
+    with pytest.raises(ConfigError, match=r"config\.mask\.spacing=3"):
+        find_strategy(GRID, MaskOptions(strategy="moving_blocks", ratio=0.75, warp="trajectory", spacing=3))

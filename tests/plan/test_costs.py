@@ -66,6 +66,24 @@ def test_bytes_are_those_of_main_memory_in_tiles_and_as_often_as_a_loop_runs():
     assert costs.cycles == {"flow": 5 * 7}
 
 
+def test_the_memory_that_an_operand_is_in_is_not_taken_for_its_number():
+    program = """\
+%reads_a_row (p.0: f32[1,128], p.1: f32[16,128]) -> f32[1,128] {
+  %p.0 = f32[1,128]{1,0:T(1,128)S(1)} parameter(0)
+  %p.1 = f32[16,128]{1,0:T(8,128)} parameter(1)
+  %row = f32[1,128]{1,0:T(1,128)} slice(%p.1), slice={[0:1], [0:128]}
+  ROOT %sum = f32[1,128]{1,0:T(1,128)} add(%p.0, %row)
+}
+
+ENTRY %main (near: f32[1,128], x: f32[16,128]) -> f32[1,128] {
+  %near = f32[1,128]{1,0:T(1,128)S(1)} parameter(0)
+  %x = f32[16,128]{1,0:T(8,128)} parameter(1)
+  ROOT %sum = f32[1,128]{1,0:T(1,128)} fusion(%near, %x), kind=kLoop, calls=%reads_a_row
+}
+"""
+    assert sum(count_costs(program, 1568, 1792).bytes.values()) == 2 * 128 * 4
+
+
 def test_gathers_are_told_by_loops_and_by_their_slices():
     assert count_costs(TPU, 1568, 1792).gathers == Gathers(count=2, looped=1, scalar=1, scalar_looped=1)
 

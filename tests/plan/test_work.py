@@ -48,6 +48,12 @@ def test_raft_is_counted_and_its_weights_are_shapes(small: Callable[..., ConfigD
     assert sum(leaf.size for leaf in jax.tree.leaves(work.frozen)) == 990_162
 
 
+def test_raft_on_whole_frames_runs_once_for_all_views(small: Callable[..., ConfigDict]):
+    masks = ("mask.strategy=motion", "flow.source=raft", "clip.size=64", "data.views=2")
+    each, once = (build_work(small(*masks, f"flow.whole_frame={whole}"), 1000).flow_flops for whole in (False, True))
+    assert 0.4 < once / each < 0.6
+
+
 @pytest.mark.parametrize(("base", "shape"), [("middle", (32, 3)), ("random", (32, 2, 3))])
 def test_stored_flow_is_a_part_of_the_batch(small: Callable[..., ConfigDict], base: str, shape: tuple[int, ...]):
     config = small("mask.strategy=motion", "flow.source=stored", f"mask.base_frame={base}", "data.views=2")

@@ -83,7 +83,13 @@ def test_a_torn_last_line_is_skipped_and_written_over(tmp_path_factory: pytest.T
     assert (workdir / "metrics.jsonl").read_text() == whole + last
 
 
-@pytest.mark.parametrize("line", ["[1]", '{"loss": 1}', "3", '{"step": 1, "loss', '{"step": "one"}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[1]", '{"loss": 1}', "3", '{"step": 1, "loss', '{"step": "one"}', '{"step": Infinity}',
+        '{"step": 1, "loss": "0.5"}', '{"step": 1, "loss": [0.5]}',
+    ],
+)  # fmt: skip
 def test_a_line_that_is_no_metrics_is_an_error_that_names_it(tmp_path: Path, line: str):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n' + line + "\n")

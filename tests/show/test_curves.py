@@ -53,6 +53,22 @@ def test_smoothing_keeps_levels_and_lowers_noise(level, slope, count, seed):
     assert curves.smooth(noise).std() < noise.std()
 
 
+def test_a_long_run_is_smoothed_as_a_short_one_in_time_that_does_not_grow_with_its_square(monkeypatch):
+    values = np.sin(np.arange(7003) / 500) + np.random.default_rng(0).standard_normal(7003)
+    monkeypatch.setattr(curves, "_MOST_SMOOTHED", 10**9)
+    exact = curves.smooth(values)
+    monkeypatch.setattr(curves, "_MOST_SMOOTHED", 1000)
+    convolve, sizes = np.convolve, []
+
+    def counted(first, second, mode):
+        sizes.append(len(first))
+        return convolve(first, second, mode)
+
+    monkeypatch.setattr(np, "convolve", counted)
+    np.testing.assert_allclose(curves.smooth(values), exact, atol=0.02)
+    assert max(sizes) < 1500
+
+
 def test_nothing_to_draw_is_an_error(tmp_path):
     for rows in ([], [{"step": 1, "loss": None}]):
         with pytest.raises(FileError, match=r"curves\.png: no curve to draw.*loss"):

@@ -67,6 +67,13 @@ def test_a_spike_does_not_flatten_the_rest():
         assert min(y for _, y in drawn) >= 10  # it stays within the chart
 
 
+def test_a_short_run_is_drawn_in_full_beside_a_long_one():
+    long, short = line([0.2, 0.21] * 500), line(np.linspace(1.0, 0.6, 30), "short", 1)
+    assert value_range([long, short], spikes=False)[1] >= 0.98
+    beginning = points(chart(long, short, smoothed=True))[-1][0]
+    assert beginning[1] < points(chart(long, short, smoothed=True))[-1][-1][1]  # it falls
+
+
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
 def test_any_values_are_drawn_within_the_chart(values):
     for spikes in (False, True):

@@ -123,3 +123,9 @@ def test_on_procedural_videos_a_copy_leaves_more_than_the_own_colour(index: int)
     flow = np.concatenate([forward[:2], backward[2:3]])
     errors = errors_of({"clip": np.stack([clip] * 2), "flow": np.stack([flow] * 2)})
     assert errors["along_flow"] > errors["own_colour"]
+
+
+@pytest.mark.parametrize("strategy", ["adamae", "everest"])
+def test_masks_that_depend_on_a_model_are_guessed_without_one(strategy):
+    errors = errors_of(moving_texture((3, 1)), strategy=strategy, keep=0.8)
+    assert 0 < errors["mean_cube"] < errors["nearest"]

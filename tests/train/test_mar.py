@@ -194,6 +194,7 @@ def test_the_config_builds_it():
         ({"mask__ratio": 0.9}, r"config\.mask\.ratio=0\.9: give 0\.25, 0\.5 or 0\.75"),
         ({"mask__loss_weight": 0.1}, r"config\.mask\.loss_weight=0\.1: give 0 without mask\.ratio"),
         ({"mask__loss_weight": -0.1}, r"config\.mask\.loss_weight=-0\.1: give 0 or a positive"),
+        ({"mask__loss_weight": float("inf")}, r"config\.mask\.loss_weight=inf: give 0 or a positive"),
         ({"model__bridge_depth": -1}, r"config\.model\.bridge_depth=-1"),
         ({"model__bridge_depth": 2, "model__bridge_heads": 3}, r"config\.model\.bridge_heads=3: give a divisor"),
         (

@@ -12,6 +12,7 @@ from mgmae_jax.flow.raft import init_params
 from mgmae_jax.flow.whole_frame import whole_frame_flow
 from mgmae_jax.masking.mask_input import MaskOptions
 from mgmae_jax.runtime.mesh import make_mesh, put_batch, put_replicated
+from mgmae_jax.train.baselines import guess_errors, guess_moments
 from mgmae_jax.train.masks import FlowOptions, MaskStep
 from tests.train.tiny import tiny_pretraining, tiny_state
 
@@ -93,3 +94,12 @@ def test_only_raft_sees_whole_frames():
     assert MaskStep(grid, MaskOptions(ratio=0.5), FlowOptions("dis", whole_frame=True)).whole_frame_side is None
     assert MaskStep(grid, MaskOptions(ratio=0.5), FlowOptions(whole_frame=True, size=72)).whole_frame_side == 72
     assert MaskStep(grid, MaskOptions(ratio=0.5), FlowOptions(whole_frame=True)).whole_frame_side == 64
+
+
+def test_what_can_be_guessed_is_guessed_by_the_masks_that_are_trained_with(flow_params, batch):
+    one = pretraining()
+    shared = jax.jit(one.masks.share_flow)(flow_params, batch)
+    keys = jax.random.split(jax.random.key(0), CLIPS * VIEWS)
+    moments = jax.jit(lambda batch: guess_moments(one, None, flow_params, batch, keys))
+    expected, found = (guess_errors([jax.device_get(moments(given))]) for given in (shared, batch))
+    assert found == pytest.approx(expected, rel=1e-6)
