@@ -27,7 +27,7 @@ def in_pixels(batch: dict[str, np.ndarray], clip: int) -> np.ndarray:
 @pytest.mark.parametrize("warp", ["backward", "forward"])
 @pytest.mark.parametrize("source", ["dis", "stored"])
 def test_the_flow_is_that_of_the_clip(base, warp, source):
-    options = MaskOptions(base_frame=base, warp=warp)
+    options = MaskOptions(ratio=0.5, base_frame=base, warp=warp)
     masks = MaskStep(GRID, options, FlowOptions(source))
     batch = moving_batch(masks, clips=3)
     assert batch["flow"].dtype == (np.uint8 if source == "stored" else np.float32)
@@ -46,13 +46,13 @@ def test_the_flow_is_that_of_the_clip(base, warp, source):
 
 @pytest.mark.parametrize(("strategy", "source"), [("motion", "raft"), ("tube", "tvl1")])
 def test_no_flow_where_the_step_reads_none(strategy, source):
-    batch = moving_batch(MaskStep(GRID, MaskOptions(strategy=strategy), FlowOptions(source)), clips=2)
+    batch = moving_batch(MaskStep(GRID, MaskOptions(strategy=strategy, ratio=0.5), FlowOptions(source)), clips=2)
     assert set(batch) == {"clip"}
     assert batch["clip"].shape == (2, 4, 32, 32, 3)
     assert batch["clip"].dtype == np.uint8
 
 
 def test_clips_move_and_differ():
-    clips = moving_batch(MaskStep(GRID, MaskOptions(), FlowOptions("raft")), clips=4)["clip"]
+    clips = moving_batch(MaskStep(GRID, MaskOptions(ratio=0.5), FlowOptions("raft")), clips=4)["clip"]
     assert len(np.unique(clips.reshape(4, -1), axis=0)) == 4
     assert any((clip[0] != clip[1]).any() for clip in clips)
