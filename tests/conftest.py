@@ -4,10 +4,15 @@ The environment is set before anything imports jax, so this file must be the fir
 """
 
 import atexit
+import ctypes
+import gc
 import os
+import resource
 import shutil
 import socket
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=8"])
@@ -29,6 +34,22 @@ flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags.
 jaxtyping.install_import_hook(
     ["mgmae_jax.ops", "mgmae_jax.masking", "mgmae_jax.flow", "mgmae_jax.models"], "beartype.beartype"
 )
+
+
+_MOST_GIB = 3.0
+
+
+@pytest.fixture(autouse=True, scope="module")
+def bounded_memory() -> Iterator[None]:
+    """Lets go of compiled programs once there are many, which would make a worker grow to 9 GiB."""
+    yield
+    statm = Path("/proc/self/statm")
+    if statm.exists() and int(statm.read_text().split()[1]) * resource.getpagesize() > _MOST_GIB * 2**30:
+        jax.clear_caches()
+        gc.collect()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what is freed otherwise
+        if trim is not None:
+            trim(0)
 
 
 @pytest.fixture(autouse=True)
