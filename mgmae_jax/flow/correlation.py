@@ -64,6 +64,27 @@ def lookup(pyramid: list[Float[Array, "P N _ _"]], positions: Float[Array, "P h 
     return jnp.concatenate(windows, axis=1).transpose(0, 2, 1).reshape(pairs, height, width, -1)
 
 
+def lookup_for_gradient(
+    pyramid: list[Float[Array, "P N _ _"]], positions: Float[Array, "P h w xy=2"]
+) -> Float[Array, "P h w D"]:
+    """What `lookup` gives, as products of matrices: the form that training differentiates.
+
+    The gradient of `lookup` inside a `lax.scan` is wrong as jax 0.10.2 compiles it for a CPU (a test holds the gradient
+    of both programs of RAFT equal), while its values, and its gradient outside of a loop, are right.
+    """
+    pairs, height, width, _ = positions.shape
+    offsets = jnp.arange(-RADIUS, RADIUS + 1, dtype=jnp.float32).reshape(1, 1, -1)
+    windows = []
+    for level, correlation in enumerate(pyramid):
+        centre = positions.reshape(pairs, height * width, 2) / 2**level
+        columns = hat_weights(centre[..., 0, None] + offsets, correlation.shape[3])
+        rows = hat_weights(centre[..., 1, None] + offsets, correlation.shape[2])
+        window = jnp.einsum("pnya,pnab->pnyb", rows, correlation, precision=EXACT)
+        window = jnp.einsum("pnxb,pnyb->pnxy", columns, window, precision=EXACT)
+        windows.append(window.reshape(pairs, height, width, -1))
+    return jnp.concatenate(windows, axis=-1)
+
+
 def lookup_by_gather(
     pyramid: list[Float[Array, "P N _ _"]], positions: Float[Array, "P h w xy=2"]
 ) -> Float[Array, "P h w D"]:

@@ -8,7 +8,7 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from mgmae_jax.flow.correlation import correlation_pyramid, lookup, lookup_by_gather
+from mgmae_jax.flow.correlation import correlation_pyramid, lookup, lookup_by_gather, lookup_for_gradient
 from mgmae_jax.flow.encoder import Encoder, conv
 from mgmae_jax.ops.sampling import pixel_grid, resize_aligned
 
@@ -141,7 +141,7 @@ class RaftSmall(nn.Module):
         context_part = self.gru.context_part(nn.relu(context[..., HIDDEN:]))
         pairs, height, width, _ = features1.shape
         start = pixel_grid(height, width)[None]
-        look_up = lookup_by_gather if for_cpu else lookup
+        look_up = lookup_by_gather if for_cpu else lookup_for_gradient if every else lookup
 
         def update(self: "RaftSmall", carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array | None]:
             hidden, flow = carry

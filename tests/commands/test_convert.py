@@ -224,9 +224,9 @@ def test_an_encoder_for_fine_tuning(place: Path, tmp_path: Path, capsys):
     finetuning = build_finetuning(config, 100)
     abstract = jax.eval_shape(finetuning.init, jax.random.key(0))
     source: dict = {}
-    encoder = load_init(config, lambda place: open_checkpoint(place, ASKED), source, abstract)
+    parts = load_init(config, lambda place: open_checkpoint(place, ASKED), source, abstract)
     want = canonical(AUTOENCODER)["encoder.blocks.1.mlp.fc2.weight"].T
-    np.testing.assert_array_equal(encoder["blocks"]["block_1"]["mlp"]["fc2"]["kernel"], want)
+    np.testing.assert_array_equal(parts["encoder"]["blocks"]["block_1"]["mlp"]["fc2"]["kernel"], want)
     assert source["from"] == path
     assert "masked autoencoder" in capsys.readouterr().err
 

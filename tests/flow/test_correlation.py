@@ -3,7 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgmae_jax.flow.correlation import LEVELS, RADIUS, correlation_pyramid, lookup, lookup_by_gather
+from mgmae_jax.flow.correlation import (
+    LEVELS,
+    RADIUS,
+    correlation_pyramid,
+    lookup,
+    lookup_by_gather,
+    lookup_for_gradient,
+)
 
 PAIRS, HEIGHT, WIDTH, CHANNELS = 2, 8, 13, 5
 WINDOW = 2 * RADIUS + 1
@@ -49,7 +56,7 @@ def test_lookups_agree_inside_and_far_outside(pyramid, scale):
     np.testing.assert_allclose(products, gathered, atol=1e-5)
 
 
-@pytest.mark.parametrize("look_up", [lookup, lookup_by_gather])
+@pytest.mark.parametrize("look_up", [lookup, lookup_by_gather, lookup_for_gradient])
 def test_window_holds_interpolated_values_with_x_as_the_slower_index(pyramid, look_up):
     at = positions(4.0)
     windows = np.asarray(look_up(pyramid, at)).reshape(PAIRS, HEIGHT, WIDTH, LEVELS, WINDOW, WINDOW)
@@ -67,7 +74,7 @@ def test_window_holds_interpolated_values_with_x_as_the_slower_index(pyramid, lo
         assert windows[pair, row, column, level, dx, dy] == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("look_up", [lookup, lookup_by_gather])
+@pytest.mark.parametrize("look_up", [lookup, lookup_by_gather, lookup_for_gradient])
 def test_everything_far_outside_is_zero(pyramid, look_up):
     assert (look_up(pyramid, jnp.full((PAIRS, HEIGHT, WIDTH, 2), -1e6)) == 0).all()
     assert (look_up(pyramid, jnp.full((PAIRS, HEIGHT, WIDTH, 2), 1e10)) == 0).all()
