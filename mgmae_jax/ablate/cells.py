@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mgmae_jax.ablate.grid import Grid, Stage
-from mgmae_jax.errors import FileError
 from mgmae_jax.evaluate.report import REPORT_FILE
 from mgmae_jax.runtime.checkpoint import saved_steps
-from mgmae_jax.runtime.files import write_json
+from mgmae_jax.runtime.files import read_object, write_json
 from mgmae_jax.runtime.metrics import METRICS_FILE, read_metrics
 from mgmae_jax.train.accuracy import FOLDER as ACCURACY
 from mgmae_jax.train.baselines import GUESSES
 
 CELLS = "cells"
 """The folder of all cells in that of the experiments: CELLS/ROW/seedN."""
+RETRY = ": remove it, and run the same command again."
+"""How the error of a file of the grid's own ends."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Part:
         """What is known of its failure: "status" and "reason"; None if it has not failed."""
         if self.done or not self.failure_file.exists():
             return None
-        content = read_object(self.failure_file)
+        content = read_object(self.failure_file, remedy=RETRY)
         return {"status": content.get("status"), "reason": str(content.get("reason"))}
 
     @property
@@ -145,18 +145,3 @@ def final_accuracy(workdir: Path, steps: int) -> float | None:
     path = workdir / ACCURACY / METRICS_FILE
     measured = read_metrics(path) if path.exists() else []
     return next((line["top1"] for line in measured if line["step"] == steps), None)
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-      FileError: there is none.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("not a JSON object")
-    except (OSError, ValueError) as error:
-        raise FileError(path, f"cannot be read ({error}): remove it, and run the same command again.") from error
-    return content

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mgmae_jax.ablate.cells import Cell, Part, final_accuracy, grid_cells, read_object
+from mgmae_jax.ablate.cells import RETRY, Cell, Part, final_accuracy, grid_cells
 from mgmae_jax.ablate.grid import RANDOM, Grid
 from mgmae_jax.ablate.statistics import Difference, Mean, mean_of, paired
 from mgmae_jax.evaluate.compare import ClassDifference
 from mgmae_jax.evaluate.report import Report, read_report
+from mgmae_jax.runtime.files import read_object
 from mgmae_jax.runtime.metrics import read_metrics
 from mgmae_jax.train.baselines import GUESSES
 
@@ -127,7 +128,7 @@ def read_results(grid: Grid, out: Path) -> Results:
 
 
 def _of_pretraining(part: Part) -> dict[str, float]:
-    errors = read_object(part.folder / GUESSES)
+    errors = read_object(part.folder / GUESSES, remedy=RETRY)
     figures = {"error": errors["network"], "mean_cube": errors["mean_cube"]}
     return figures | _minutes(part)
 

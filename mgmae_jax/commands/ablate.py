@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from mgmae_jax.ablate.cells import Cell, grid_cells, read_object
+from mgmae_jax.ablate.cells import RETRY, Cell, grid_cells
 from mgmae_jax.ablate.grid import MAX_SEEDS, Configs, Grid, read_grid
 from mgmae_jax.ablate.results import COLUMNS, Results, as_json, markdown, read_results
 from mgmae_jax.ablate.runner import Runner, print_line
@@ -18,7 +18,7 @@ from mgmae_jax.commands.options import command_parser, path_option
 from mgmae_jax.datasets.find import DATASETS, Request, Split, dataset_name
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.evaluate.compare import most_different
-from mgmae_jax.runtime.files import write_json, write_text
+from mgmae_jax.runtime.files import read_object, write_json, write_text
 from mgmae_jax.show.ablation import RowFigure, draw_rows
 from mgmae_jax.show.class_differences import draw_class_differences
 
@@ -173,7 +173,7 @@ def known_grids(out: Path) -> list[Grid]:
     grids = []
     for path in paths:
         try:
-            grids.append(Grid.from_json(read_object(path)))
+            grids.append(Grid.from_json(read_object(path, remedy=RETRY)))
         except (KeyError, TypeError, AttributeError) as error:
             raise FileError(path, f"is not a grid of this version ({error!r}): run the grid again") from error
     return grids

@@ -1,7 +1,6 @@
 """Reading a config, by its name, from a file or from a run's workdir, with the changes of the command line."""
 
 import difflib
-import json
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from mgmae_jax.interop.hub import is_on_hub
 from mgmae_jax.masking.presets import PRESET, fill_preset, forget_preset
 from mgmae_jax.runtime.checkpoint import file_above
 from mgmae_jax.runtime.config_checks import kind_of
+from mgmae_jax.runtime.files import read_object
 from mgmae_jax.runtime.paths import local_text, source_path
 from mgmae_jax.runtime.run_info import CONFIG
 from mgmae_jax.runtime.weights import Checkpoint, Weights
@@ -80,7 +80,10 @@ def load_run_config(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> Co
         cannot be used.
     """
     check_flags(overrides)
-    saved = checkpoint.config.to_dict() if isinstance(checkpoint, Weights) else _saved(run_folder(checkpoint) / CONFIG)
+    if isinstance(checkpoint, Weights):
+        saved = checkpoint.config.to_dict()
+    else:
+        saved = read_object(run_folder(checkpoint) / CONFIG, "the config of a run", ".")
     config = ConfigDict(_open_fields(saved))
     if any(override.startswith(f"--config.{PRESET}=") for override in overrides):
         forget_preset(config)
@@ -108,16 +111,6 @@ def run_folder(checkpoint: str | Path) -> Path:
     if (path := file_above(checkpoint, CONFIG)) is not None:
         return path.parent
     raise FileError(checkpoint, f"no {CONFIG} above this checkpoint; give --checkpoint the workdir of a run.")
-
-
-def _saved(path: Path) -> dict[str, Any]:
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(saved, dict):
-            raise ValueError("not a JSON object")
-    except (OSError, ValueError) as error:
-        raise FileError(path, f"cannot be read as the config of a run ({error}).") from error
-    return saved
 
 
 def _open_fields(fields: dict[str, Any]) -> dict[str, Any]:

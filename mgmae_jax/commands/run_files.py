@@ -1,15 +1,14 @@
 """What a run's workdir holds, as reports show it."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.evaluate.report import REPORT_FILE, read_report
+from mgmae_jax.runtime.files import read_object
 from mgmae_jax.runtime.metrics import METRICS_FILE, read_metrics
 from mgmae_jax.runtime.run_info import CONFIG, RUN, flat_fields
 from mgmae_jax.show.run_report import Evaluation, ShownRun
@@ -52,10 +51,10 @@ def read_run(workdir: Path, name: str, previews: int) -> ShownRun:
         name=name,
         metrics=read_metrics(workdir) if (workdir / METRICS_FILE).exists() else [],
         measured={folder.name: read_metrics(folder) for folder in folders},
-        config=flat_fields(_object(workdir / CONFIG)),
-        about=_object(workdir / RUN) if (workdir / RUN).exists() else {},
+        config=flat_fields(read_object(workdir / CONFIG)),
+        about=read_object(workdir / RUN) if (workdir / RUN).exists() else {},
         previews=_previews(workdir / "previews", previews),
-        guesses=_object(workdir / GUESSES) if (workdir / GUESSES).exists() else {},
+        guesses=read_object(workdir / GUESSES) if (workdir / GUESSES).exists() else {},
         evaluations=_evaluations(workdir / _EVALUATIONS),
     )
 
@@ -77,7 +76,7 @@ def _picture(path: Path) -> Image.Image:
 def _evaluations(folder: Path) -> list[Evaluation]:
     """Those with labels, by the number of the step they are of."""
     reports = sorted(folder.glob(f"*/{REPORT_FILE}"), key=lambda path: (len(path.parent.name), path.parent.name))
-    return [_evaluation(path) for path in reports if _object(path).get("labels") is not False]
+    return [_evaluation(path) for path in reports if read_object(path).get("labels") is not False]
 
 
 def _evaluation(path: Path) -> Evaluation:
@@ -88,13 +87,3 @@ def _evaluation(path: Path) -> Evaluation:
     return Evaluation(
         f"step {step}" if step.isdecimal() else step, report.videos, len(report.missing), accuracies, classes
     )
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError("not a JSON object")
-    except (OSError, ValueError) as error:
-        raise FileError(path, f"cannot be read ({error})") from error
-    return value

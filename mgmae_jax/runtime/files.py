@@ -62,3 +62,23 @@ def write_json(path: Path, value: Any, indent: int = 2) -> None:
       FileError: it cannot be written.
     """
     write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
+def read_object(path: Path, what: str = "", remedy: str = "") -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Args:
+      path: the file.
+      what: what an error says that it cannot be read as.
+      remedy: how an error ends.
+
+    Raises:
+      FileError: there is no such file, or something else is in it.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("not a JSON object")
+    except (OSError, ValueError) as error:
+        raise FileError(path, f"cannot be read{what and f' as {what}'} ({error}){remedy}") from error
+    return value

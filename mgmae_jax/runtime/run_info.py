@@ -14,10 +14,10 @@ import jax
 import ml_collections
 
 import mgmae_jax
-from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.errors import MgmaeError
 from mgmae_jax.runtime.config_checks import kind_of
 from mgmae_jax.runtime.config_history import ADDED
-from mgmae_jax.runtime.files import write_json
+from mgmae_jax.runtime.files import read_object, write_json
 
 CONFIG = "config.json"
 RUN = "run.json"
@@ -59,7 +59,7 @@ def write_run_info(
         "processes": jax.process_count(),
     }
     if changes is not None and (Path(workdir) / RUN).exists():
-        before = _read_object(Path(workdir) / RUN, "what is known of the run: move it away")
+        before = read_object(Path(workdir) / RUN, "what is known of the run", ": move it away")
         weights = weights or before.get("weights")
         if (earlier := before.get("changes", [])) or changes:
             run["changes"] = [*earlier, *changes]
@@ -96,7 +96,7 @@ def check_same_config(
     path = Path(workdir) / CONFIG
     if not path.exists():
         return []
-    saved = _read_object(path, f"the config of the run there: restore it, or give another {flag}")
+    saved = read_object(path, "the config of the run there", f": restore it, or give another {flag}")
     if "kind" in config:  # configs of earlier versions did not have it
         saved.setdefault("kind", kind_of(ml_collections.ConfigDict(saved)))
     before, now = flat_fields(saved), flat_fields(_plain(config))
@@ -122,17 +122,6 @@ def check_same_config(
 
 def _covers(fields: Sequence[str], name: str) -> bool:
     return any(f"{name}.".startswith(f"{field}.") for field in fields)
-
-
-def _read_object(path: Path, what: str) -> dict[str, Any]:
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(saved, dict):
-            raise ValueError("not a JSON object")
-    except (OSError, ValueError) as error:
-        reading, _, remedy = what.partition(": ")
-        raise FileError(path, f"cannot be read as {reading} ({error}): {remedy}") from error
-    return saved
 
 
 _ABSENT = "(absent)"
