@@ -25,10 +25,15 @@ import jax
 import jaxtyping
 import pytest
 from absl import flags
+from hypothesis import settings
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 flags.FLAGS.mark_as_parsed()  # Grain's worker processes read absl flags.
+
+# An example takes as long as the machine lets it: no test depends on the clock.
+settings.register_profile("mgmae", deadline=None)
+settings.load_profile("mgmae")
 
 # Shapes and types in the signatures of the array code are checked while tests run.
 jaxtyping.install_import_hook(

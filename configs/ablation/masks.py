@@ -15,9 +15,8 @@ and the same with the other names. Give all of them the same --out: what they ha
 | ablation/figure3  | how much is hidden           |    7 | best at 0.85; below 0.8 is worse            |
 | ablation/exposure | noise on one random frame    |    4 | without 71.0, with 71.2                     |
 
-Here: 2048 procedural videos for 12 epochs, 3072 steps of 16 clips, twice the demo's length, and the decoder of three
-blocks by which the encoder learns more (docs/RESULTS.md); three quarters are hidden, and flow is the true one, except
-for table1f. Each pre-training has a linear probe. docs/ABLATIONS.md says how long they may take.
+Here: the demo's 2048 procedural videos and 1536 steps of 16 clips, with the decoder of three blocks by which the encoder
+learns more (docs/RESULTS.md); three quarters are hidden, and flow is the true one, except for table1f. Each pre-training has a linear probe. docs/ABLATIONS.md says how long they may take.
 """
 
 from typing import NamedTuple
@@ -25,9 +24,6 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from mgmae_jax.configs.ablation import common
-
-SHORT = ("data.motion_shapes.videos=2048", "optim.warmup_epochs=0.8", "train.epochs=12.0")
-"""Changes to pretrain/motion_shapes: a third of its length."""
 
 
 class Ask(NamedTuple):
@@ -134,6 +130,6 @@ def get_config(row: str) -> ConfigDict:
     config.rows, config.baseline, config.against = ask.rows, ask.baseline, ask.against
     config.axis = ask.axis
     config.pretrain.config = "pretrain/motion_shapes"
-    config.pretrain.fields = SHORT
+    config.pretrain.fields = common.SHORT
     config.probe.config = "probe/motion_shapes"
     return config

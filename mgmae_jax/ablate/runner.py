@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mgmae_jax.ablate.cells import Cell, Part
 from mgmae_jax.ablate.claims import claim, is_orphan, waited_for
@@ -31,6 +32,32 @@ def print_line(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+class Place(NamedTuple):
+    """Where one of the cells that are run at a time has its commands run.
+
+    Attributes:
+      environment: what to change in their environment.
+      cores: the CPU cores that they have to themselves; none: all.
+    """
+
+    environment: Mapping[str, str] = {}
+    cores: frozenset[int] = frozenset()
+
+
+def places(jobs: int, devices: Sequence[str]) -> list[Place]:
+    """Places for cells: one for each GPU, or `jobs` with a share of the CPU cores each.
+
+    A step of a small model uses a second core badly: two cells with a core each are done sooner than one after the
+    other with both.
+    """
+    if devices:
+        return [Place({"CUDA_VISIBLE_DEVICES": device}) for device in devices]
+    cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
+    if not 1 < jobs <= len(cores):
+        return [Place()] * jobs
+    return [Place(cores=frozenset(cores[job::jobs])) for job in range(jobs)]
+
+
 @dataclasses.dataclass
 class Runner:
     """Runs cells that are not done and that no other process has claimed.
@@ -39,7 +66,7 @@ class Runner:
       cells: the cells, in the order in which they are started.
       prepare: makes sure that a cell's data are there, before its first part; called by one process at a time.
       data_lock: the lock file for that.
-      workers: for each cell that is run at a time, what to change in the environment of its commands.
+      places: one for each cell that is run at a time.
       retry: whether to try failed parts again.
       program: see `PROGRAM`.
       say: says one line.
@@ -48,7 +75,7 @@ class Runner:
     cells: Sequence[Cell]
     prepare: Callable[[Cell], None]
     data_lock: Path
-    workers: Sequence[Mapping[str, str]] = ({},)
+    places: Sequence[Place] = (Place(),)
     retry: bool = False
     program: Sequence[str] = PROGRAM
     say: Callable[[str], None] = print_line
@@ -73,7 +100,7 @@ class Runner:
           FileError: a cell's folder or data cannot be written.
           KeyboardInterrupt: Ctrl-C, after the parts that were running have saved and ended.
         """
-        threads = [threading.Thread(target=self._work, args=(environment,)) for environment in self.workers]
+        threads = [threading.Thread(target=self._work, args=(place,)) for place in self.places]
         for thread in threads:
             thread.start()
         try:
@@ -88,11 +115,13 @@ class Runner:
             raise self._errors[0]
         return [cell for cell in self._in_use if not all(part.done for part in cell.parts)]
 
-    def _work(self, environment: Mapping[str, str]) -> None:
-        """One worker: takes cells until none is left."""
+    def _work(self, place: Place) -> None:
+        """Takes cells until none is left."""
         try:
+            if place.cores:
+                os.sched_setaffinity(0, place.cores)  # of this thread, and so of the children that it starts
             while not self._stopping.is_set() and (cell := self._next()) is not None:
-                self._run_cell(cell, environment)
+                self._run_cell(cell, place.environment)
         except BaseException as error:
             self._errors.append(error)
             self._stop()
@@ -208,7 +237,7 @@ class Runner:
         ]
         with self._guard:
             known = {name: sum(times) / len(times) for name, times in self._seconds.items()}
-        seconds = sum(known.get(part.name, 0.0) for part in left) / len(self.workers)
+        seconds = sum(known.get(part.name, 0.0) for part in left) / len(self.places)
         least = "at least" if any(part.name not in known for part in left) else "about"
         done = f"{len(parts) - len(left)} of {len(parts)} parts ended"
         return f"{done}, {least} {duration(seconds)} left" if left else done

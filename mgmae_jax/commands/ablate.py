@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from mgmae_jax.ablate.cells import RETRY, Cell, grid_cells
 from mgmae_jax.ablate.grid import MAX_SEEDS, Configs, Grid, read_grid
 from mgmae_jax.ablate.results import COLUMNS, Results, as_json, markdown, read_results
-from mgmae_jax.ablate.runner import Runner, print_line
+from mgmae_jax.ablate.runner import Runner, places, print_line
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.flow import shard
 from mgmae_jax.commands.options import command_parser, path_option
@@ -36,8 +36,8 @@ grid says so its fine-tuning, run as `mgmae` commands one after another. Run the
 done is recognised by its outputs. Any number of processes may run it at once in the same --out. A part that fails is in
 the table, and is tried again with --retry. Grids in the same --out share the runs that they have in common.
 
-GPUs: --devices 0 1 2 3. Slurm: sbatch --array=0-7 with --shard slurm, which takes every eighth cell by
-SLURM_ARRAY_TASK_ID; or --shard 0/8 to --shard 7/8 by hand."""
+Two CPU cores: --jobs 2. GPUs: --devices 0 1 2 3. Slurm: sbatch --array=0-7 with --shard slurm, which takes every
+eighth cell by SLURM_ARRAY_TASK_ID; or --shard 0/8 to --shard 7/8 by hand."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,7 +54,9 @@ def parser() -> argparse.ArgumentParser:
         "--shard", default="0/1", metavar="I/N", help="every N-th cell from the I-th, from 0; or slurm"
     )
     at_once = command.add_mutually_exclusive_group()
-    at_once.add_argument("--jobs", type=int, default=1, metavar="N", help="cells to run at a time (default 1)")
+    at_once.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="cells to run at a time, each on its share of the CPU cores"
+    )
     at_once.add_argument(
         "--devices", nargs="+", default=[], metavar="GPU", help="a cell at a time on each, by CUDA_VISIBLE_DEVICES"
     )
@@ -90,7 +92,7 @@ def main(argv: Sequence[str]) -> None:
         cells,
         lambda cell: prepare_data(cell, configs),
         args.out / "data.lock",
-        [{"CUDA_VISIBLE_DEVICES": device} for device in args.devices] or [{}] * args.jobs,
+        places(args.jobs, args.devices),
         args.retry,
     )
     others = runner.run()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mgmae_jax.ablate.cells import Cell, grid_cells
 from mgmae_jax.ablate.grid import Grid, Row, Stage
-from mgmae_jax.ablate.runner import Runner, print_line
+from mgmae_jax.ablate.runner import Place, Runner, print_line
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_program.py")))
 STEPS = 3
@@ -52,7 +52,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     cells = grid_cells(small_grid(args.seeds), args.out)
-    others = Runner(cells, nothing, args.out / "data.lock", [{}] * args.workers, program=FAKE, say=say).run()
+    others = Runner(cells, nothing, args.out / "data.lock", [Place()] * args.workers, program=FAKE, say=say).run()
     print("others", len(others), flush=True)
 
 

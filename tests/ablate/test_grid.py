@@ -20,7 +20,7 @@ from mgmae_jax.train.pretrain import build_pretraining
 from tests.ablate.run_grid import small_grid
 
 GRIDS = [name for name in config_names() if name.startswith("ablation/")]
-SHORT_STEPS, STEPS = 3072, 10240
+STEPS, LONG_STEPS = 1536, 7680
 
 
 def read(name: str, **options: int) -> tuple[Grid, Configs]:
@@ -42,9 +42,7 @@ def test_a_grid_of_the_project_can_run(name: str):
     if configs.finetune is not None:
         build_finetuning(configs.finetune, 64)
         assert configs.finetune.model.name == configs.rows[grid.baseline].model.name
-    steps = {"common": {1536}, "table3": {STEPS, 3072}}.get(grid.name)
-    short = any(grid.name.startswith(name) for name in ("table1", "figure3", "exposure"))
-    assert {row.pretrain.steps for row in grid.rows} == (steps or {SHORT_STEPS if short else STEPS})
+    assert {row.pretrain.steps for row in grid.rows} == ({STEPS, LONG_STEPS} if grid.name == "table3" else {STEPS})
 
 
 def test_the_grids_of_the_paper_are_there():

@@ -12,7 +12,7 @@ import pytest
 
 from mgmae_jax.ablate.cells import Cell, grid_cells
 from mgmae_jax.ablate.claims import claim, is_orphan
-from mgmae_jax.ablate.runner import Runner, duration
+from mgmae_jax.ablate.runner import Runner, duration, places
 from mgmae_jax.errors import FileError, MgmaeError, StoppedError
 from tests.ablate.run_grid import FAKE, nothing, small_grid
 
@@ -168,13 +168,26 @@ def test_workers_have_a_device_each_and_work_at_once(tmp_path: Path, fake):
         if "pretrain begins" in line:
             together.wait()
 
-    devices = [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
-    one = runner(tmp_path / "out", 1, workers=devices, say=say, prepare=lambda cell: prepared.append(str(cell)))
+    devices = places(1, ["0", "1"])
+    one = runner(tmp_path / "out", 1, places=devices, say=say, prepare=lambda cell: prepared.append(str(cell)))
     one.run()
     logs = [(cell.folder / "pretrain.log").read_text() for cell in one.cells]
     assert sorted(log.splitlines()[1] for log in logs) == ["this is pretrain 0", "this is pretrain 1"]
     assert all(log.startswith("$ CUDA_VISIBLE_DEVICES=") for log in logs)
     assert sorted(prepared) == ["motion, seed 12", "tube, seed 12"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not tie processes to cores")
+def test_jobs_have_the_cores_in_shares(tmp_path: Path, fake):
+    cores = sorted(os.sched_getaffinity(0))
+    told = (sys.executable, "-c", "import os; print(sorted(os.sched_getaffinity(0)))")
+    for jobs in {1, len(cores)}:
+        one = runner(tmp_path / str(jobs), jobs, places=places(jobs, []), program=told)
+        one.run()
+        reasons = {cell.parts[0].failure["reason"] for cell in one.cells}
+        assert reasons <= {str([core] if jobs > 1 else cores) for core in cores}
+    assert sorted(os.sched_getaffinity(0)) == cores
+    assert [place.cores for place in places(len(cores) + 1, [])] == [frozenset()] * (len(cores) + 1)
 
 
 def test_data_that_cannot_be_prepared_stop_the_grid(tmp_path: Path, fake):

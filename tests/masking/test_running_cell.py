@@ -67,7 +67,7 @@ def test_the_cells_are_the_official_ones(program: str):
     ratio=st.sampled_from([0.25, 0.5, 0.75]),
     seed=st.integers(0, 99),
 )
-@hypothesis.settings(max_examples=30, deadline=None, database=None)
+@hypothesis.settings(max_examples=30, database=None)
 def test_any_turns_hide_the_share_of_every_tubelet(shape, ratio, seed):
     turns = np.random.default_rng(seed).integers(-9, 9, shape[0])
     hidden = hidden_by(shape, ratio, turns)

@@ -128,7 +128,7 @@ def test_motion_masks_are_exact_in_number_for_any_flow(case):
     options = MaskOptions(**{field: value for field, value in case.items() if field != "grid"})
 
     @hypothesis.given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([0.0, 0.4, 6.0, 100.0, HUGE]))
-    @hypothesis.settings(max_examples=8, deadline=None, database=None)
+    @hypothesis.settings(max_examples=8, database=None)
     def holds(seed, scale):
         key, flow = jax.random.key(seed), random_flow(grid, seed, scale)
         split = sample(key, flow, grid, options)
@@ -144,7 +144,7 @@ def test_every_strategy_is_exact_in_number_and_gives_one_key_one_mask(strategy, 
     options = example_options(strategy, 0.75)
 
     @hypothesis.given(seed=st.integers(0, 2**32 - 5), scale=st.sampled_from([0.0, 0.4, 100.0]))
-    @hypothesis.settings(max_examples=4, deadline=None, database=None)
+    @hypothesis.settings(max_examples=4, database=None)
     def holds(seed, scale):
         arrays = [arrays_of(example_input(seed + i, grid, options, scale)) for i in range(4)]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays)

@@ -114,7 +114,7 @@ def test_most_tokens_are_those_of_the_warped_map(spacing: int):
 
 
 @hypothesis.given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([0.4, 20.0, 1e6]))
-@hypothesis.settings(max_examples=10, deadline=None, database=None)
+@hypothesis.settings(max_examples=10, database=None)
 def test_masks_are_exact_in_number_for_any_flow(seed: int, scale: float):
     options = MaskOptions(ratio=0.8, warp="trajectory", base_frame="random", exposure=0.5)
     flow = np.float32(np.random.default_rng(seed).normal(size=(GRID.frames - 1, 16, 20, 2)) * scale)

@@ -42,7 +42,7 @@ def pushed(visibility, flow):
 
 
 @hypothesis.given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([0.0, 0.5, 3.0, 20.0]))
-@hypothesis.settings(deadline=None, max_examples=50)
+@hypothesis.settings(max_examples=50)
 def test_backward_against_its_definition(seed, scale):
     visibility, flow = example(seed, scale)
     warped, hole = backward(visibility, flow)
@@ -52,7 +52,7 @@ def test_backward_against_its_definition(seed, scale):
 
 
 @hypothesis.given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([0.0, 0.5, 3.0, 20.0]))
-@hypothesis.settings(deadline=None, max_examples=50)
+@hypothesis.settings(max_examples=50)
 def test_forward_against_its_definition(seed, scale):
     visibility, flow = example(seed, scale)
     warped, hole = forward(visibility, flow)

@@ -41,14 +41,12 @@ def test_sampling_at_the_pixels_gives_the_image():
 
 
 @hypothesis.given(positions=POSITIONS)
-@hypothesis.settings(deadline=None)
 def test_sampling_is_bilinear_with_zeros_outside(positions):
     sampled = sample_bilinear(jnp.asarray(IMAGE), jnp.asarray(positions, jnp.float32))
     np.testing.assert_allclose(sampled, [bilinear(IMAGE, x, y) for x, y in positions], atol=1e-5)
 
 
 @hypothesis.given(positions=POSITIONS)
-@hypothesis.settings(deadline=None)
 def test_hat_weights_sample_as_the_gather_does(positions):
     positions = jnp.asarray(positions, jnp.float32)
     columns, rows = hat_weights(positions[:, 0], WIDTH), hat_weights(positions[:, 1], HEIGHT)

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mgmae_jax.errors import ConfigError
@@ -21,7 +21,6 @@ def draw(options: MixOptions, count: int = 2000) -> Mixing:
     share=st.floats(0, 1, width=32),
     smoothing=st.floats(0, 0.9375, width=32),
 )
-@settings(deadline=None)
 def test_labels_keep_their_mass(labels: list[int], share: float, smoothing: float):
     labels = jnp.array(labels, jnp.int32)
     target = soft_labels(labels, labels[::-1], share, 7, smoothing)
@@ -35,7 +34,6 @@ def test_labels_keep_their_mass(labels: list[int], share: float, smoothing: floa
 
 
 @given(seed=st.integers(0, 10**6), options=st.sampled_from([MIXUP, CUTMIX, MixOptions(), MixOptions(prob=0.5)]))
-@settings(deadline=None)
 def test_a_label_has_the_share_that_its_pixels_have(seed: int, options: MixOptions):
     mixing = draw_mixing(jax.random.key(seed), options, *SIDE)
     ones, zeros = jnp.ones((1, 2, *SIDE, 3)), jnp.zeros((1, 2, *SIDE, 3))
