@@ -14,6 +14,7 @@ from mgmae_jax.interop.flow_weights import load_flow_params
 from mgmae_jax.masking.strategies import STRATEGIES
 from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
+from mgmae_jax.runtime.config_checks import check_kind
 from mgmae_jax.runtime.files import write_json
 
 _SHOWN = ("motion", "tube", "random", "frame")
@@ -54,6 +55,7 @@ def main(argv: Sequence[str]) -> None:
     if args.videos < 2 or args.masks < 1:
         command.error(f"--videos {args.videos}, --masks {args.masks}: give 2 or more videos, 1 or more masks")
     config = load_config(args.config, overrides)
+    check_kind(config, "pretrain")
     check_backend()
     enable_compilation_cache(config.compile_cache or None)
     raft = any(way.step.runs_raft for way in ways(config, args.strategies))

@@ -54,9 +54,17 @@ def read_run(workdir: Path, name: str, previews: int) -> ShownRun:
         config=flat_fields(read_object(workdir / CONFIG)),
         about=read_object(workdir / RUN) if (workdir / RUN).exists() else {},
         previews=_previews(workdir / "previews", previews),
-        guesses=read_object(workdir / GUESSES) if (workdir / GUESSES).exists() else {},
+        guesses=_guesses(workdir / GUESSES),
         evaluations=_evaluations(workdir / _EVALUATIONS),
     )
+
+
+def _guesses(path: Path) -> dict[str, float]:
+    errors = read_object(path) if path.exists() else {}
+    for name, error in errors.items():
+        if not isinstance(error, int | float):
+            raise FileError(path, f"cannot be read: {name} is {error!r}, not a number; remove the file")
+    return errors
 
 
 def _previews(folder: Path, most: int) -> list[tuple[int, Image.Image]]:

@@ -248,8 +248,9 @@ def _numbers(charts: Sequence[Chart]) -> str:
 
 
 def _last(metrics: Sequence[Mapping[str, float]], name: str) -> float | None:
-    values = series_of(metrics, name)[1]
-    return float(values[-1]) if len(values) else None
+    """The value at the last step that has one, finite or not: a run that ended in NaN must show it."""
+    values = [(line["step"], line[name]) for line in metrics if name in line]
+    return max(values, key=lambda one: one[0])[1] if values else None
 
 
 def _median(metrics: Sequence[Mapping[str, float]], name: str) -> float | None:
@@ -258,7 +259,9 @@ def _median(metrics: Sequence[Mapping[str, float]], name: str) -> float | None:
 
 
 def _number(value: float | None) -> str:
-    return _ABSENT if value is None or not math.isfinite(value) else f"{value:.4g}"
+    if value is None:
+        return _ABSENT
+    return f"{value:.4g}" if math.isfinite(value) else "not finite"
 
 
 def _percent(interval: tuple[float, float, float] | None) -> str:

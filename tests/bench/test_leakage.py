@@ -124,3 +124,8 @@ def test_one_video_has_no_standard_error(capsys: pytest.CaptureFixture):
     with pytest.raises(SystemExit):
         bench_leakage.main(["--videos=1"])
     assert "give 2 or more videos" in capsys.readouterr().err
+
+
+def test_a_config_of_another_kind_is_refused():
+    with pytest.raises(ConfigError, match=r"config\.kind='finetune': give a config of kind 'pretrain'"):
+        bench_leakage.main(["--config=finetune/common"])

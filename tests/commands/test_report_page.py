@@ -52,6 +52,13 @@ def test_several_runs_are_called_by_what_tells_their_folders_apart(tmp_path: Pat
     assert {"one", "two"} <= set(checked((tmp_path / "page.html").read_text()).texts)
 
 
+def test_guesses_that_are_not_numbers_are_told(tmp_path: Path, capsys: pytest.CaptureFixture):
+    folder = workdir(tmp_path / "mine")
+    (folder / "guesses.json").write_text('{"network": "low"}')
+    assert main(["report", str(folder), "--out", str(tmp_path / "page.html")]) != 0
+    assert "guesses.json: cannot be read: network is 'low', not a number" in capsys.readouterr().err
+
+
 def test_a_folder_with_a_hostile_name_injects_nothing(tmp_path: Path):
     folder = workdir(tmp_path / "<img src=x onerror=alert(1)>")
     assert main(["report", str(folder), "--out", str(tmp_path / "page.html")]) == 0

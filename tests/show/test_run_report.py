@@ -68,6 +68,12 @@ def test_a_run_that_has_just_started_has_a_page():
     assert sections(checked(report_page([bare]))) == ["overview", "configs"]
 
 
+def test_a_run_that_ended_in_nan_shows_it():
+    metrics = [{"step": 2, "loss": math.nan}, {"step": 1, "loss": 0.5}]
+    words = checked(report_page([run(metrics=metrics)])).texts
+    assert "not finite" in words[: words.index("Curves", words.index("last loss"))]
+
+
 def test_values_that_are_not_finite_leave_gaps():
     metrics = [{"step": step, "loss": value} for step, value in enumerate((1.0, math.nan, math.inf, 2.0))]
     page = checked(report_page([run(metrics=metrics, measured={})]))
