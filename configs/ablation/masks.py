@@ -15,8 +15,9 @@ and the same with the other names. Give all of them the same --out: what they ha
 | ablation/figure3  | how much is hidden           |    7 | best at 0.85; below 0.8 is worse            |
 | ablation/exposure | noise on one random frame    |    4 | without 71.0, with 71.2                     |
 
-Here: the demo's 2048 procedural videos and 1536 steps of 16 clips, with the decoder of three blocks by which the encoder
-learns more (docs/RESULTS.md); three quarters are hidden, and flow is the true one, except for table1f. Each pre-training has a linear probe. docs/ABLATIONS.md says how long they may take.
+Here: the demo's 2048 procedural videos and 1536 steps of 16 clips, with the decoder of three blocks by which the
+encoder learns more (docs/RESULTS.md); three quarters are hidden, and flow is the true one, except for table1f. Each
+pre-training has a linear probe. docs/ABLATIONS.md says how long they may take.
 """
 
 from typing import NamedTuple
