@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import itertools
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -23,8 +22,18 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from mgmae_jax.data.frame_folders import FrameFolder, Frames
+from mgmae_jax.data.freed_memory import video_closed
 from mgmae_jax.data.records import Record, RecordFile
-from mgmae_jax.data.timeline import Timeline, all_frames, export_motion, frames_of, packets_of, read_timeline
+from mgmae_jax.data.timeline import (
+    Timeline,
+    VideoInfo,
+    all_frames,
+    export_motion,
+    frames_of,
+    packets_of,
+    read_timeline,
+    stated_seconds,
+)
 from mgmae_jax.data.timeline_cache import keep_timeline, kept_timeline
 from mgmae_jax.errors import MgmaeError, VideoError
 
@@ -48,23 +57,6 @@ class Item:
 Watch = Callable[[int, VideoFrame], None]
 Readable = str | os.PathLike[str] | Item
 """What a video can be read from: the path of a file, or an `Item`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class VideoInfo:
-    """What a video file holds.
-
-    Attributes:
-      frames: number of frames.
-      height: the frames' height as shown, in pixels.
-      width: the frames' width as shown, in pixels.
-      fps: average frames per second; 0 if the file does not say.
-    """
-
-    frames: int
-    height: int
-    width: int
-    fps: float
 
 
 class Video:
@@ -103,13 +95,7 @@ class Video:
     @property
     def stated_seconds(self) -> float:
         """The duration that the file's header states, which a truncated file does not reach; 0 if it states none."""
-        stream, container = self._stream, self._container
-        if stream.duration and stream.time_base:
-            return float(stream.duration * stream.time_base)
-        stated = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # of Matroska
-        if stated:
-            return int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3])
-        return container.duration / av.time_base if container.duration and len(container.streams) == 1 else 0.0
+        return stated_seconds(self._container, self._stream)
 
     @property
     def fps(self) -> float:
@@ -242,7 +228,8 @@ class Video:
         convert = functools.partial(self._reformatter.reformat, threads=1)
         if (frame.height, frame.width) != (height, width):  # The size changes within the file.
             frame = convert(frame, width, height, frame.format.name, interpolation=Interpolation.BICUBIC)
-        frame = convert(frame, format="rgb24")
+        # By default swscale mixes lines of chroma in some formats, as of 10 bits, but not in others, as of 8 bits.
+        frame = convert(frame, format="rgb24", interpolation=Interpolation.POINT)
         return np.ascontiguousarray(self._timeline.placement.upright(frame.to_ndarray()))
 
 
@@ -270,6 +257,7 @@ def open_video(item: Readable) -> Iterator[OpenVideo]:
     """
     name = _name(item)
     with contextlib.ExitStack() as stack:
+        stack.callback(video_closed)
         with _reported(name):
             if isinstance(item, Item):
                 given = item.opener(name)
@@ -387,10 +375,12 @@ def _video_stream(path: str, container: InputContainer) -> VideoStream:
         if not stream.disposition & av.stream.Disposition.attached_pic
     ]
     if not streams:
-        others = sorted({stream.type for stream in container.streams})
+        others = sorted({"a cover picture" if stream.type == "video" else stream.type for stream in container.streams})
         raise VideoError(path, f"has no video stream (only {', '.join(others) or 'nothing at all'})")
-    best = container.streams.best("video")  # A still picture may come before the video.
-    stream = best if best in streams else streams[0]
+    # A still picture may come before the video, and even be the one that the file says to show.
+    moving = [stream for stream in streams if stream.frames != 1] or streams
+    best = container.streams.best("video")
+    stream = best if best in moving else moving[0]
     if stream.codec_context is None:
         raise VideoError(path, "uses a codec that this FFmpeg cannot decode")
     # AUTO has deadlocked under load, and videos are already decoded in parallel, one in each worker process.

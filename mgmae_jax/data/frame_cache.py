@@ -20,7 +20,7 @@ from mgmae_jax.errors import VideoError
 from mgmae_jax.runtime.files import whole_file
 
 _REMEDY = "free space there, lower config.data.cache_gib, or leave config.data.cache empty"
-_FORMAT = 1  # raised when the frames of the same file would differ
+_FORMAT = 2  # raised when the frames of the same file would differ
 
 
 class FrameCache(NamedTuple):

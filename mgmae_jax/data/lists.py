@@ -26,6 +26,7 @@ _MAX_DIGITS = 100
 _WHOLE_NUMBER = re.compile("-?[0-9]+")
 # Any number, as tables write it.
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?(?:nan|inf)", re.IGNORECASE)
+_NUMBERED = re.compile(r"-?[0-9]+\s+(.+)")
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
 
@@ -119,7 +120,7 @@ def json_entry(line: str) -> Entry:
         raise ValueError(f"has a label that is neither a whole number nor a name ({line[:80]!r})")
     if isinstance(label, int):
         return Entry(_storable(video), str(label), label)
-    return Entry(_storable(video), None if label is None else _storable(label), None)
+    return Entry(_storable(video), _storable(label) if label and label.strip() else None, None)
 
 
 def _storable(text: str) -> str:
@@ -265,7 +266,7 @@ class _Located:
     def __init__(self, path: str | Path) -> None:
         self._list, self.folder = path, _folder(path)
         self._names: dict[str, dict[str, str]] = {}
-        self._first: list[str] = []
+        self._first: list[tuple[str, str]] = []  # as listed, and its path
 
     def __call__(self, video: str) -> str:
         """The path of a video.
@@ -279,14 +280,14 @@ class _Located:
         if scheme or self.folder is None:
             return join_listed(str(self._list), video)
         located = str(self.folder / video)
+        if not (video.isascii() or os.path.exists(located)):
+            twin = self._twin(located)
+            if twin is None and _NOT_UTF8.search(video):
+                raise ValueError(f"is not UTF-8 text, and no file has just this name: save it as UTF-8 ({video!a})")
+            located = twin or located
         if len(self._first) < _FIRST:
-            self._first.append(video)
-        if video.isascii() or os.path.exists(located):
-            return located
-        twin = self._twin(located)
-        if twin is None and _NOT_UTF8.search(video):
-            raise ValueError(f"is not UTF-8 text, and no file has just this name: save it as UTF-8 ({video!a})")
-        return twin or located
+            self._first.append((video, located))
+        return located
 
     def _twin(self, path: str) -> str | None:
         """The file whose name is the same text, but composed otherwise: macOS and Linux write é differently."""
@@ -315,15 +316,18 @@ class _Located:
         """Says where paths count from if none of the first videos is there.
 
         Raises:
-          FileError: they are where the same paths lead from the current folder.
+          FileError: they are where the same paths lead from the current folder, or stand after a number.
         """
         if self.folder is None or not self._first:
             return
-        if any(os.path.isabs(video) or os.path.exists(self.folder / video) for video in self._first):
+        if any(os.path.isabs(video) or os.path.exists(located) for video, located in self._first):
             return
-        video = self._first[0]
+        video = self._first[0][0]
+        numbered = [_NUMBERED.fullmatch(video) for video, _ in self._first]
+        if all(found and os.path.exists(self.folder / found[1]) for found in numbered):
+            raise FileError(self._list, f"has labels before the paths: give the path first ({video!r})")
         where = f"paths count from the list's folder, {self.folder}"
-        if all(os.path.exists(video) for video in self._first):
+        if all(os.path.exists(video) for video, _ in self._first):
             want = f"give {os.path.relpath(video, self.folder)!r}, or an absolute path"
             raise FileError(self._list, f"{where}, and {video!r} is not there but in the current folder: {want}")
         slash = "; write / for \\" if "\\" in video else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import NamedTuple, cast
@@ -37,6 +38,32 @@ class Placement(NamedTuple):
         """A view of the image [H, W, ...] as it is shown."""
         image = image.swapaxes(0, 1) if self.transpose else image
         return image[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
+
+
+# By their number, counter-clockwise.
+_QUARTER_TURNS = (
+    Placement(False, False, False),
+    Placement(True, False, True),
+    Placement(False, True, True),
+    Placement(True, True, False),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoInfo:
+    """What a video file holds.
+
+    Attributes:
+      frames: number of frames.
+      height: the frames' height as shown, in pixels.
+      width: the frames' width as shown, in pixels.
+      fps: average frames per second; 0 if the file does not say.
+    """
+
+    frames: int
+    height: int
+    width: int
+    fps: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +131,8 @@ def read_timeline(path: str, opened: Opener) -> Timeline:
         if len(first) < _CHECKED:
             first += frames_of(stream)
         guessed = container.format.name == "avi"
+        # Then the times of a stream whose frames the decoder reorders may be those of decoding.
+        trusted = not (guessed and stream.codec_context.has_b_frames)
     while packets and packets[-1].corrupt:
         packets.pop()
     count = sum(not packet.discard for packet in packets)
@@ -115,13 +144,23 @@ def read_timeline(path: str, opened: Opener) -> Timeline:
     shown, keys = _timestamps(packets, guessed=guessed)
     pts = [-1 if frame.pts is None else frame.pts for frame in first[:_CHECKED]]
     shown = shown[shown >= pts[0]]
-    if len(shown) >= len(pts) and np.array_equal(shown[: len(pts)], pts):
+    if trusted and len(shown) >= len(pts) and np.array_equal(shown[: len(pts)], pts):
         return Timeline(shown, keys, True, *shape)
     with opened() as (container, stream):
         given = [frame.pts for frame in all_frames(container, stream)]
     if guessed or None in given or np.any(np.diff(np.array(given, np.int64)) <= 0):
         return Timeline(np.arange(len(given)), keys[:0], False, *shape)
     return Timeline(np.array(given, np.int64), keys, True, *shape)
+
+
+def stated_seconds(container: InputContainer, stream: VideoStream) -> float:
+    """The duration that a file's header states for a stream; 0 if it states none."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    stated = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))  # of Matroska
+    if stated:
+        return int(stated[1]) * 3600 + int(stated[2]) * 60 + float(stated[3])
+    return container.duration / av.time_base if container.duration and len(container.streams) == 1 else 0.0
 
 
 def export_motion(stream: VideoStream) -> None:
@@ -192,7 +231,10 @@ def _timestamps(packets: list[_Packet], *, guessed: bool) -> tuple[np.ndarray, n
 
 def _placement(frame: VideoFrame) -> Placement:
     """Reads a frame's display matrix: a quarter turn, a mirror image, or both."""
-    matrix = cast("SideData | None", frame.side_data.get("DISPLAYMATRIX"))
+    try:
+        matrix = cast("SideData | None", frame.side_data.get("DISPLAYMATRIX"))
+    except ValueError:  # There is data of a kind that PyAV does not know, such as EXIF. It still gives the angle.
+        return _QUARTER_TURNS[round(frame.rotation / 90) % 4]
     if matrix is None:
         return Placement(False, False, False)
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()  # x' = ax + cy, y' = bx + dy

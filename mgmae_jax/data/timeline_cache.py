@@ -19,7 +19,7 @@ from mgmae_jax.data.timeline import Placement, Timeline
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.runtime.paths import cache_folder
 
-_FORMAT = 1  # raised when a timeline of the same file would differ
+_FORMAT = 2  # raised when a timeline of the same file would differ
 _FIELDS = 6  # numbers before the timestamps
 _MAX_BYTES = 64 * 2**20  # of a timeline: a million frames take an eighth
 DECODER = " ".join(f"{name} {'.'.join(map(str, version))}" for name, version in sorted(av.library_versions.items()))

@@ -104,6 +104,16 @@ def test_rotated_videos_stand_upright(rotation, make_video):
     np.testing.assert_allclose(frames, upright[:2], atol=40)
 
 
+def test_ten_bits_look_like_eight(make_video):
+    noise = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), np.uint8)
+    frames = noise.repeat(2, axis=1).repeat(2, axis=2)
+    eight, ten = (
+        decode_frames(make_video(f"{pix_fmt}.mkv", frames=frames, codec="ffv1", pix_fmt=pix_fmt), [0, 1]).astype(int)
+        for pix_fmt in ("yuv420p", "yuv420p10le")
+    )
+    assert np.abs(eight - ten).mean() < 2
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (17, 4000), (35, 33)])
 def test_odd_sizes(height, width, make_video):
     path = make_video("a.mkv", 3, height=height, width=width, codec="ffv1", pix_fmt="bgr0")

@@ -94,6 +94,31 @@ def test_a_path_is_found_in_the_other_form_of_its_letters(tmp_path, inside, outs
         assert os.path.exists(path) == ("gone" not in text)
 
 
+def test_a_path_in_the_other_form_is_not_warned_of(tmp_path, caplog):
+    (tmp_path / unicodedata.normalize("NFD", "é.mp4")).touch()
+    with caplog.at_level(logging.WARNING, "absl"):
+        read_csv(listed(tmp_path, unicodedata.normalize("NFC", "é.mp4,0\n")))
+    assert not caplog.messages
+
+
+def test_labels_before_paths_are_told(tmp_path):
+    for name in ("a.mp4", "b c.mp4"):
+        (tmp_path / name).touch()
+    message = r"list\.csv: has labels before the paths: give the path first \('0 a\.mp4'\)"
+    with pytest.raises(FileError, match=message):
+        read_csv(listed(tmp_path, "0 a.mp4\n12 b c.mp4\n"))
+    (tmp_path / "0 a.mp4").touch()
+    assert read_csv(listed(tmp_path, "0 a.mp4\n")).paths == (f"{tmp_path}/0 a.mp4",)
+
+
+@pytest.mark.parametrize("empty", ["null", '""', '" "'])
+def test_an_empty_label_of_json_is_none(tmp_path, empty):
+    lines = [f'{{"path": "a.mp4", "label": {label}}}\n' for label in (empty, empty, '"x"')]
+    assert read_jsonl(listed(tmp_path, "".join(lines[:2]), "list.jsonl")).labels is None
+    with pytest.raises(FileError, match="line 3: give every line a label, or none"):
+        read_jsonl(listed(tmp_path, "".join(lines), "list.jsonl"))
+
+
 def test_paths_from_the_current_folder_are_told(tmp_path, monkeypatch):
     (tmp_path / "clips").mkdir()
     for name in ("a.mp4", "b.mp4"):
@@ -146,4 +171,4 @@ def test_any_text_in_json_can_be_stored_or_is_refused(name):
     except ValueError as error:
         assert "half a character" in str(error)  # noqa: PT017
         return
-    assert entry.label == os.fsdecode(os.fsencode(entry.label))
+    assert entry.label is None or entry.label == os.fsdecode(os.fsencode(entry.label))

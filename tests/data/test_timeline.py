@@ -7,12 +7,14 @@ import struct
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
 from mgmae_jax.data import decode
 from mgmae_jax.data.decode import decode_frames, open_video, video_info
 from mgmae_jax.data.timeline_cache import kept_timeline
+from mgmae_jax.errors import VideoError
 from tests.data.conftest import moving_square, write_video
 from tests.data.test_decode import assert_agrees_with_full_decoding, decode_all
 
@@ -119,9 +121,9 @@ def test_a_cut_at_an_open_group_begins_with_its_first_whole_frame(name, codec, m
     assert_agrees_with_full_decoding(path)
 
 
-@pytest.mark.parametrize("name", ["middle.ts", "middle.mkv"])
+@pytest.mark.parametrize("name", ["middle.ts", "middle.mkv", "middle.avi"])
 def test_a_recording_that_begins_within_a_group(name, make_video, tmp_path):
-    whole = make_video("whole.ts", 40, options={"g": "12", "bf": "2"})
+    whole = make_video("whole.avi" if name == "middle.avi" else "whole.ts", 40, options={"g": "12", "bf": "3"})
     path = remux(whole, tmp_path / name, keep=lambda number, packet: number >= 5)
     assert len(decode_all(path)) < 35
     assert_agrees_with_full_decoding(path)
@@ -161,6 +163,52 @@ def test_the_video_is_read_and_not_the_still_picture_before_it(make_video, tmp_p
                 packet.stream = copied
                 written.mux(packet)
     np.testing.assert_array_equal(decode_frames(tmp_path / "both.mkv", range(30)), decode_all(video))
+
+
+def test_the_video_is_read_and_not_the_still_picture_that_is_to_be_shown(tmp_path):
+    frames = moving_square(20, 48, 64)
+    path = tmp_path / "both.mov"
+    with av.open(str(path), "w") as written:
+        picture = written.add_stream("png", rate=25)
+        picture.height, picture.width, picture.pix_fmt = 96, 96, "rgb24"
+        video = written.add_stream("libx264", rate=25)
+        video.height, video.width, video.pix_fmt = 48, 64, "yuv420p"
+        written.mux(picture.encode(av.VideoFrame.from_ndarray(np.zeros((96, 96, 3), np.uint8), format="rgb24")))
+        for image in frames:
+            written.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        written.mux(picture.encode(None))
+        written.mux(video.encode(None))
+    with av.open(str(path)) as container:
+        assert container.streams.best("video").index == 0
+    decoded = decode_frames(path, range(20))
+    assert decoded.shape == frames.shape
+    assert np.abs(decoded.astype(int) - frames).mean() < 10
+
+
+def test_a_cover_picture_alone_is_no_video(tmp_path):
+    path = tmp_path / "song.mp4"
+    with av.open(str(path), "w") as written:
+        cover = written.add_stream("mjpeg", rate=25)
+        cover.height, cover.width, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        written.mux(cover.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
+        written.mux(cover.encode(None))
+    with pytest.raises(VideoError, match=r"song\.mp4: has no video stream \(only a cover picture\)"):
+        video_info(path)
+
+
+# What EXIF calls the orientation, and how often the image is turned counter-clockwise to stand upright.
+@pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, -1), (8, 1)])
+def test_cameras_that_write_exif_into_their_frames(orientation, turns, tmp_path):
+    tags = struct.pack("<2sHI HHHII I", b"II", 42, 8, 1, 0x112, 3, 1, orientation, 0)
+    segment = b"\xff\xe1" + struct.pack(">H", 8 + len(tags)) + b"Exif\0\0" + tags
+    pictures = [cv2.imencode(".jpg", image)[1].tobytes() for image in moving_square(5, 48, 64)]
+    plain, turned = tmp_path / "plain.mjpeg", tmp_path / "turned.mjpeg"
+    plain.write_bytes(b"".join(pictures))
+    turned.write_bytes(b"".join(picture[:2] + segment + picture[2:] for picture in pictures))
+    upright = [np.rot90(image, turns) for image in decode_frames(plain, range(5))]
+    np.testing.assert_array_equal(decode_frames(turned, range(5)), upright)
+    assert video_info(turned).width == upright[0].shape[1]
 
 
 class TestCache:
