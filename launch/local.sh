@@ -19,8 +19,11 @@ processes=1
 devices=
 while (($#)); do
   case $1 in
-    -n) processes=${2:-} && shift ;;
-    --devices-per-process) devices=${2:-0} && shift ;;
+    -n | --devices-per-process)
+      [[ -n ${2:-} && $2 != -- ]] || fail "$1: give a number"
+      if [[ $1 == -n ]]; then processes=$2; else devices=$2; fi
+      shift
+      ;;
     -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "$0" && exit ;;
     --) break ;;
     *) fail "unknown option $1" ;;
@@ -89,6 +92,7 @@ while ((${#remaining[@]})); do
   sleep 0.2 & # `wait` for the processes themselves would not see a signal that comes just before it
   wait $! || true
   left=()
+  failed=0
   for pid in "${remaining[@]}"; do
     if kill -0 "$pid" 2>/dev/null; then
       left+=("$pid")
@@ -96,12 +100,14 @@ while ((${#remaining[@]})); do
     fi
     code=0
     wait "$pid" || code=$?
-    if ((code && !status)); then
-      status=$code
-      echo "$0: a process ended with status $code; ending the others" >&2
-      end_all KILL # they wait for the one that is gone, and could not save without it
-    fi
+    # 3: another one has failed, whose status says more
+    if ((code && (!failed || failed == 3))); then failed=$code; fi
   done
+  if ((failed && !status)); then
+    status=$failed
+    echo "$0: a process ended with status $status; ending the others" >&2
+    end_all KILL # they wait for the one that is gone, and could not save without it
+  fi
   remaining=("${left[@]}")
 done
 [[ -z $killer ]] || kill "$killer" 2>/dev/null || true

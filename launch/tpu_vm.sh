@@ -57,6 +57,10 @@ on() { # worker, command for its shell
   tpu_vm ssh --worker="$1" --command="$2"
 }
 
+nothing_more() { # what is left of the arguments
+  (($# == 0)) || fail "$subcommand $1: $subcommand takes no arguments; --dry-run comes before it"
+}
+
 create() {
   (($# >= 2)) || fail "create: give the type and the image, as in: create v5litepod-64 v2-alpha-tpuv5-lite"
   tpu_vm create --accelerator-type="$1" --version="$2" "${@:3}"
@@ -77,6 +81,7 @@ uv pip install --quiet --reinstall-package mgmae-jax --constraint constraints.tx
 echo "$(hostname): $(.venv/bin/mgmae --version), $(.venv/bin/python --version)"'
 
 install() {
+  nothing_more "$@"
   local archive
   if [[ -n $dry ]]; then archive=/tmp/mgmae-jax.tar.gz; else
     archive=$(mktemp -d)/mgmae-jax.tar.gz
@@ -104,17 +109,17 @@ run_detached() {
 }
 
 logs() {
-  [[ ${1:-0} =~ ^[0-9]+$ ]] || fail "logs $1: give the number of a host"
+  [[ $# -lt 2 && ${1:-0} =~ ^[0-9]+$ ]] || fail "logs $*: give the number of a host"
   on "${1:-0}" "tail -n 100 -F $folder/$LOG"
 }
 
 case $subcommand in
   create) create "$@" ;;
-  install) install ;;
+  install) install "$@" ;;
   run) run_detached "$@" ;;
   logs) logs "$@" ;;
   # SIGTERM, and SIGKILL after five minutes: the chips are free again. 5: nothing runs there.
-  stop) on all 'sudo systemctl stop mgmae || [ $? -eq 5 ]' ;;
-  delete) tpu_vm delete ;;
+  stop) nothing_more "$@" && on all 'sudo systemctl stop mgmae || [ $? -eq 5 ]' ;;
+  delete) nothing_more "$@" && tpu_vm delete ;;
   *) fail "unknown subcommand $subcommand: give create, install, run, logs, stop or delete" ;;
 esac

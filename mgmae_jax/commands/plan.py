@@ -25,10 +25,9 @@ from mgmae_jax.plan.duration import Duration, estimate
 from mgmae_jax.plan.memory import GIB, advice, memory_of_arguments
 from mgmae_jax.plan.report import NOTES, UNKNOWN_NOTE, Plan, as_json, memory_rows, time_rows, traffic_lines
 from mgmae_jax.plan.topology import check_libtpu, plan_on_cpu, tpu_devices
-from mgmae_jax.plan.work import Work, build_work, count_videos, place
-from mgmae_jax.runtime.config_checks import kind_of
+from mgmae_jax.plan.work import Work, build_work, check_plannable, count_videos, place
 from mgmae_jax.runtime.files import write_json
-from mgmae_jax.runtime.mesh import AXES, check_divides, make_mesh
+from mgmae_jax.runtime.mesh import AXES, check_divides, check_fsdp, make_mesh
 
 EXAMPLE = f"""example:
   mgmae plan --config pretrain/ssv2_vit_b --on v5e:8x8 h200:8 --fsdp 1 4
@@ -83,15 +82,14 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae plan"."""
     args, overrides = parser().parse_known_args(argv)
     config = load_config(args.config, overrides)
-    if kind_of(config) == "ablation":
-        raise ConfigError(
-            "kind", "ablation", "a config of kind 'pretrain' or 'finetune', such as one that the grid names"
-        )
+    check_plannable(config)
     machines = [parse_machines(text) for text in args.on]
     if args.videos is not None and args.videos < 1:
         raise MgmaeError(f"--videos {args.videos}: give 1 or more.")
     if args.json and not args.json.parent.is_dir():
         raise FileError(args.json, "cannot be written: its folder does not exist")
+    if args.json and args.json.is_dir():
+        raise FileError(args.json, "cannot be written: it is a folder; give --json a file")
     videos = count_videos(config, args.config, args.videos)
     meshes = [(one, fsdp) for one in machines for fsdp in args.fsdp or [config.mesh.fsdp]]
     for one, fsdp in meshes:
@@ -146,8 +144,7 @@ def check_mesh(machines: Machines, fsdp: int, config: ConfigDict) -> None:
       MgmaeError: they cannot, or it does not.
     """
     try:
-        if fsdp < 1 or machines.chips % fsdp:
-            raise ConfigError("mesh.fsdp", fsdp, f"a divisor of the number of devices, which is {machines.chips}")
+        check_fsdp(fsdp, machines.chips, machines.slices)
         mesh = AbstractMesh((machines.chips // fsdp, fsdp), AXES)
         check_divides("train.batch_size", config.train.batch_size, mesh, config.data.views)  # type: ignore[arg-type]
     except ConfigError as error:

@@ -23,6 +23,10 @@ PUBLISHED = {"ssv2": 168_913, "k400": 240_000}
 """Training videos of Something-Something V2, and about so many of Kinetics-400, by the word in a config's name."""
 _STORED_POINTS = 34
 """Rows and columns of stored flow that come with a crop, if `mgmae flow` computed it at its own size."""
+_KINDS: Mapping[str, Callable[[ConfigDict, int], Pretraining | Finetuning]] = {
+    "pretrain": build_pretraining,
+    "finetune": build_finetuning,
+}
 AnyMesh = Mesh | AbstractMesh
 
 
@@ -126,13 +130,18 @@ def build_trainer(config: ConfigDict, videos: int) -> Pretraining | Finetuning:
     Raises:
       ConfigError: the config is of another kind, or a field has a value that cannot work.
     """
-    kinds: dict[str, Callable[[ConfigDict, int], Pretraining | Finetuning]] = {
-        "pretrain": build_pretraining,
-        "finetune": build_finetuning,
-    }
-    if (kind := kind_of(config)) not in kinds:
-        raise ConfigError("kind", kind, f"a config of one of the kinds that can be planned: {', '.join(kinds)}")
-    return kinds[kind](config, videos)
+    check_plannable(config)
+    return _KINDS[kind_of(config)](config, videos)
+
+
+def check_plannable(config: ConfigDict) -> None:
+    """Checks that a config is of a kind that has a plan.
+
+    Raises:
+      ConfigError: it is of another.
+    """
+    if (kind := kind_of(config)) not in _KINDS:
+        raise ConfigError("kind", kind, f"a config of one of the kinds that can be planned: {', '.join(_KINDS)}")
 
 
 def batch_shapes(config: ConfigDict, trainer: Pretraining | Finetuning) -> dict[str, jax.ShapeDtypeStruct]:

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from mgmae_jax.errors import FileError
+from mgmae_jax.errors import FileError, PeerError
 from mgmae_jax.runtime.preemption import Preemption
 from mgmae_jax.runtime.weights import Checkpoint, Weights
 
@@ -166,7 +166,11 @@ class Checkpoints:
         Raises:
           FileError: there is no such checkpoint, or it is damaged.
         """
-        return _read_metadata(self._path(step)).custom_metadata or {}
+        path = self._path(step)
+        description = _read_metadata(path)
+        if description.init_timestamp_nsecs is None:  # Orbax takes a record that it cannot read for an empty one.
+            raise _damaged(path, ValueError("its record of the run is missing or unreadable"))
+        return description.custom_metadata or {}
 
     def _path(self, step: int | None) -> Path:
         self.wait()
@@ -180,6 +184,7 @@ class Checkpoints:
         """Renames the checkpoint of a step, so that it no longer counts; returns its new path.
 
         Raises:
+          PeerError: another process of the run has renamed it.
           FileError: it cannot be renamed.
         """
         path = self.folder / str(step)
@@ -188,6 +193,8 @@ class Checkpoints:
         try:
             path.rename(aside)
         except OSError as error:
+            if jax.process_count() > 1 and not path.exists():
+                raise PeerError(f"{path}: another process has moved it away") from error
             raise FileError(path, f"is damaged, and cannot be moved away ({error.strerror or error})") from error
         self._checkpointer.reload()
         return aside

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import importlib.util
 import json
@@ -10,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ def initialize(timeout_s: float = START_TIMEOUT_S) -> None:
 
     Raises:
       MgmaeError: the variables are incomplete or malformed, the host name of process 0 does not resolve, its port is
-        taken, the processes did not find each other in time, or there is no such backend.
+        taken, the processes did not find each other in time, there is no such backend, or not every process has the
+        same number of devices.
     """
     if jax.distributed.is_initialized():
         peers.watch()
@@ -54,6 +56,7 @@ def initialize(timeout_s: float = START_TIMEOUT_S) -> None:
         _join(arguments, timeout_s)
         peers.watch()
     check_backend()
+    _check_devices([device.process_index for device in jax.devices()])
 
 
 def _join(arguments: Processes, timeout_s: float) -> None:
@@ -87,6 +90,21 @@ def _join(arguments: Processes, timeout_s: float) -> None:
             "of process 0, the number of processes and this one's number; unset them for a run of one process "
             "(on a single TPU host also set TPU_SKIP_MDS_QUERY=1)."
         ) from failure[0]
+
+
+def _check_devices(processes: Sequence[int]) -> None:
+    """Checks that every process has as many devices as the others, which JAX's broadcasts need.
+
+    Args:
+      processes: the number of each device's process.
+    """
+    counts = collections.Counter(processes)
+    if len(set(counts.values())) > 1:
+        each = ", ".join(str(counts[process]) for process in sorted(counts))
+        raise MgmaeError(
+            f"the {len(counts)} processes of the run have {each} devices: give each of them the same number, with "
+            "CUDA_VISIBLE_DEVICES or JAX_LOCAL_DEVICE_IDS on GPUs."
+        )
 
 
 def wait_for_host(

@@ -6,6 +6,7 @@ parallelism; `fsdp=` the devices of one host (or more) is fully sharded data par
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from jax.experimental.mesh_utils import create_device_mesh, create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from mgmae_jax.errors import ConfigError
+from mgmae_jax.errors import ConfigError, MgmaeError
 from mgmae_jax.runtime.share import Share
 
 AXES = ("data", "fsdp")
@@ -37,17 +38,19 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
       `Explicit`, where shardings are part of the types).
 
     Raises:
-      ConfigError: `fsdp` does not divide the number of devices, or neither divides those of a slice nor is a multiple
-        of them.
+      ConfigError: see `check_fsdp`.
+      MgmaeError: the slices, which on GPUs are the hosts, have different numbers of devices.
     """
     devices = jax.devices() if devices is None else devices
-    if fsdp < 1 or len(devices) % fsdp:
-        raise ConfigError("mesh.fsdp", fsdp, f"a divisor of the number of devices, which is {len(devices)}")
-    slices = len({getattr(device, "slice_index", 0) for device in devices})
-    each = len(devices) // slices
-    if each % fsdp and fsdp % each:
-        want = f"a divisor or a multiple of the devices of a slice, which are {each} ({slices} slices)"
-        raise ConfigError("mesh.fsdp", fsdp, want)
+    sizes = collections.Counter(getattr(device, "slice_index", 0) for device in devices)
+    slices, each = len(sizes), len(devices) // len(sizes)
+    if len(set(sizes.values())) > 1:
+        counts = " and ".join(str(count) for _, count in sorted(sizes.items()))
+        raise MgmaeError(
+            f"the {slices} slices have {counts} devices: a mesh needs the same number in each. Start the run on "
+            "as many devices of every slice; on GPUs, a slice is a host."
+        )
+    check_fsdp(fsdp, len(devices), slices)
     within = (each // min(fsdp, each), min(fsdp, each))
     # Splitting an axis of the torus lets any divisor be laid out, at the price of some bandwidth.
     if slices == 1:
@@ -56,6 +59,21 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
         between = (slices * min(fsdp, each) // fsdp, fsdp // min(fsdp, each))
         grid = create_hybrid_device_mesh(within, between, devices, allow_split_physical_axes=True)
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def check_fsdp(fsdp: int, devices: int, slices: int = 1) -> None:
+    """Checks that so many devices, in slices of one size, can be laid out as a mesh.
+
+    Raises:
+      ConfigError: `fsdp` does not divide the number of devices, or neither divides those of a slice nor is a multiple
+        of them.
+    """
+    if fsdp < 1 or devices % fsdp:
+        raise ConfigError("mesh.fsdp", fsdp, f"a divisor of the number of devices, which is {devices}")
+    each = devices // slices
+    if each % fsdp and fsdp % each:
+        want = f"a divisor or a multiple of the devices of a slice, which are {each} ({slices} slices)"
+        raise ConfigError("mesh.fsdp", fsdp, want)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -94,7 +94,8 @@ class Peers:
           error: what was raised. One that comes of another process's failure is not printed, but which process it was.
         """
         if isinstance(error, PeerError) or self._lost_another(error):
-            self.end(self._line(self._first_error()), FAILED_ELSEWHERE)
+            # Not before the other has told its error: launch/local.sh ends all of them as soon as one has left.
+            self.end(self._line(self._awaited_error(_GRACE_S)), FAILED_ELSEWHERE)
         record = {"process": self._process, "host": socket.gethostname(), "message": told[:2000]}
         first = record
         try:
@@ -109,13 +110,9 @@ class Peers:
         lost = _reads_like_a_lost_process(error)
         if isinstance(error, MgmaeError) and not lost:
             return False
-        until = time.monotonic() + (SILENCE_S + 10 * _EVERY_S if lost else _GRACE_S)
-        while time.monotonic() < until:
-            first = self._first_error()
-            if first is not None:
-                return bool(first["process"] != self._process)
-            time.sleep(0.1)  # meanwhile the thread may find that a process is silent, and end this one
-        return False
+        # Meanwhile the thread may find that a process is silent, and end this one.
+        first = self._awaited_error(SILENCE_S + 10 * _EVERY_S if lost else _GRACE_S)
+        return first is not None and bool(first["process"] != self._process)
 
     def end(self, line: str | None, status: int = FAILED_ELSEWHERE) -> None:
         """Prints a text, and ends this process without waiting for anything.
@@ -159,6 +156,13 @@ class Peers:
                 self.look()
             except jax.errors.JaxRuntimeError:  # the store is gone with process 0, and JAX ends this process
                 return
+
+    def _awaited_error(self, seconds: float) -> dict[str, Any] | None:
+        """The first error that any process tells, for which it waits that long."""
+        until = time.monotonic() + seconds
+        while (found := self._first_error()) is None and time.monotonic() < until:
+            time.sleep(0.1)
+        return found
 
     def _first_error(self) -> dict[str, Any] | None:
         try:

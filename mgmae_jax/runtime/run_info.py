@@ -106,9 +106,9 @@ def check_same_config(
     names = [
         name
         for name in {**now, **before}
-        if before.get(name, _ABSENT) != now.get(name, _ABSENT) and not _covers(machine_fields, name)
+        if before.get(name, _ABSENT) != now.get(name, _ABSENT) and not covers(machine_fields, name)
     ]
-    refused = [name for name in names if not _covers(allowed, name)]
+    refused = [name for name in names if not covers(allowed, name)]
     if refused:
         shown = [f"  {name}: {before.get(name, _ABSENT)} there, {now.get(name, _ABSENT)} now" for name in refused]
         more = [f"  and {len(refused) - _SHOWN} more"] if len(refused) > _SHOWN else []
@@ -120,7 +120,8 @@ def check_same_config(
     return [f"{name}: {before.get(name, _ABSENT)} before, {now.get(name, _ABSENT)} now" for name in names]
 
 
-def _covers(fields: Sequence[str], name: str) -> bool:
+def covers(fields: Sequence[str], name: str) -> bool:
+    """Whether a dotted field is one of `fields` or below one of them."""
     return any(f"{name}.".startswith(f"{field}.") for field in fields)
 
 

@@ -26,7 +26,7 @@ from mgmae_jax.runtime.mesh import abstract_on, make_on
 from mgmae_jax.runtime.metrics import MetricWriter
 from mgmae_jax.runtime.progress import Progress
 from mgmae_jax.runtime.rng import stream
-from mgmae_jax.runtime.run_info import ALLOW_CHANGE, check_same_config, write_run_info
+from mgmae_jax.runtime.run_info import ALLOW_CHANGE, check_same_config, covers, flat_fields, write_run_info
 
 LOCK = ".lock"
 MACHINE_FIELDS = (
@@ -44,6 +44,12 @@ MACHINE_FIELDS = (
     "data.max_bad_fraction",
 )
 """Fields of every trainer's config that do not change what is learned: a run may be resumed with other values."""
+_PROCESS_FIELDS = (
+    "data.workers", "data.threads", "data.path", "data.cache", "data.cache_gib", "eval.path", "flow.weights",
+    "compile_cache",
+)  # fmt: skip
+"""Fields that may differ between the processes of a run; what those lists and weights hold is compared instead."""
+_SHOWN = 5  # differences shown in an error
 
 
 @dataclasses.dataclass
@@ -173,10 +179,12 @@ def claimed(
       What differs and is allowed to, see `check_same_config`; in the first process.
 
     Raises:
-      MgmaeError: see `check_same_config` and `locked`; the same in every process.
+      MgmaeError: see `check_same_config` and `locked`, the same in every process; or a process has another config than
+        the first.
     """
     with contextlib.ExitStack() as stack:
         changes: list[str] = []
+        _check_same_in_all(config.to_dict(), _PROCESS_FIELDS)
         with agree_on_errors():
             if is_primary():
                 stack.enter_context(locked(folder, flag))
@@ -213,9 +221,11 @@ def restored(
       allow_change: names of the identity that may differ this time.
 
     Raises:
-      MgmaeError: the last checkpoint belongs to another run or is damaged, or the folder cannot be written to.
+      MgmaeError: the last checkpoint belongs to another run or is damaged, the folder cannot be written to, or a
+        process has another identity than the first, such as another list of videos.
     """
     options, identity = config.checkpoint, dict(identity or {})
+    _check_same_in_all(identity | {"steps": total})
     with (
         Checkpoints(
             workdir / FOLDER, every=options.every, keep=options.keep, keep_period=options.get("keep_period")
@@ -242,6 +252,24 @@ def restored(
         with agree_on_errors():
             writer.truncate_from(start + 1)
         yield OpenRun(workdir, mesh, key, state, start, total, checkpoints, writer, identity, tuple(changes))
+
+
+def _check_same_in_all(what: Mapping[str, Any], excepted: Sequence[str] = ()) -> None:
+    """Checks that every process has what the first one has: they run one program. Every process must call this.
+
+    Raises:
+      MgmaeError: it has something else; raised in the processes that differ, and as a PeerError in the others.
+    """
+    here = {name: value for name, value in flat_fields(what).items() if not covers(excepted, name)}
+    first = from_primary(here)
+    with agree_on_errors():
+        differing = [name for name in {**here, **first} if here.get(name) != first.get(name)]
+        if differing:
+            shown = [f"  {name}: {first.get(name)} in process 0, {here.get(name)} here" for name in differing[:_SHOWN]]
+            more = [f"  and {len(differing) - _SHOWN} more"] if len(differing) > _SHOWN else []
+            head = f"process {jax.process_index()} is about to run something else than process 0:"
+            advice = "Give all processes of a run the same command, and let them see the same files."
+            raise MgmaeError("\n".join([head, *shown, *more, advice]))
 
 
 def _leave_out(checkpoints: Checkpoints, step: int, error: DamagedCheckpointError) -> None:

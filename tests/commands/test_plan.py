@@ -48,6 +48,13 @@ def test_what_does_not_fit_is_told_with_what_to_change(capsys: pytest.CaptureFix
     assert "v5e:4x4 fsdp=1 does not fit. Change one of:\n  - mesh.fsdp (now 1): over all 16 chips" in out
 
 
+@pytest.mark.parametrize("name", ["probe/motion_shapes", "ablation/main"])
+def test_a_config_of_another_kind_is_one_line(capsys: pytest.CaptureFixture, name: str):
+    assert main(["plan", "--config", name, "--on", "h200:8"]) == 1
+    want = f"config.kind='{name.partition('/')[0]}': give a config of one of the kinds that can be planned: pretrain"
+    assert capsys.readouterr().err.startswith(f"\nmgmae plan: {want}")
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -57,6 +64,8 @@ def test_what_does_not_fit_is_told_with_what_to_change(capsys: pytest.CaptureFix
         (["--on", "h200:128"], "--on h200:128: config.train.batch_size=16: give a multiple of the number of devices"),
         (["--on", "h200:8", "--videos", "0"], "--videos 0: give 1 or more."),
         (["--on", "h200:8", "--json", "none/plan.json"], "none/plan.json: cannot be written: its folder"),
+        (["--on", "h200:8", "--json", "."], ".: cannot be written: it is a folder"),
+        (["--on", "v5e:4x8:3", "--fsdp", "3"], "--on v5e:4x8:3: config.mesh.fsdp=3: give a divisor or a multiple of"),
     ],
 )
 def test_what_cannot_be_planned_is_one_line_before_anything_is_traced(

@@ -62,6 +62,41 @@ def test_a_field_that_is_unknown_in_one_process(launcher: Launcher, twelve_video
     check(processes, errors, "mask.rato", (3, 1))
 
 
+@pytest.mark.parametrize("other", ["--config.optim.lr=0.3", "--config.train.epochs=7"])
+def test_another_config_in_one_process(launcher: Launcher, twelve_videos: Path, tmp_path: Path, other: str):
+    run = command(tmp_path, data__path=twelve_videos)
+    with two(launcher, run, [*run, other]) as processes:
+        errors = ended(processes, within=15)
+    field = other.removeprefix("--config.").partition("=")[0]
+    check(processes, errors, f"process 1 is about to run something else than process 0:\n  {field}: ", (3, 1))
+
+
+def test_another_list_of_videos_in_one_process(launcher: Launcher, twelve_videos: Path, tmp_path: Path):
+    (tmp_path / "eleven").mkdir()
+    for video in sorted(twelve_videos.glob("*.mp4"))[1:]:
+        (tmp_path / "eleven" / video.name).symlink_to(video)
+    first, second = (command(tmp_path / "run", data__path=path) for path in (twelve_videos, tmp_path / "eleven"))
+    with two(launcher, first, second) as processes:
+        errors = ended(processes, within=15)
+    check(processes, errors, 'video_list: "12 videos, ', (3, 1))
+    assert '"11 videos, ' in errors[1]
+
+
+def test_a_checkpoint_that_is_damaged_for_both(launcher: Launcher, twelve_videos: Path, tmp_path: Path):
+    run = command(tmp_path, data__path=twelve_videos, mask__strategy="tube", flow__source="none", train__epochs=4)
+    launcher.run(run)
+    (tmp_path / "checkpoints" / "6" / "state" / "_METADATA").write_text("{")
+    with two(launcher, run, run) as processes:
+        errors = ended(processes, within=15)
+    assert sorted(process.returncode for process in processes) == [1, 3], errors
+    assert "".join(errors).count("6.damaged. The same command resumes from step 3.") == 1, errors
+    assert "cannot be moved" not in "".join(errors)
+    with two(launcher, run, run) as processes:
+        errors = ended(processes, within=60)
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert "resuming from step 3;" in errors[0]
+
+
 def test_the_same_error_in_both_is_told_once(launcher: Launcher, tmp_path: Path):
     wrong = command(tmp_path, data__path=tmp_path / "absent.csv")
     with two(launcher, wrong, wrong) as processes:

@@ -265,3 +265,22 @@ def test_an_error_of_one_process_is_an_error_of_all():
     assert [process.returncode for process in processes] == [0, 0], outputs
     told = [output.strip().splitlines()[-1] for output, _ in outputs]
     assert told == ["PeerError process 1: /videos/a.mp4: is empty", "FileError /videos/a.mp4: is empty"]
+
+
+UNEQUAL = """
+import os
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={1 + 2 * int(os.environ['JAX_PROCESS_ID'])}"
+from mgmae_jax.errors import MgmaeError
+from mgmae_jax.runtime.distributed import initialize
+try:
+    initialize(timeout_s=60)
+except MgmaeError as error:
+    print(f"told: {error}", flush=True)
+"""
+
+
+def test_processes_with_different_numbers_of_devices_are_told_so():
+    with both(UNEQUAL) as processes:
+        outputs = [process.communicate(timeout=120)[0] for process in processes]
+    for output in outputs:
+        assert "told: the 2 processes of the run have 1, 3 devices: give each of them the same number" in output

@@ -49,6 +49,9 @@ def test_one_process_is_the_command_itself():
     [
         ([], "no command"),
         (["-n", "2"], "no command"),
+        (["-n"], "-n: give a number"),
+        (["-n", "--", "true"], "-n: give a number"),
+        (["--devices-per-process"], "--devices-per-process: give a number"),
         (["-n", "two", "--", "true"], "-n two: give a number of processes"),
         (["--devices-per-process", "0", "--", "true"], "give a number of devices"),
         (["--wide", "--", "true"], "unknown option --wide"),
@@ -311,6 +314,10 @@ def test_logs_are_those_of_a_host(tpu: Tpu):
         (["create", "v5litepod-64"], "create: give the type and the image"),
         (["run"], "run: give the command of mgmae"),
         (["logs", "all"], "logs all: give the number of a host"),
+        (["logs", "1", "--dry-run"], "logs 1 --dry-run: give the number of a host"),
+        (["delete", "--dry-run"], "delete takes no arguments; --dry-run comes before it"),
+        (["stop", "--dry-run"], "stop takes no arguments; --dry-run comes before it"),
+        (["install", "pod"], "install takes no arguments"),
     ],
 )
 def test_a_wrong_call_about_a_tpu_says_what_is_wrong(tpu: Tpu, arguments: list[str], message: str):

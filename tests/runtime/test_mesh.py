@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import AxisType, PartitionSpec
 
-from mgmae_jax.errors import ConfigError
+from mgmae_jax.errors import ConfigError, MgmaeError
 from mgmae_jax.runtime import mesh as mesh_module
 from mgmae_jax.runtime.mesh import batch_sharding, make_mesh, parameter_spec, put_batch, replicated, tree_shardings
 from mgmae_jax.runtime.share import Share
@@ -155,6 +155,13 @@ def test_an_fsdp_that_fits_no_slice():
     devices = tpu_devices(*TORI["v5e:4x4"], 3)
     with pytest.raises(ConfigError, match=r"mesh.fsdp=24: give .* a slice, which are 16 \(3 slices\)"):
         make_mesh(24, devices)
+
+
+def test_slices_of_different_sizes():
+    devices = tpu_devices(*TORI["v5e:4x4"], 2)[:-8]
+    for fsdp in (1, 8):
+        with pytest.raises(MgmaeError, match=r"the 2 slices have 16 and 8 devices: .* the same number in each"):
+            make_mesh(fsdp, devices)
 
 
 @pytest.mark.parametrize("order", [(0, 0, 1, 1, 2, 2, 3, 3), (0, 1, 2, 3, 3, 2, 1, 0), (2, 0, 2, 1, 3, 1, 0, 3)])

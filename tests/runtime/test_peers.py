@@ -117,6 +117,14 @@ def test_an_agreed_error_of_another_process_is_not_repeated(run, capsys):
     assert capsys.readouterr().err.startswith("\nprocess 1 of 2, on ")
 
 
+def test_a_process_that_stops_with_another_waits_until_that_one_has_told_why(run, monkeypatch, capsys):
+    two = run(2)
+    told = json.dumps({"process": 1, "host": "there", "message": "a: b"})
+    monkeypatch.setattr(peers.time, "sleep", lambda seconds: two.store.entries.setdefault(peers._ERROR, told))
+    assert leave(two.processes[0], "mgmae pretrain: process 1: a: b", PeerError("process 1: a: b")) == FAILED_ELSEWHERE
+    assert capsys.readouterr().err == "\nprocess 1 of 2, on there, has failed and explains why: stopping too\n"
+
+
 @pytest.mark.parametrize("error", ["Gloo AllGather failed: Connection closed by peer", "INTERNAL: something odd"])
 def test_a_broken_collective_is_put_down_to_the_process_that_failed(run, capsys, error):
     two = run(2)

@@ -173,7 +173,7 @@ def damage(checkpoint: Path, what: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax leaves coroutines behind
-@pytest.mark.parametrize("what", ["all", "_METADATA", "manifest.ocdbt"])
+@pytest.mark.parametrize("what", ["all", "_METADATA", "manifest.ocdbt", "_CHECKPOINT_METADATA"])
 def test_a_damaged_checkpoint_is_left_out_and_the_one_before_it_is_used(tmp_path: Path, what: str, capsys):
     with opened(tmp_path) as run:
         for step in (2, 4):
