@@ -20,6 +20,7 @@ from mgmae_jax.errors import VideoError
 _EACH = 8  # videos that a process is given at once
 _QUANTILES = {"min": 0.0, "5%": 0.05, "median": 0.5, "95%": 0.95, "max": 1.0}
 _EARLY, _EARLY_S = 0.1, 0.5  # what a video may end early: a tenth of it, and seconds, as headers are not exact
+_MOST_CLASSES = 2**20  # above it, labels are other numbers, and only those that are listed are counted
 _SIZES = 10  # most frequent ones that are listed
 
 
@@ -147,11 +148,12 @@ def statistics(checked: Sequence[Checked], videos: VideoList) -> dict[str, Any]:
         **{name: _spread(values) for name, values in measures.items() if values},
         "sizes": dict(sizes.most_common(_SIZES)),
     }
-    if videos.labels is not None:
-        names = videos.class_names or tuple(str(i) for i in range(max(videos.labels) + 1))
-        readable = [label for label, one in zip(videos.labels, checked, strict=True) if one.problem is None]
-        counts = collections.Counter(names[label] for label in readable if label >= 0)
-        report["labels"] = {name: counts[name] for name in names}
+    if max(videos.labels or (-1,)) >= 0:
+        given, names = videos.labels or (), videos.class_names
+        counts = collections.Counter(n for n, one in zip(given, checked, strict=True) if one.problem is None)
+        classes = len(names) if names else max(given) + 1
+        numbers = range(classes) if classes <= _MOST_CLASSES else sorted({n for n in given if n >= 0})
+        report["labels"] = {names[n] if names else str(n): counts[n] for n in numbers}
     return report
 
 

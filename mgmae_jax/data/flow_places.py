@@ -84,7 +84,7 @@ def video_facts(video: OpenVideo, item: Readable) -> VideoFacts:
 
 
 def flow_beside(video: OpenVideo, item: Readable) -> bytes:
-    """The content of the file of flow beside a video; empty without one.
+    """The content of the file of flow beside a video, or in its record; empty without one.
 
     Args:
       video: the open video.
@@ -93,7 +93,13 @@ def flow_beside(video: OpenVideo, item: Readable) -> bytes:
     Raises:
       FileError: the file is damaged, or of another video.
     """
-    if isinstance(item, Item) or not (path := flow_path(item)).exists():
+    if isinstance(item, Item) and isinstance(item.opener, Records):
+        content = item.opener.record(item.name).values["flow"]
+        assert isinstance(content, bytes)  # checked when it was read
+        if content:
+            read_flow(content, str(item), video_facts(video, item))
+        return content
+    if is_remote(str(item)) or not (path := flow_path(str(item))).exists():
         return b""
     read_flow(path, str(item), video_facts(video, item))
     return path.read_bytes()

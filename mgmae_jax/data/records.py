@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import io
 import itertools
+import os
 from collections.abc import Mapping
 from typing import BinaryIO, Literal
 
@@ -160,7 +161,7 @@ def read_record(path: str, number: int, name: str, length: int) -> Record:
         values = decode_example(reader.read([number])[0])
     except (RuntimeError, ValueError, IndexError, OSError) as error:
         _reader.cache_clear()  # the file may be replaced by a good one
-        reason = str(error).partition("\n")[0][:200]
+        reason = str(error).partition("\n")[0][:200] if os.path.exists(path) else "there is no such file"
         raise VideoError(
             name, f"{place} cannot be read (damaged, truncated or foreign? {reason}): {_REMEDY}"
         ) from error

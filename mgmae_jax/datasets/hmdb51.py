@@ -30,17 +30,21 @@ def read(root: Path, variant: str, split: str) -> ListedSplit:
     classes = tuple(name.removesuffix(ending) for name in files)
     entries = []
     for name, label in zip(files, classes, strict=True):
+        marks: dict[str, str] = {}
         for number, line in enumerate(read_text(lists / name).splitlines(), 1):
-            cells = line.split()
-            if not cells:
+            video, *mark = line.rsplit(maxsplit=1) or ("",)
+            if not video:
                 continue
-            if len(cells) != 2 or cells[1] not in ("0", "1", "2"):
+            if len(mark) != 1 or mark[0] not in ("0", "1", "2"):
                 raise FileError(lists / name, f"line {number}: is not `VIDEO.avi 0`, 1 or 2 ({line[:80]!r})")
-            if cells[1] == _MARKS[split]:
-                entries.append((f"{label}/{cells[0].rpartition('.')[0]}", label))
+            if marks.setdefault(video, mark[0]) != mark[0]:
+                raise FileError(lists / name, f"line {number}: {video} has another number on a line before")
+        entries += [
+            (f"{label}/{video.rpartition('.')[0]}", label) for video, mark in marks.items() if mark == _MARKS[split]
+        ]
     videos = find_folder(root, ("hmdb51_org", "hmdb51", "videos", "."), "videos")
     where = {name.rpartition(".")[0]: name for name in videos_below(videos)}
-    return split_from(videos, entries, classes, where)
+    return split_from(videos, lists, entries, classes, where)
 
 
 _VARIANTS = ("split1", "split2", "split3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import io
 from pathlib import Path
@@ -34,22 +35,25 @@ def read(root: Path, variant: str, split: str) -> ListedSplit:
     """
     del variant
     annotations = find_folder(root, ("annotations", "."), "annotations")
-    entries, _ = _rows(annotations, split)
+    entries, listing = _rows(annotations, split)
     # Not every split has a video of each class, but the training videos do.
     classes = tuple(sorted({label for _, label in _rows(annotations, "train")[0] if label is not None}))
     videos = find_folder(root, (*_FILES[split], "."), "videos")
     where: dict[str, str] = {}
-    for name in videos_below(videos):
-        stem = name.rpartition("/")[2].rpartition(".")[0]
-        where.setdefault(stem, name)
-        where.setdefault(_without_times(stem), name)  # lists of old name the file by the id alone
-    found = {name: where[name] if name in where else where.get(_without_times(name)) for name, _ in entries}
-    return split_from(videos, entries, classes, {name: path for name, path in found.items() if path is not None})
+    for path in videos_below(videos):
+        where.setdefault(path.rpartition("/")[2].rpartition(".")[0], path)
+    # Some downloads name a file by YouTube's id alone; of several clips of one video, that says nothing.
+    clips = collections.Counter(_youtube_id(name) for name in dict(entries))
+    for name, _ in entries:
+        alone = where.get(_youtube_id(name)) if clips[_youtube_id(name)] == 1 else None
+        if alone is not None:
+            where.setdefault(name, alone)
+    return split_from(videos, listing, entries, classes, where)
 
 
-def _without_times(stem: str) -> str:
-    """-3B32lodo2M of -3B32lodo2M_000059_000069; ids have 11 characters."""
-    return stem[:-14] if len(stem) == 25 and stem[-14] == stem[-7] == "_" else stem
+def _youtube_id(name: str) -> str:
+    """-3B32lodo2M of -3B32lodo2M_000059_000069."""
+    return name.rsplit("_", 2)[0]
 
 
 def _rows(folder: Path, split: str) -> tuple[list[tuple[str, str | None]], Path]:
@@ -62,17 +66,19 @@ def _rows(folder: Path, split: str) -> tuple[list[tuple[str, str | None]], Path]
         raise FileError(path, f"is not a list of Kinetics: its first line names no {', '.join(missing)}")
     places = [header.index(name) for name in _COLUMNS]
     label_place = header.index("label") if "label" in header else None
-    entries: dict[str, str | None] = {}
+    entries: list[tuple[str, str | None]] = []
     try:
         for row in rows:
-            if not row:
+            if not any(cell.strip() for cell in row):
                 continue
+            if len(row) <= max(*places, label_place or 0):
+                raise ValueError(f"it has {len(row)} columns of {len(header)}")
             name, start, end = (row[place].strip() for place in places)
             label = None if label_place is None else row[label_place].strip() or None
-            entries[f"{name}_{int(float(start)):06d}_{int(float(end)):06d}"] = label
-    except (IndexError, ValueError, csv.Error) as error:
+            entries.append((f"{name}_{int(float(start)):06d}_{int(float(end)):06d}", label))
+    except (ValueError, OverflowError, csv.Error) as error:
         raise FileError(path, f"line {rows.line_num} is damaged ({error})") from error
-    return list(entries.items()), path
+    return entries, path
 
 
 OFFICIAL = Official(

@@ -14,6 +14,9 @@ from mgmae_jax.errors import FileError, MgmaeError
 
 _MAX_BYTES = 2**30  # of a file of labels; that of Kinetics-700 takes 36 MB
 _SHOWN = 3
+_MOST_CLASSES = 2**20  # of classes without names; higher numbers are something else
+NO_VIDEO, NONE_THERE = "lists no video", "holds none"
+"""What the reasons of errors begin with where a split is not there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,34 +72,52 @@ class Official:
 
 
 def split_from(
-    folder: Path, entries: Sequence[tuple[str, str | None]], classes: tuple[str, ...], where: Mapping[str, str]
+    folder: Path,
+    listing: Path,
+    entries: Sequence[tuple[str, str | None]],
+    classes: tuple[str, ...],
+    where: Mapping[str, str],
 ) -> ListedSplit:
     """A split whose videos have been looked up.
 
     Args:
       folder: that their paths are relative to.
-      entries: name and class, or None, of each video in the order of the list.
+      listing: where they are listed, for errors.
+      entries: name and class, or None, of each video in the order of the list; one that is repeated counts once.
       classes: names of all classes, by their numbers.
       where: the path of each video that is there, relative to the folder, by its name.
 
     Raises:
-      FileError: a video has a class that is not one of these, or none is there.
+      FileError: no video is listed or there, one has two classes or a class that is not one of these, or some have a
+        class and others none.
     """
-    there = [(name, label) for name, label in entries if name in where]
-    missing = tuple(name for name, _ in entries if name not in where)
+    listed: dict[str, str | None] = {}
+    for name, label in entries:
+        if listed.setdefault(name, label) != label:
+            raise FileError(listing, f"lists {name} as {listed[name]!r} and as {label!r}: remove one of the two")
+    if not listed:
+        raise FileError(listing, NO_VIDEO)
+    numbers = {name: number for number, name in enumerate(classes)}
+    unknown = next((name for name, label in listed.items() if label is not None and label not in numbers), None)
+    if unknown is not None:
+        reason = f"lists {unknown} as {listed[unknown]!r}, which the list of classes does not have"
+        raise FileError(listing, reason)
+    bare = [name for name, label in listed.items() if label is None]
+    if 0 < len(bare) < len(listed):
+        raise FileError(
+            listing, f"gives {len(bare)} of {len(listed)} videos no class ({bare[0]}): give all one, or none"
+        )
+    there = [name for name in listed if name in where]
+    missing = tuple(name for name in listed if name not in where)
     if not there:
         shown = ", ".join(missing[:_SHOWN])
-        raise FileError(folder, f"holds none of the {len(missing)} listed videos ({shown}, ...)")
-    numbers = {name: number for number, name in enumerate(classes)}
-    labels = None
-    if all(label is not None for _, label in there):
-        unknown = next((label for _, label in there if label not in numbers), None)
-        if unknown is not None:
-            raise FileError(folder, f"has videos of the class {unknown!r}, which the list of classes does not have")
-        labels = tuple(numbers[str(label)] for _, label in there)
-    paths = tuple(os.path.join(folder, where[name]) for name, _ in there)
-    videos = VideoList(paths, labels, classes if labels is not None else None)
-    return ListedSplit(videos, tuple(where[name] for name, _ in there), missing)
+        raise FileError(folder, f"{NONE_THERE} of the {len(missing)} listed videos ({shown}, ...)")
+    paths = tuple(os.path.join(folder, where[name]) for name in there)
+    names = tuple(where[name] for name in there)
+    if bare:
+        return ListedSplit(VideoList(paths), names, missing)
+    labels = tuple(numbers[str(listed[name])] for name in there)
+    return ListedSplit(VideoList(paths, labels, classes), names, missing)
 
 
 def find_folder(root: Path, names: Sequence[str], what: str) -> Path:
@@ -163,9 +184,12 @@ def own_split(videos: VideoList, path: str) -> ListedSplit:
       path: where, for errors.
 
     Raises:
-      MgmaeError: a video is listed twice.
+      MgmaeError: a video is listed twice, or labels are no numbers of classes.
     """
     names = videos.names()
+    highest = max(videos.labels or (0,))
+    if videos.class_names is None and highest >= _MOST_CLASSES:
+        raise MgmaeError(f"{path}: gives a video the label {highest}: number the classes from 0, or give their names.")
     if len(set(names)) < len(names):
         ((twice, _),) = collections.Counter(names).most_common(1)
         raise MgmaeError(f"{path}: lists {twice!r} twice: list each video once.")

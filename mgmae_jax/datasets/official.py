@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mgmae_jax.datasets import hmdb51, kinetics, something_something_v2, ucf101
-from mgmae_jax.datasets.listed import ListedSplit, Official
+from mgmae_jax.datasets.listed import NO_VIDEO, NONE_THERE, ListedSplit, Official
 from mgmae_jax.errors import FileError, MgmaeError
 
 OFFICIAL: Mapping[str, Official] = {
@@ -60,7 +60,7 @@ def read_official(root: Path, name: str, variant: str) -> dict[str, ListedSplit]
 
 
 def _is_absent(error: FileError) -> bool:
-    return error.reason.startswith(("has no ", "holds none "))
+    return error.reason.startswith(("has no ", NO_VIDEO, NONE_THERE))
 
 
 def size_notes(name: str, variant: str, found: Mapping[str, ListedSplit]) -> list[str]:
@@ -75,5 +75,5 @@ def size_notes(name: str, variant: str, found: Mapping[str, ListedSplit]) -> lis
     classes = max(len(listed.classes) for listed in found.values())
     if classes != data_set.classes[variant]:
         notes.append(f"{label}: {classes} classes, and {data_set.classes[variant]} were published")
-    notes += [f"{label}, {split}: its files are not there" for split in data_set.splits if split not in found]
+    notes += [f"{label}, {split}: no video is listed and there" for split in data_set.splits if split not in found]
     return notes

@@ -17,7 +17,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from mgmae_jax.data.timeline_cache import DECODER
 from mgmae_jax.datasets.listed import ListedSplit
 from mgmae_jax.datasets.record_info import INFO_PREFIX, shard_name, write_info
 from mgmae_jax.errors import FileError, MgmaeError
-from mgmae_jax.runtime.files import write_json, write_text
+from mgmae_jax.runtime.files import read_object, write_json, write_text
 
 Run = Callable[[Callable[[ShardTask], int], list[ShardTask]], Iterable[int]]
 """Calls a function with every task, in any process and order; gives the results one after another."""
@@ -37,6 +37,7 @@ LEFT_OUT = "left_out.jsonl"
 """The list of the videos that are not in the records, with the reasons."""
 _PLAN, _PARTS = "prepare.json", ".parts"
 _MOST_ROWS, _SHARDS = 256, 16  # of a shard; and of a small data set
+_ALL_SPLITS = "all"
 _FORMAT = 1  # raised when the same plan would give other records
 
 
@@ -78,16 +79,26 @@ def prepare(
     for text, what in ((name, "--name"), *((split, "a split's name") for split in splits)):
         if not re.fullmatch("[a-z][a-z0-9_]*", text):
             raise MgmaeError(f"{text!r}: give {what} of small letters, digits and _, such as my_videos.")
+    if _ALL_SPLITS in splits:
+        raise MgmaeError(f"{_ALL_SPLITS!r}: give a split another name: TFDS calls all splits together so.")
     classes = common_classes(splits)
     tasks = {split: _tasks(out, name, split, listed, classes, encoding) for split, listed in splits.items()}
     _claim(out, name, splits, encoding)
-    if not (out / INFO).exists():
-        every = [task for tasks_of in tasks.values() for task in tasks_of]
-        done, total = 0, sum(len(task.rows) for task in every)
+    every = [task for tasks_of in tasks.values() for task in tasks_of]
+    complete = (out / INFO).exists()
+    absent = [task for task in every if not Path(task.path).exists()]
+    for task in absent:
+        Path(task.listing).unlink(missing_ok=True)  # the shard was deleted since
+    wanted = absent if complete else every
+    if wanted:
+        done, total = 0, sum(len(task.rows) for task in wanted)
         on_progress(0, total)
-        for rows in run(write_shard, every):
+        for rows in run(write_shard, wanted):
             done += rows
             on_progress(done, total)
+    if complete:
+        _check_same(out, absent)
+    else:
         _finish(out, name, tasks, splits, classes)
     _clean(out)
     counts = {split: _lines(index_path(out, split)) for split in splits}
@@ -118,7 +129,7 @@ def on_beam(runner: str, options: list[str]) -> Run:
       options: the runner's own: --project=NAME, for example.
 
     Raises:
-      MgmaeError: apache-beam is not installed.
+      MgmaeError: apache-beam is not installed, or rejects the runner or its options.
     """
     try:
         import apache_beam as beam
@@ -128,8 +139,13 @@ def on_beam(runner: str, options: list[str]) -> Run:
             f"--runner {runner}: needs apache-beam ({error}): pip install 'mgmae-jax[beam]', or leave out --runner."
         ) from error
 
+    try:
+        unused = beam.Pipeline(options=PipelineOptions([f"--runner={runner}", *options]))
+    except ValueError as error:
+        raise MgmaeError(f"--runner {runner}, or --beam-options: {error}") from error
+
     def run(write: Callable[[ShardTask], int], tasks: list[ShardTask]) -> Iterable[int]:
-        with beam.Pipeline(options=PipelineOptions([f"--runner={runner}", *options])) as pipeline:
+        with unused as pipeline:
             # Without the reshuffle, a runner writes all shards one after another.
             _ = pipeline | beam.Create(tasks) | beam.Reshuffle() | beam.Map(write)
         yield sum(len(task.rows) for task in tasks)
@@ -200,10 +216,9 @@ def _claim(out: Path, name: str, splits: Mapping[str, ListedSplit], encoding: En
         "splits": {split: {"videos": len(listed.names), "hash": _hash(listed)} for split, listed in splits.items()},
     }
     path = out / _PLAN
-    try:
-        there = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    except (OSError, ValueError) as error:
-        raise FileError(path, f"cannot be read ({error}): give another --out") from error
+    if out.exists() and not out.is_dir():
+        raise FileError(out, "is a file: give a folder as --out")
+    there = read_object(path, remedy=": give another --out") if path.exists() else None
     if there is None and out.exists() and not all(inside.name.startswith(".") for inside in out.iterdir()):
         raise FileError(out, "is not empty, and holds no records that this command has begun: give another --out")
     if there is None:
@@ -232,7 +247,7 @@ def _finish(
     for split, tasks_of in tasks.items():
         index, sizes = [], []
         for task in tasks_of:
-            rows = [json.loads(line) for line in Path(task.listing).read_text(encoding="utf-8").splitlines()]
+            rows = _read_rows(Path(task.listing))
             kept = [row for row in rows if "left_out" not in row]
             left_out += [
                 {"split": split, "path": row["path"], "reason": row["left_out"]} for row in rows if "left_out" in row
@@ -249,6 +264,28 @@ def _finish(
         write_text(out / LEFT_OUT, "".join(f"{json.dumps(row)}\n" for row in left_out))
     counted = ", ".join(f"{sum(records for records, _ in sizes)} {split}" for split, sizes in shards.items())
     write_info(out, name, classes, shards, f"Videos as they are read by mgmae-jax: {counted}.")
+
+
+def _check_same(out: Path, tasks: Sequence[ShardTask]) -> None:
+    """Checks that shards that were written once more hold what the index says of those that were deleted.
+
+    Raises:
+      FileError: a video has changed since.
+    """
+    indices: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        split = Path(task.listing).name.rpartition("-")[0]
+        if split not in indices:
+            indices[split] = {row["path"]: row for row in _read_rows(index_path(out, split))}
+        for row in _read_rows(Path(task.listing)):
+            if indices[split].get(row["path"]) != (None if "left_out" in row else row):
+                Path(task.path).unlink()
+                want = "delete the folder, or give another --out"
+                raise FileError(task.path, f"cannot be written again: {row['path']} has changed since; {want}")
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _clean(out: Path) -> None:

@@ -34,11 +34,14 @@ def read(root: Path, variant: str, split: str) -> ListedSplit:
     """
     del variant
     labels = find_folder(root, ("labels", "."), "labels")
-    numbers = _json(find_file(labels, ("labels.json", f"{_OLD}labels.json"), "labels.json"), dict)
+    labels_file = find_file(labels, ("labels.json", f"{_OLD}labels.json"), "labels.json")
+    numbers = _json(labels_file, dict)
     try:
         classes = tuple(sorted(numbers, key=lambda name: int(numbers[name])))
-    except (TypeError, ValueError) as error:
-        raise FileError(labels, f"labels.json does not number its templates ({error})") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise FileError(labels_file, f"does not number its templates ({error})") from error
+    if len({int(number) for number in numbers.values()}) < len(classes):
+        raise FileError(labels_file, "gives two templates the same number")
     path = find_file(labels, (f"{split}.json", f"{_OLD}{split}.json"), f"{split}.json")
     answers = _answers(labels) if split == "test" else {}
     entries = []
@@ -50,7 +53,7 @@ def read(root: Path, variant: str, split: str) -> ListedSplit:
         entries.append((row["id"], None if template is None else str(template).replace("[", "").replace("]", "")))
     videos = find_folder(root, _VIDEOS, "videos")
     where = {name.rpartition("/")[2].rpartition(".")[0]: name for name in videos_below(videos)}
-    return split_from(videos, entries, classes, where)
+    return split_from(videos, path, entries, classes, where)
 
 
 def _answers(labels: Path) -> dict[str, str]:

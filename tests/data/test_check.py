@@ -77,6 +77,18 @@ def test_a_picture_is_of_the_middle_frame(tmp_path):
     assert found.picture[0, 0].tolist() == [4, 200, 10]
 
 
+@pytest.mark.parametrize(
+    ("labels", "counted"),
+    [((-1, -1), None), ((0, 3_000_000_000), {"0": 1, "3000000000": 1}), ((1, -1), {"0": 0, "1": 1})],
+)
+def test_only_labels_that_are_listed_are_counted(labels, counted, tmp_path, capsys, make_video):
+    paths = [make_video(f"{i}.mp4", 3) for i in range(2)]
+    (tmp_path / "list.csv").write_text("".join(f"{path},{n}\n" for path, n in zip(paths, labels, strict=True)))
+    argv = ["check-data", str(tmp_path / "list.csv"), "--out", str(tmp_path / "out"), "--processes", "1"]
+    assert main(argv) == 0
+    assert json.loads((tmp_path / "out/statistics.json").read_text()).get("labels") == counted
+
+
 def test_statistics_of_nothing_readable():
     numbers = statistics([Checked("a", "is empty")], VideoList(("a",)))
     assert numbers == {"videos": 1, "broken": 1, "with_lost_frames": 0, "ending_early": 0, "hours": 0.0, "sizes": {}}

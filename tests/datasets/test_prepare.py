@@ -1,3 +1,4 @@
+import contextlib
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from mgmae_jax.data.encode import Encoding, encode_again
 from mgmae_jax.data.sources import VideoList, read_source
 from mgmae_jax.datasets.listed import ListedSplit, own_split
 from mgmae_jax.datasets.prepare import common_classes, in_processes, on_beam, prepare
-from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.errors import FileError, MgmaeError, VideoError
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -96,6 +97,51 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path, video_list, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 
+def test_a_file_and_a_foreign_plan_are_no_folder_of_records(tmp_path, video_list):
+    (tmp_path / "file").write_text("dear")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/prepare.json").write_text("[]")
+    for name, message in (("file", "is a file: give a folder"), ("other", "not a JSON object.*give another --out")):
+        with pytest.raises(FileError, match=message):
+            prepare({"train": video_list}, tmp_path / name, "videos", None, in_processes(1), lambda *counts: None)
+
+
+def test_shards_that_were_deleted_are_written_again(tmp_path, video_list):
+    def made(done):
+        prepare({"train": video_list}, tmp_path, "videos", None, in_processes(1), lambda *counts: done.append(counts))
+
+    made([])
+    before, done = content(tmp_path), []
+    for number in (1, 2):
+        (tmp_path / f"videos-train.array_record-0000{number}-of-00004").unlink()
+    absent = r"00001-of-00004 cannot be read .*there is no such file.*prepare the videos again"
+    with pytest.raises(VideoError, match=absent), open_video(read_source(tmp_path).item(1)):
+        pass
+    made(done)
+    assert done == [(0, 2), (1, 2), (2, 2)]
+    assert content(tmp_path) == before
+    (tmp_path / "videos-train.array_record-00003-of-00004").unlink()
+    changed = ListedSplit(VideoList((*video_list.videos.paths[:3], "absent.avi"), *(
+        getattr(video_list.videos, name) for name in ("labels", "class_names"))), video_list.names)  # fmt: skip
+    with pytest.raises(FileError, match=r"cannot be written again: \S+ has changed since; delete the folder"):
+        prepare({"train": changed}, tmp_path, "videos", None, in_processes(1), lambda *counts: None)
+    made([])
+    assert content(tmp_path) == before
+
+
+def test_a_shard_that_was_deleted_before_the_end_is_written_again(tmp_path, video_list):
+    def run_two(write, tasks):
+        yield from map(write, tasks[:2])
+        Path(tasks[0].path).unlink()
+        raise KeyboardInterrupt
+
+    for run in (run_two, in_processes(1)):
+        with contextlib.suppress(KeyboardInterrupt):
+            prepare({"train": video_list}, tmp_path / "out", "videos", None, run, lambda *counts: None)
+    prepare({"train": video_list}, tmp_path / "whole", "videos", None, in_processes(1), lambda *counts: None)
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
 def test_videos_that_cannot_be_read_are_left_out_and_listed(tmp_path, video_list):
     videos = tmp_path / "videos"
     videos.mkdir()
@@ -150,13 +196,20 @@ def test_splits_of_ones_own_and_labels_as_numbers(tmp_path, video_list):
         (["{list}", "{list}", "--out", "{tmp}/out"], "there are two sources for train"),
         (["{tmp}/none", "--out", "{tmp}/out"], "SOURCE: '.*none': give a folder of videos"),
         (["{list}", "--out", "{tmp}/out", "--name", "My-Own"], "'My-Own': give --name of small letters"),
+        (["all={list}", "--out", "{tmp}/out"], "'all': give a split another name: TFDS calls all splits together so"),
+        (
+            ["{numbers}", "--out", "{tmp}/out"],
+            "numbers.csv: gives a video the label 3000000000: number the classes from",
+        ),
         (["{list}", "--out", "{tmp}/out", "--short-side", "3"], "--short-side 3: give 16 to 8192"),
         (["{list}", "--out", "{tmp}/out", "--key-frames", "0"], "--key-frames 0: give 1 to 10000"),
     ],
 )
 def test_what_cannot_be_prepared_is_named(tmp_path, video_list, capsys, argv, message):
     (tmp_path / "list.csv").write_text(f"{video_list.videos.paths[0]}\n")
-    assert main(["prepare", *[one.format(tmp=tmp_path, list=tmp_path / "list.csv") for one in argv]]) == 1
+    (tmp_path / "numbers.csv").write_text(f"{video_list.videos.paths[0]},3000000000\n")
+    lists = {"list": tmp_path / "list.csv", "numbers": tmp_path / "numbers.csv"}
+    assert main(["prepare", *[one.format(tmp=tmp_path, **lists) for one in argv]]) == 1
     assert message.split(".*")[0] in capsys.readouterr().err
 
 
@@ -179,6 +232,13 @@ def test_beam_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     with pytest.raises(MgmaeError, match=r"--runner DirectRunner: needs apache-beam .*pip install 'mgmae-jax\[beam\]'"):
         on_beam("DirectRunner", [])
+
+
+@pytest.mark.parametrize(("runner", "options"), [("FooRunner", []), ("DataflowRunner", [])])
+def test_a_runner_that_beam_rejects_is_named(runner, options):
+    pytest.importorskip("apache_beam", reason="needs apache-beam: pip install '.[beam]'")
+    with pytest.raises(MgmaeError, match=f"--runner {runner}, or --beam-options: "):
+        on_beam(runner, options)
 
 
 def test_what_beam_writes_is_what_processes_write(fakes, hmdb, tmp_path):
