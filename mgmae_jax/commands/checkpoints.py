@@ -5,21 +5,26 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from mgmae_jax.commands.config_file import load_run_config, run_folder
 from mgmae_jax.commands.config_names import run_config
-from mgmae_jax.errors import ConfigError, MgmaeError
+from mgmae_jax.errors import ConfigError, FileError, MgmaeError, WeightsError
 from mgmae_jax.interop.hub import download, is_on_hub
+from mgmae_jax.interop.hugging_face import PREPROCESSOR_FILE, check_preprocessor
 from mgmae_jax.interop.model_file import Asked, Model, checksum, read_model, told
 from mgmae_jax.interop.safetensors_file import read_own
 from mgmae_jax.interop.tensor_files import CONFIG_FILE, is_model_folder
 from mgmae_jax.models.layers import NORM_EPS
 from mgmae_jax.models.variants import variant_name
+from mgmae_jax.ops.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from mgmae_jax.runtime.config_checks import kind_of
+from mgmae_jax.runtime.config_history import ADDED
 from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.paths import local_text
 from mgmae_jax.runtime.weights import Checkpoint, Weights
+from mgmae_jax.train.pretrained import check_trained_clip
 
 CHECKPOINT_HELP = (
     "a run's workdir or one of its checkpoints; or a model of MGMAE, VideoMAE or VideoMAE V2 (.pth), a Hugging Face "
@@ -76,11 +81,17 @@ def open_checkpoint(place: str, asked: Asked, say: Callable[[str, Model], None] 
       MgmaeError: the model cannot be read or downloaded, or something is said of a run of this project.
     """
     path, revision = download(place) if is_on_hub(place) else (Path(place), None)
+    if asked != Asked() and not path.exists():
+        raise FileError(path, "no such file or folder")
     if not (path.is_file() or (path.is_dir() and is_model_folder(path))):
         return _without(asked, place, path)
     if (own := read_own(path)) is not None:
+        _check_own(own)
         return _without(asked, place, own)
     model = read_model(path, asked)
+    if model.clip_from == CONFIG_FILE:
+        folder = path if path.is_dir() else path.parent
+        check_preprocessor(folder / PREPROCESSOR_FILE, IMAGENET_MEAN, IMAGENET_STD)
     source = {"from": place, "sha256": checksum(model.file), **({"revision": revision} if revision else {})}
     if model.file.taken is not None:
         source["state_dict"] = model.file.taken
@@ -92,6 +103,33 @@ def _without(asked: Asked, place: str, own: Checkpoint) -> Checkpoint:
     if asked != Asked():
         raise MgmaeError(f"{place}: --take, --heads and --decoder-heads are for models of other programs: leave them.")
     return own
+
+
+def _check_own(own: Weights) -> None:
+    """Checks that the config in a file of this project has what every config of its kind has, as it has it.
+
+    Raises:
+      WeightsError: a field is missing, or has a value of another type.
+    """
+    kind = kind_of(own.config)
+    if kind not in ("pretrain", "finetune"):
+        raise WeightsError(
+            own.name, f"its metadata has config.kind={kind!r:.100}: give a file that `mgmae convert` wrote"
+        )
+    usual, saved = (
+        traverse_util.flatten_dict(config.to_dict(), sep=".") for config in (run_config(f"{kind}/common"), own.config)
+    )
+    for field, value in usual.items():
+        if field not in saved and field not in ADDED[kind]:
+            raise WeightsError(own.name, f"its metadata has no config.{field}: the file is damaged")
+        if None not in (found := saved.get(field), value) and not _alike(found, value):
+            raise WeightsError(own.name, f"its metadata has config.{field}={found!r:.100}: the file is damaged")
+
+
+def _alike(found: object, usual: object) -> bool:
+    """Whether two values of a config are of one type, as JSON keeps types."""
+    groups = ((bool,), (int, float), (list, tuple), (str,))
+    return any(type(found) in group and type(usual) in group for group in groups)
 
 
 def summary(place: str, model: Model) -> str:
@@ -130,12 +168,25 @@ def model_config(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> Confi
         its positions are to be interpolated.
     """
     config = load_run_config(checkpoint, overrides)
-    if overrides and (not isinstance(checkpoint, Weights) or checkpoint.clip_known):
+    if overrides:
         before = load_run_config(checkpoint)
-        named = checkpoint.name if isinstance(checkpoint, Weights) else checkpoint
-        for field in ("frames", "size"):
-            _check_side(field, before, config, str(named))
+        if not isinstance(checkpoint, Weights) or checkpoint.clip_known:
+            named = checkpoint.name if isinstance(checkpoint, Weights) else checkpoint
+            for field in ("frames", "size"):
+                _check_side(field, before, config, str(named))
+        else:
+            _say_clips(checkpoint.name, before, config)
     return config
+
+
+def _say_clips(name: str, before: ConfigDict, config: ConfigDict) -> None:
+    """Says that the user's word on the clips that a model was trained on is taken, where another was stated."""
+    stated, taken = ((one.clip.frames, one.clip.size) for one in (before, config))
+    trained = [config.model.get(f"trained_{field}") for field in ("frames", "size")]
+    if stated != taken and not any(trained) and is_primary():
+        said, meant = (f"{frames}x{size}x{size}" for frames, size in (stated, taken))
+        told = f"taken to be trained on clips of {meant}, not {said}, so its positions are not interpolated"
+        print(f"{name}: {told}", file=sys.stderr, flush=True)
 
 
 def _check_side(field: str, before: ConfigDict, config: ConfigDict, named: str) -> None:
@@ -150,8 +201,14 @@ def _check_side(field: str, before: ConfigDict, config: ConfigDict, named: str) 
 
 
 def with_eps(config: ConfigDict, checkpoint: Checkpoint) -> ConfigDict:
-    """A config that the user named, with the eps of the norms that another program's model has."""
+    """A config that the user named, with the eps of the norms that another program's model has.
+
+    Raises:
+      ConfigError: the model says what clips it was trained on, and the config does not say that they were those.
+    """
     if isinstance(checkpoint, Weights):
+        if checkpoint.clip_known:
+            check_trained_clip(checkpoint, config)
         with config.unlocked():
             for field in ("norm_eps", "last_norm_eps"):
                 if field in checkpoint.config.model and field not in config.model:

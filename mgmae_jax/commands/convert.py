@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
+from ml_collections import ConfigDict
 
 from mgmae_jax.commands.checkpoints import (
     CHECKPOINT_HELP,
@@ -28,10 +29,10 @@ from mgmae_jax.commands.checkpoints import (
 from mgmae_jax.commands.config_file import check_flags, load_run_config, run_folder
 from mgmae_jax.commands.model_card import model_card
 from mgmae_jax.commands.options import command_parser, path_option
-from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.errors import ConfigError, FileError, MgmaeError
 from mgmae_jax.evaluate.classes import read_classes, write_classes
 from mgmae_jax.evaluate.run import which_weights
-from mgmae_jax.interop.export import write_hugging_face, write_pth
+from mgmae_jax.interop.export import hidden_tokens, write_hugging_face, write_pth
 from mgmae_jax.interop.flow_weights import load_flow_weights, save_flow_weights
 from mgmae_jax.interop.hub import is_on_hub
 from mgmae_jax.interop.match import Line
@@ -40,10 +41,18 @@ from mgmae_jax.interop.safetensors_file import write_own
 from mgmae_jax.interop.tensor_files import open_tensors
 from mgmae_jax.interop.torch_raft import is_raft, tree_path
 from mgmae_jax.ops.imagenet import IMAGENET_MEAN, IMAGENET_STD
-from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints, find_checkpoint, restore_params, saved_params
+from mgmae_jax.ops.tokens import TokenGrid
+from mgmae_jax.runtime.checkpoint import (
+    FOLDER,
+    Checkpoints,
+    checkpoint_name,
+    find_checkpoint,
+    restore_params,
+    saved_params,
+)
 from mgmae_jax.runtime.config_checks import kind_of
 from mgmae_jax.runtime.run_info import write_run_info
-from mgmae_jax.runtime.weights import Leaf, Weights
+from mgmae_jax.runtime.weights import Checkpoint, Leaf, Weights
 
 FORMATS = {
     "mgmae": "a workdir with a checkpoint of this project",
@@ -51,6 +60,9 @@ FORMATS = {
     "pth": "as the official programs write it (needs PyTorch)",
     "huggingface": "a folder that transformers opens",
 }
+# Fields of config.model that cannot be changed without other parameters.
+_OF_THE_WEIGHTS = {"name", "patch", "tubelet", "positions", "classes", "norm_eps", "last_norm_eps", "decoder_depth"}
+_OF_THE_WEIGHTS |= {"bridge_depth", "bridge_width", "bridge_heads"}
 EXAMPLE = """examples:
   mgmae convert videomae_pretrain.pth runs/videomae
   mgmae convert runs/finetuned hub/mine --to huggingface
@@ -82,14 +94,15 @@ def main(argv: Sequence[str]) -> None:
     source, destination = args.source, args.destination
     if destination.exists():
         raise FileError(destination, "is there already: remove it, or give another DST.")
-    wanted = args.to or {".safetensors": "safetensors", ".pth": "pth", ".pt": "pth"}.get(destination.suffix, "mgmae")
+    endings = {".safetensors": "safetensors", ".pth": "pth", ".pt": "pth"}
+    wanted = args.to or endings.get(destination.suffix.lower(), "mgmae")
     if not is_on_hub(source) and Path(source).is_file() and is_raft(open_tensors(Path(source), args.take).tensors):
         if overrides or wanted != "safetensors":
             raise MgmaeError(f"{source} is RAFT's: it becomes a .safetensors file, and has no config.")
-        return convert_flow(source, destination)
+        return convert_flow(source, destination, args.take)
     found = open_checkpoint(source, asked_of(args), print_report)
     weights = found if isinstance(found, Weights) else weights_of_run(Path(found), overrides)
-    weights = dataclasses.replace(weights, config=model_config(found, overrides))
+    weights = dataclasses.replace(weights, config=_checked(model_config(found, overrides), found))
     lines: list[Line] = []
     if wanted == "mgmae":
         write_run(destination, weights, ["mgmae", "convert", *argv])
@@ -104,6 +117,22 @@ def main(argv: Sequence[str]) -> None:
             lines = write_hugging_face(partial, weights, card, (IMAGENET_MEAN, IMAGENET_STD))
     print_lines(lines)
     print(f"wrote {destination}: {FORMATS[wanted]}")
+    if lines and (remark := hidden_tokens(weights)):
+        print(remark)
+
+
+def _checked(config: ConfigDict, found: Checkpoint) -> ConfigDict:
+    """The config to write, which has to be one of the weights that were found.
+
+    Raises:
+      ConfigError: a field says something else of the parameters than they are, or the tokens do not fill the clips.
+    """
+    before = load_run_config(found)
+    for field in sorted(_OF_THE_WEIGHTS & set(before.model)):
+        if (asked := config.model[field]) != (has := before.model[field]):
+            raise ConfigError(f"model.{field}", asked, f"{has}, as {checkpoint_name(found)} has")
+    TokenGrid(config.clip.frames, config.clip.size, config.clip.size, config.model.tubelet, config.model.patch)
+    return config
 
 
 def print_report(place: str, model: Model) -> None:
@@ -119,14 +148,14 @@ def print_lines(lines: Sequence[Line]) -> None:
         print(f"{line.status:8}  {line.name:{width}}  {line.note}")
 
 
-def convert_flow(source: str, destination: Path) -> None:
+def convert_flow(source: str, destination: Path, take: str | None = None) -> None:
     """Writes RAFT-small's weights, of either layout, under this project's names; prints each tensor.
 
     Raises:
       MgmaeError: they are not RAFT-small's.
     """
-    tensors = open_tensors(Path(source)).tensors
-    params = load_flow_weights(source)
+    tensors = open_tensors(Path(source), take).tensors
+    params = load_flow_weights(source, take)
     save_flow_weights(destination, params)
     lines = []
     for name, tensor in tensors.items():

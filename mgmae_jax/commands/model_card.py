@@ -6,6 +6,7 @@ from typing import Any
 
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.evaluate.report import REPORT_FILE
+from mgmae_jax.interop.export import hidden_tokens
 from mgmae_jax.interop.hub import is_on_hub
 from mgmae_jax.runtime.config_checks import kind_of
 from mgmae_jax.runtime.metrics import METRICS_FILE, read_metrics
@@ -68,6 +69,8 @@ def model_card(weights: Weights, name: str, workdir: Path | None) -> str:
     if classifier and weights.classes:
         more = f" and {len(weights.classes) - _SHOWN} more" if len(weights.classes) > _SHOWN else ""
         lines += ["## Classes", "", f"{len(weights.classes)}: {', '.join(weights.classes[:_SHOWN])}{more}.", ""]
+    if remark := hidden_tokens(weights):
+        lines += [remark, ""]
     if workdir is not None and (workdir / METRICS_FILE).is_file():  # it was trained here, not converted
         lines += ["## Training", "", *_table(_training(config)), "", *_results(workdir)]
     lines += [

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from mgmae_jax.errors import ConfigError, MgmaeError, WeightsError
-from mgmae_jax.interop.hugging_face import config_json, preprocessor_json
+from mgmae_jax.errors import ConfigError, FileError, MgmaeError, WeightsError
+from mgmae_jax.interop.hugging_face import PREPROCESSOR_FILE, config_json, preprocessor_json
 from mgmae_jax.interop.match import Line
 from mgmae_jax.interop.names import (
     Parts,
@@ -21,10 +21,9 @@ from mgmae_jax.interop.safetensors_file import write_tensors
 from mgmae_jax.interop.tensor_files import CONFIG_FILE
 from mgmae_jax.models.positions import find_positions
 from mgmae_jax.models.variants import variant_of
-from mgmae_jax.runtime.files import whole_file, write_json, write_text
+from mgmae_jax.runtime.files import REMEDY, whole_file, write_json, write_text
 from mgmae_jax.runtime.weights import Weights
 
-PREPROCESSOR_FILE = "preprocessor_config.json"
 CARD_FILE = "README.md"
 _DECODER = "decoder.mask_token"
 _MASK = "mask."  # a masking strategy's own parameters, which stay behind
@@ -74,6 +73,16 @@ def check_exportable(config: ConfigDict) -> None:
             raise ConfigError(f"model.trained_{field}", trained, want)
 
 
+def hidden_tokens(weights: Weights) -> str:
+    """What to know of a classifier that has a part of the tokens hidden from it (MAR); empty of any other model."""
+    if weights.classes is None or not (ratio := weights.config.get("mask", {}).get("ratio", 0)):
+        return ""
+    return (
+        f"Here the encoder sees {1 - ratio:.0%} of a clip's tokens, as it was trained (mask.ratio={ratio}). Other "
+        "programs show it all of them, so its scores and its accuracy are not the same there."
+    )
+
+
 def write_pth(path: Path, weights: Weights) -> list[Line]:
     """Writes {"model": state dict} under the names of the official programs, whole or not at all.
 
@@ -93,7 +102,10 @@ def write_pth(path: Path, weights: Weights) -> list[Line]:
         state[official_name(name, parts)] = torch.from_numpy(np.ascontiguousarray(tensor))
         lines.append(_line(name, (official_name(name, parts),), tensor, weights))
     with whole_file(path) as partial:
-        torch.save({"model": state}, partial)
+        try:
+            torch.save({"model": state}, partial)
+        except RuntimeError as error:  # of PyTorch's writer, in the place of an OSError
+            raise FileError(path, f"cannot be written ({str(error).partition(chr(10))[0]}): {REMEDY}") from error
     return lines
 
 

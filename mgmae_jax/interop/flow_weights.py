@@ -38,13 +38,14 @@ def load_flow_params(weights: str) -> Mapping[str, Any]:
         return load_flow_weights(path)
 
 
-def load_flow_weights(path: str | Path) -> dict[str, Any]:
+def load_flow_weights(path: str | Path, take: str | None = None) -> dict[str, Any]:
     """Reads and checks the weights of `flow.raft.RaftSmall`.
 
     Args:
       path: a safetensors file, with this project's names (HWIO kernels) or PyTorch's (OIHW); or a PyTorch state dict,
         in either of its formats. PyTorch's names may be those of princeton-vl/RAFT or of torchvision. The format is
         detected from the contents, not from the name.
+      take: which state dict of a PyTorch file, as for `open_tensors`.
 
     Returns:
       The parameters, nested dicts of float32 numpy arrays.
@@ -56,7 +57,7 @@ def load_flow_weights(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if path.is_dir():
         raise WeightsError(path, "cannot be read (it is a folder): give a file")
-    tensors: Mapping[str, np.ndarray] = open_tensors(path).tensors
+    tensors: Mapping[str, np.ndarray] = open_tensors(path, take).tensors
     if not any(name.endswith(".kernel") for name in tensors):
         tensors = traverse_util.flatten_dict(params_from_torch(tensors, str(path)), sep=".")
     _check_raft_small(path, tensors)

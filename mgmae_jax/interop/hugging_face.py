@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mgmae_jax.errors import WeightsError
 from mgmae_jax.interop.tensor_files import read_json
 
@@ -26,6 +28,7 @@ class Described:
       last_eps: of the norms that have no option.
       classes: the names of its classes, by label; None if they have none.
       mean_pooling: whether a head would see the mean of the tokens.
+      sizes: those that the tensors have too, as far as it states them: see `SIZES`.
     """
 
     frames: int
@@ -36,8 +39,20 @@ class Described:
     last_eps: float
     classes: tuple[str, ...] | None
     mean_pooling: bool
+    sizes: Mapping[str, int]
 
 
+SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "intermediate_size",
+    "patch_size",
+    "tubelet_size",
+    "decoder_hidden_size",
+    "decoder_num_hidden_layers",
+)
+"""Fields of config.json that say what the shapes of the tensors say."""
+PREPROCESSOR_FILE = "preprocessor_config.json"
 # Of transformers' VideoMAEConfig: what a config.json leaves out.
 _DEFAULTS = {
     "num_frames": 16,
@@ -77,6 +92,7 @@ def describe(path: Path) -> Described:
         last_eps=LAST_EPS,
         classes=_classes(config.get("id2label"), path),
         mean_pooling=config.get("use_mean_pooling", True) is True,
+        sizes={field: config[field] for field in SIZES if field in config},
     )
 
 
@@ -91,6 +107,51 @@ def reads_first_token(described: Described, classifier: bool, path: Path) -> Non
         raise WeightsError(path, f"use_mean_pooling=false: {reason}")
 
 
+def check_sizes(described: Described, found: Mapping[str, int], path: Path) -> None:
+    """Checks that config.json is of the tensors beside it: if it is not, its heads are another model's too.
+
+    Args:
+      described: what it says.
+      found: what the tensors say, by the fields of `SIZES`; a model without a decoder has none of the decoder's.
+      path: the file, for errors.
+
+    Raises:
+      WeightsError: it is of other tensors.
+    """
+    for field, size in found.items():
+        if (stated := described.sizes.get(field, size)) != size:
+            reason = f"{field}={stated!r:.100}, and the tensors have {size}: give the config.json of this model"
+            raise WeightsError(path, reason)
+
+
+def check_preprocessor(path: Path, mean: Iterable[float], std: Iterable[float]) -> None:
+    """Checks that the model sees pixels as it does here; there may be no such file.
+
+    Args:
+      path: a preprocessor_config.json.
+      mean: of the pixels here, in [0, 1].
+      std: their standard deviation.
+
+    Raises:
+      WeightsError: it is damaged, or the model sees other pixels.
+    """
+    if not path.is_file():
+        return
+    options, usual = read_json(path), preprocessor_json(1, mean, std)
+    for field in ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std"):
+        want = usual[field]
+        if not _close(value := options.get(field, want), want):
+            only = want if isinstance(want, bool) else np.round(want, 6).tolist()
+            raise WeightsError(path, f"{field}={value!r:.100}: this project has only {only}")
+
+
+def _close(value: Any, want: Any) -> bool:
+    try:
+        return bool(np.allclose(np.asarray(value, np.float64), np.asarray(want, np.float64), rtol=1e-4, atol=0))
+    except (TypeError, ValueError):
+        return False
+
+
 def _classes(named: Any, path: Path) -> tuple[str, ...] | None:
     """The names of the classes by label; None where they are transformers' own LABEL_0 and so on."""
     if named is None:
@@ -100,7 +161,8 @@ def _classes(named: Any, path: Path) -> tuple[str, ...] | None:
         if not all(isinstance(name, str) for name in names):
             raise ValueError
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(path, "id2label does not name the classes from 0 on") from error
+        gap = f": it has {len(named)} names, and none for {error.args[0]}" if isinstance(error, KeyError) else ""
+        raise WeightsError(path, f"id2label does not name the classes from 0 on{gap}") from error
     return None if names == _numbered(len(names)) else names
 
 

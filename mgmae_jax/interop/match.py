@@ -26,9 +26,11 @@ from mgmae_jax.runtime.weights import Leaf
 
 Layout = Literal["official", "hugging_face"]
 _WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|model|backbone)\.)+")
-_HALVES = ("encoder.", "decoder.", "encoder_to_decoder.", "mask_token", "fc_norm.", "head.")
+# A masked autoencoder's own "pos_embed" is the decoder's.
+_HALVES = ("encoder.", "decoder.", "encoder_to_decoder.", "mask_token", "pos_embed", "fc_norm.", "head.")
 _KEY_BIAS = "is the same for all keys, so attention does not depend on it"
 _TABLE = "is the fixed table of positions, which is computed"
+_FIRST_TOKEN = "its head sees the first token alone; this project's, the mean of all"
 _SHOWN = 5
 
 
@@ -115,25 +117,22 @@ def match_tensors(tensors: Mapping[str, np.ndarray], path: str) -> Match:
       WeightsError: it is another model; a tensor is missing, is not of a floating-point type, or has a name that maps
         to nothing.
     """
-    named: dict[str, str] = {}
-    for name in tensors:
-        plain = _WRAPPERS.sub("", name).replace("._orig_mod.", ".")
-        if plain in named:
-            raise WeightsError(path, f"tensors {named[plain]!r} and {name!r} are the same but for their prefixes")
-        named[plain] = name
+    named = _renamed({name: name for name in tensors}, _without_wrappers, path)
     if any("patch_embeddings.projection.weight" in name for name in named):
         layout: Layout = "hugging_face"
-        named = {_hugging_face(name): original for name, original in named.items()}
+        named = _renamed(named, _hugging_face, path)
     elif any(name.endswith("patch_embed.proj.weight") for name in named):
         layout = "official"
-        named = _official(named)
+        named = _renamed(named, _official, path)
     else:
         raise WeightsError(path, f"is not a video transformer of this family: it has {_some(list(tensors))}")
     found = {name: tensors[original] for name, original in named.items()}
     lines: list[Line] = []
     if layout == "official":
-        found |= _split_biases(found, named, lines)
+        found |= _split_biases(found, named, lines, path)
     parts = _parts(found, layout)
+    if parts.head and parts.classifier and _norm(layout) in found and "fc_norm.weight" not in found:
+        raise WeightsError(path, f"has a norm of every token and no fc_norm: {_FIRST_TOKEN}")
     expected = {name: _file_names(name, layout) for name in canonical_names(parts)}
     known = {name for names in expected.values() for name in names}
     _set_aside(found, known, named, lines, path)
@@ -151,30 +150,54 @@ def match_tensors(tensors: Mapping[str, np.ndarray], path: str) -> Match:
     return Match(layout, parts, sources, tuple(lines))
 
 
+def _renamed(named: Mapping[str, str], rename: Callable[[str], str], path: str) -> dict[str, str]:
+    """A file's names by what `rename` makes of those that they had here.
+
+    Raises:
+      WeightsError: two come to the same.
+    """
+    found: dict[str, str] = {}
+    for name, original in named.items():
+        plain = rename(name)
+        if plain in found:
+            raise WeightsError(path, f"tensors {found[plain]!r} and {original!r} are two names of one")
+        found[plain] = original
+    return found
+
+
+def _without_wrappers(name: str) -> str:
+    return _WRAPPERS.sub("", name).replace("._orig_mod.", ".")
+
+
 def _hugging_face(name: str) -> str:
     """A name of Hugging Face's, in the older of its two styles, as part of a whole model."""
     name = re.sub(r"\.(query|value)\.bias$", lambda found: f".{found[1][0]}_bias", name)
     return f"videomae.{name}" if name.startswith(("embeddings.", "encoder.layer.", "layernorm.")) else name
 
 
-def _official(named: Mapping[str, str]) -> dict[str, str]:
-    """The canonical forms of official names: a classifier's are without "encoder.", or all with it."""
-    found = {}
-    for name, original in named.items():
-        bare = name.removeprefix("encoder.")
-        whole = bare if bare.startswith(("fc_norm.", "head.")) else name
-        found[whole if whole.startswith(_HALVES) else f"encoder.{whole}"] = original
-    return found
+def _official(name: str) -> str:
+    """The canonical form of an official name: a classifier's are without "encoder.", or all with it."""
+    bare = name.removeprefix("encoder.")
+    whole = bare if bare.startswith(("fc_norm.", "head.")) else name
+    return whole if whole.startswith(_HALVES) else f"encoder.{whole}"
 
 
 def _split_biases(
-    found: dict[str, np.ndarray], named: dict[str, str], lines: list[Line]
+    found: dict[str, np.ndarray], named: dict[str, str], lines: list[Line], path: str
 ) -> dict[str, Shaped[np.ndarray, "..."]]:
-    """Biases of queries and values from those that a file keeps in one tensor with the keys'."""
+    """Biases of queries and values from those that a file keeps in one tensor with the keys'.
+
+    Raises:
+      WeightsError: a file has some of them twice, or such a tensor does not hold three of one length.
+    """
     split: dict[str, np.ndarray] = {}
     for name in [name for name in found if name.endswith(".attn.qkv.bias")]:
         bias, original = found.pop(name), named[name]
-        place, width = name.removesuffix("qkv.bias"), len(bias) // 3
+        place, width = name.removesuffix("qkv.bias"), bias.size // 3
+        if twice := [named[f"{place}{part}"] for part in ("q_bias", "v_bias") if f"{place}{part}" in found]:
+            raise WeightsError(path, f"has {twice[0]} and, in {original}, the same again")
+        if bias.shape != (3 * width,):
+            raise WeightsError(path, f"tensor {original} has the shape {list(bias.shape)}: give [3 * width]")
         split |= {f"{place}q_bias": bias[:width], f"{place}v_bias": bias[2 * width :]}
         named |= {f"{place}q_bias": original, f"{place}v_bias": original}
         lines.append(Line("unused", f"{original} (its middle third)", f"the keys' bias {_KEY_BIAS}"))
@@ -193,7 +216,7 @@ def _parts(found: Mapping[str, np.ndarray], layout: Layout) -> Parts:
     has_decoder = any(name.startswith("decoder.") for name in found)
     classifier = any(name.startswith(("fc_norm.", "head.", "classifier.")) for name in found)
     head = any(name.startswith(("head.", "classifier.")) for name in found)
-    norm = ("videomae.layernorm.weight" if hugging else "encoder.norm.weight") in found
+    norm = _norm(layout) in found
     return Parts(
         depth(encoder),
         depth(decoder) if has_decoder else None,
@@ -202,6 +225,10 @@ def _parts(found: Mapping[str, np.ndarray], layout: Layout) -> Parts:
         head=head,
         biases=any(name.endswith("q_bias") for name in found),
     )
+
+
+def _norm(layout: Layout) -> str:
+    return hugging_face_names("encoder.norm.weight")[0] if layout == "hugging_face" else "encoder.norm.weight"
 
 
 def _file_names(name: str, layout: Layout) -> tuple[str, ...]:
@@ -217,13 +244,20 @@ def _set_aside(
       WeightsError: one has no explanation.
     """
     strays = []
+    widths = {found[name].shape[-1:] for name in found if name == "mask_token" or name.endswith("norm1.weight")}
+    widths |= {found[name].shape[-1:] for name in found if name.endswith("layernorm_before.weight")}
     for name in [name for name in found if name not in known]:
         tensor, original = found[name], named[name]
         if name.endswith(("pos_embed", "position_embeddings")) and tensor.ndim > 1:
+            if not tensor.size or tensor.shape[-1:] not in widths:
+                reason = f"has the shape {list(tensor.shape)}: give [1, tokens, width]"
+                raise WeightsError(path, f"tensor {original} {reason}")
             table = position_table(int(np.prod(tensor.shape[:-1])), tensor.shape[-1])
             if not np.allclose(tensor.reshape(table.shape).astype(np.float32), table, atol=1e-3):
-                reason = "are learned positions, or of another table than the published models'"
-                raise WeightsError(path, f"{original}: {reason}, which this project has not")
+                reason = (
+                    "has learned positions, or another table than the published models': this project has only theirs"
+                )
+                raise WeightsError(path, f"tensor {original} {reason}")
             lines.append(Line("unused", original, _TABLE))
         elif name.endswith((".key.bias", ".attn.k_bias")):
             lines.append(Line("unused", original, _KEY_BIAS))

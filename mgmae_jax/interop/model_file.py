@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mgmae_jax.errors import MgmaeError, WeightsError
-from mgmae_jax.interop.hugging_face import Described, describe, reads_first_token
+from mgmae_jax.interop.hugging_face import SIZES, Described, check_sizes, describe, reads_first_token
 from mgmae_jax.interop.match import Line, Match, match_tensors
+from mgmae_jax.interop.names import Parts
 from mgmae_jax.interop.tensor_files import CONFIG_FILE, TensorFile, open_tensors
 from mgmae_jax.models.variants import VARIANTS, Variant
 from mgmae_jax.runtime.weights import Leaf
 
 _CHUNK = 1 << 20
+_SHOWN = 5  # state dicts named in an error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +73,7 @@ def read_model(path: Path, asked: Asked = Asked()) -> Model:
       MgmaeError: there is no such file, it is damaged or another model, or its heads have to be asked for.
     """
     file = open_tensors(path, asked.take)
-    match = match_tensors(file.tensors, str(path))
+    match = _match(file, asked, path)
     beside = (path if path.is_dir() else path.parent) / CONFIG_FILE
     described = describe(beside) if match.layout == "hugging_face" and beside.is_file() else None
     if match.layout == "hugging_face" and described is None and path.is_dir():
@@ -83,6 +85,7 @@ def read_model(path: Path, asked: Asked = Asked()) -> Model:
     frames, size, clip_from = _clip(file, described)
     if described is not None:
         reads_first_token(described, parts.classifier, beside)
+        check_sizes(described, _stated(variant, parts, kernel), beside)
         variant = dataclasses.replace(variant, eps=described.eps, last_eps=described.last_eps)
     classes = None
     if parts.classifier and parts.head:
@@ -105,6 +108,24 @@ def read_model(path: Path, asked: Asked = Asked()) -> Model:
         match.lines,
         file,
     )
+
+
+def _match(file: TensorFile, asked: Asked, path: Path) -> Match:
+    try:
+        return match_tensors(file.tensors, str(path))
+    except WeightsError as error:
+        if asked.take is not None or not file.others:
+            raise
+        others = " or ".join(file.others[:_SHOWN])
+        raise WeightsError(path, f"{error.reason}; this is its {file.taken!r}: --take gives {others}") from error
+
+
+def _stated(variant: Variant, parts: Parts, kernel: tuple[int, ...]) -> dict[str, int]:
+    """The sizes that a config.json states, as the tensors have them."""
+    sizes = [variant.width, parts.depth, variant.mlp, kernel[3], kernel[2]]
+    if parts.decoder_depth is not None:
+        sizes += [variant.decoder_width, parts.decoder_depth]
+    return dict(zip(SIZES, sizes, strict=False))
 
 
 def _sizes(match: Match, path: Path) -> Variant:

@@ -9,6 +9,7 @@ file's length justifies, and puts an inert `Skipped` where the file would have m
 import pickle
 import pickletools
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
@@ -29,6 +30,7 @@ _LINE = 1024  # bytes: the longest name of a class, or a number in decimal
 _TEXT = 1 << 16  # bytes: a longer string is data that nobody here asks for, and is passed over
 _MOST_OPCODES = 1 << 24  # a hundred times what a ViT-H with its optimiser has
 _PLAIN_KEYS = (str, int, float, bool, type(None))
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})  # one for all, as a file may have millions of objects
 
 
 class Skipped:
@@ -37,13 +39,15 @@ class Skipped:
     Attributes:
       name: what the file refers to, "argparse.Namespace".
       state: the attributes that the object would have had, if the file gives them as a dict.
+      items: what it would have held by key: it was of a kind of dict.
     """
 
-    __slots__ = ("name", "state")
+    __slots__ = ("items", "name", "state")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.state: dict[Any, Any] = {}
+        self.state = _NOTHING
+        self.items = _NOTHING
 
 
 class Reader:
@@ -260,7 +264,9 @@ def _make(made: Any, arguments: Any) -> Any:
 
 def _set_items(target: Any, items: list[Any]) -> None:
     if isinstance(target, Skipped):
-        return
+        if target.items is _NOTHING:
+            target.items = {}
+        target = target.items
     if type(target) is not dict or len(items) % 2:
         raise pickle.UnpicklingError("sets items of something other than a dict")
     # The keys that are left out may take for ever to hash.

@@ -9,9 +9,9 @@ import numpy as np
 import safetensors.numpy
 from ml_collections import ConfigDict
 
-from mgmae_jax.errors import WeightsError
+from mgmae_jax.errors import FileError, WeightsError
 from mgmae_jax.interop.tensor_files import TensorFile, forget_pages, open_tensors
-from mgmae_jax.runtime.files import whole_file
+from mgmae_jax.runtime.files import REMEDY, whole_file
 from mgmae_jax.runtime.weights import Leaf, Weights
 
 FORMAT = "mgmae-jax"
@@ -36,8 +36,10 @@ def read_own(path: Path) -> Weights | None:
     try:
         config = ConfigDict(json.loads(found.metadata["config"]))
         names = json.loads(found.metadata["classes"])
-        classes = None if names is None else tuple(str(name) for name in names)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        if not (names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))):
+            raise ValueError("classes that are not a list of names")
+        classes = None if names is None else tuple(names)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(path, f"its metadata cannot be read ({error!r:.200})") from error
     return Weights(str(path), config, classes, _leaves(found), {"from": str(path)}, True)
 
@@ -75,4 +77,7 @@ def write_tensors(path: Path, tensors: Iterable[tuple[str, np.ndarray]], metadat
     """
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors}
     with whole_file(path) as partial:
-        safetensors.numpy.save_file(whole, partial, dict(metadata))
+        try:
+            safetensors.numpy.save_file(whole, partial, dict(metadata))
+        except safetensors.SafetensorError as error:  # in the place of an OSError
+            raise FileError(path, f"cannot be written ({error}): {REMEDY}") from error

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import mmap
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,8 +31,9 @@ _DTYPES = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
-# The zip format, and the pickled number that starts the older one; safetensors starts with the length of its header.
-_TORCH_STARTS = (b"PK\x03\x04", b"\x80\x02\x8a\x0a")
+# The zip format, and the older one, a pickled number in any of pickle's formats that have it in this form; safetensors
+# starts with the length of its header.
+_TORCH_STARTS = re.compile(rb"PK\x03\x04|\x80[\x02\x03]\x8a\x0a|\x80[\x04\x05]\x95.{8}\x8a\x0a", re.DOTALL)
 _MOST_JSON = 1 << 24  # bytes of a config.json, an index or a header
 
 
@@ -118,11 +120,11 @@ def forget_pages(tensor: np.ndarray) -> None:
 def _open_file(path: Path, take: str | None) -> TensorFile:
     try:
         with path.open("rb") as file:
-            head = file.read(4)
+            head = file.read(16)
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
         raise WeightsError(path, reason) from error
-    if head.startswith(_TORCH_STARTS):
+    if _TORCH_STARTS.match(head):
         found = open_torch_file(path)
         taken = take or found.default()
         others = tuple(name for name in found.state_dicts if name != taken)
@@ -155,7 +157,10 @@ def _open_safetensors(path: Path) -> TensorFile:
                 path, f"tensor {name:.200} is of type {about['dtype']}: give float32, float16 or bfloat16"
             )
         start = 8 + length + about["data_offsets"][0]
-        tensors[name] = np.ndarray(about["shape"], _DTYPES[about["dtype"]], data, start)
+        try:
+            tensors[name] = np.ndarray(about["shape"], _DTYPES[about["dtype"]], data, start)
+        except ValueError as error:  # no elements, but a side or a number of sides beyond any array's
+            raise WeightsError(path, f"tensor {name:.200} has the shape {about['shape']!s:.100} ({error})") from error
     return TensorFile(path, tensors, (path,), metadata=metadata)
 
 
@@ -167,11 +172,14 @@ def _open_parts(folder: Path, index: Path, take: str | None) -> TensorFile:
     tensors: dict[str, np.ndarray] = {}
     files = tuple(folder / name for name in sorted(set(places.values())))
     for file in files:
-        tensors |= _open_file(file, take).tensors
+        found = _open_file(file, take).tensors
+        if twice := sorted(found.keys() & tensors.keys()):
+            raise WeightsError(file, f"holds {twice[0]}, as another file that {index.name} lists does")
+        tensors |= found
     if missing := sorted(places.keys() - tensors.keys()):
         raise WeightsError(index, f"lists {missing[0]}, which {places[missing[0]]} does not hold")
     return TensorFile(folder, tensors, files)
 
 
 def _is_beside(name: Any) -> bool:
-    return isinstance(name, str) and Path(name).name == name
+    return isinstance(name, str) and Path(name).name == name and name not in ("", "..")

@@ -81,6 +81,13 @@ _STORAGE_TYPES = {
     "CharStorage": np.int8,
     "ByteStorage": np.uint8,
     "BoolStorage": np.bool_,
+    # Types that no parameter here may have, but what a file keeps beside the parameters may.
+    "ComplexFloatStorage": np.complex64,
+    "ComplexDoubleStorage": np.complex128,
+    "QInt8Storage": np.int8,
+    "QUInt8Storage": np.uint8,
+    "QInt32Storage": np.int32,
+    "storage.UntypedStorage": np.uint8,
 }
 
 _ALLOWED = {f"torch.{name}": np.dtype(dtype) for name, dtype in _STORAGE_TYPES.items()} | {
@@ -96,6 +103,8 @@ _ALLOWED = {f"torch.{name}": np.dtype(dtype) for name, dtype in _STORAGE_TYPES.i
 
 def _persistent_storage(identity: Any) -> _Storage:
     kind, dtype, key, _location, numel, *view = identity
+    if isinstance(dtype, Skipped):
+        raise pickle.UnpicklingError(f"has a storage of type {dtype.name:.200}, which is not read")
     if kind != "storage" or not (
         isinstance(dtype, np.dtype) and isinstance(key, str) and type(numel) is int and numel >= 0
     ):
@@ -120,6 +129,7 @@ class TorchFile:
     args: Mapping[str, Any]
     _found: Mapping[str, Mapping[str, Any]]
     _buffer: Callable[[str], memoryview | None]
+    _size: int
 
     def default(self) -> str:
         """The state dict that is taken unless another is asked for: see `PREFERRED`."""
@@ -139,7 +149,12 @@ class TorchFile:
         if name not in self._found:
             raise WeightsError(self.path, f"has no state dict {name!r}: give one of {', '.join(self.state_dicts)}")
         with _explained(self.path):
-            return {key: _array(key, value, self._buffer) for key, value in self._found[name].items()}
+            arrays = {key: _array(key, value, self._buffer) for key, value in self._found[name].items()}
+        # Many tensors may be views of one storage, or a tensor repeat one value: a model has nothing of the kind, but a
+        # small file could have more values than there is memory for.
+        if (size := sum(array.nbytes for array in arrays.values())) > self._size:
+            raise WeightsError(self.path, f"has {self._size} bytes, and tensors of {size} that share them")
+        return arrays
 
 
 def open_torch_file(path: str | Path) -> TorchFile:
@@ -167,9 +182,9 @@ def open_torch_file(path: str | Path) -> TorchFile:
         read = _read_zip if bytes(data[:2]) == b"PK" else _read_legacy
         contents, buffer = read(path, data)
         found = _state_dicts(contents)
-    args = contents.get("args")
-    options = args.state if isinstance(args, Skipped) else args if isinstance(args, dict) else {}
-    return TorchFile(path, tuple(found), options, found, buffer)
+    args = (_dict(contents) or {}).get("args")
+    options = args.state if isinstance(args, Skipped) and args.state else _dict(args) or {}
+    return TorchFile(path, tuple(found), options, found, buffer, size)
 
 
 @contextlib.contextmanager
@@ -188,7 +203,8 @@ def _read_zip(path: Path, data: memoryview) -> tuple[Any, Callable[[str], memory
         raise pickle.UnpicklingError(f"damaged zip file: {error}") from error
     # torch.save does not compress; anything else could unpack to more than the file's size.
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
-        raise pickle.UnpicklingError("a compressed or encrypted zip file, which torch.save does not write")
+        what = "a compressed or encrypted zip file, which torch.save does not write (torch.jit.save does)"
+        raise pickle.UnpicklingError(what)
     records = {entry.filename: entry for entry in entries}
     roots = [name.removesuffix("data.pkl") for name in records if name.endswith("/data.pkl")]
     if len(roots) != 1:
@@ -247,36 +263,51 @@ def _read_legacy(path: Path, data: memoryview) -> tuple[Any, Callable[[str], mem
 
 def _state_dicts(contents: Any) -> dict[str, dict[str, Any]]:
     """The dicts that hold tensors: those inside the file's dict, named by the keys to them, or that dict itself."""
-    if not isinstance(contents, dict):
+    whole = _dict(contents)
+    if whole is None:
         what = f"{contents.name:.200}, which is refused" if isinstance(contents, Skipped) else type(contents).__name__
+        what = "tensor" if isinstance(contents, _Tensor) else what
         raise pickle.UnpicklingError(f"holds a {what}, where a state dict is a dict of tensors")
     found: dict[str, dict[str, Any]] = {}
-    seen = {id(contents)}  # a dict that a file holds many times over is looked at once
+    seen = {id(whole)}  # a dict that a file holds many times over is looked at once
 
-    def look(inside: dict[Any, Any], prefix: str, depth: int) -> None:
-        for name, value in inside.items():
-            if isinstance(value, dict) and id(value) not in seen and isinstance(name, str):
+    def look(inside: Mapping[Any, Any], prefix: str, depth: int) -> None:
+        for name, held in inside.items():
+            value = _dict(held)
+            if value is not None and id(value) not in seen and isinstance(name, str):
                 seen.add(id(value))
                 if tensors := _tensors(value):
                     found.setdefault(f"{prefix}{name}", tensors)
                 elif depth > 1:
                     look(value, f"{prefix}{name}.", depth - 1)
 
-    look(contents, "", _DEEP)
-    if not found and (tensors := _tensors(contents)):
+    look(whole, "", _DEEP)
+    if not found and (tensors := _tensors(whole)):
         found[WHOLE] = tensors
     if not found:
-        raise pickle.UnpicklingError("holds no tensors")
+        raise pickle.UnpicklingError(f"holds no tensors, or only deeper than in {_DEEP} dicts inside one another")
     return found
 
 
-def _tensors(value: dict[Any, Any]) -> dict[str, Any]:
+def _dict(value: Any) -> Mapping[Any, Any] | None:
+    """A dict, or what an object of a kind of dict held; None for anything else."""
+    if isinstance(value, Skipped):
+        return value.items or None
+    return value if isinstance(value, dict) else None
+
+
+def _tensors(value: Mapping[Any, Any]) -> dict[str, Any]:
     """The items of a state dict, with whatever stands for a tensor; empty if the dict has no tensor."""
     named = {name: item for name, item in value.items() if isinstance(name, str)}
-    if not any(isinstance(item, _Tensor) for item in named.values()):
-        return {}
     kinds = (_Tensor, Skipped)
+    if not any(isinstance(item, kinds) and _is_tensor(item) for item in named.values()):
+        return {}
     return {name: item for name, item in named.items() if isinstance(item, kinds) and not _is_scalar(item)}
+
+
+def _is_tensor(item: _Tensor | Skipped) -> bool:
+    """Whether this is a tensor, also one of a type that is not read."""
+    return isinstance(item, _Tensor) or item.name.startswith("torch._utils._rebuild_")
 
 
 def _is_scalar(item: Any) -> bool:

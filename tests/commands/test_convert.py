@@ -176,14 +176,45 @@ def test_the_report_names_every_tensor(place: Path, tmp_path: Path, capsys: pyte
     np.testing.assert_array_equal(bias, canonical(CLASSIFIER, 1)["head.bias"])
 
 
+def test_a_config_of_other_weights_is_refused(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    run = convert(place / "classifier.pth", tmp_path / "run", *HEADS)
+    changes = {"model.name=vit_b": "8/2/2/16/1/1", "model.patch=8": "4", "model.tubelet=4": "2", "model.classes=4": "3"}
+    for source, options in ((place / "classifier.pth", HEADS), (run, [])):
+        for change, has in changes.items():
+            convert(source, tmp_path / "other", *options, f"--config.{change}", status=1)
+            assert f"give {has}, as {source}" in capsys.readouterr().err
+    convert(run, tmp_path / "other", "--config.model.positions=separable", status=1)
+    assert "config.model.positions='separable': give flat" in capsys.readouterr().err
+    files.write_folder(tmp_path / "hf", CLASSIFIER, num_frames=5)
+    convert(tmp_path / "hf", tmp_path / "other", status=1)
+    assert "config.clip.frames=5: give a multiple of model.tubelet=2" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_a_classifier_of_half_the_tokens_is_elsewhere(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    clip = ["--config.clip.size=16", "--config.mask.ratio=0.5"]
+    run = convert(place / "classifier.pth", tmp_path / "run", *HEADS, *clip)
+    folder = convert(run, tmp_path / "hf", "--to", "huggingface")
+    remark = "Here the encoder sees 50% of a clip's tokens, as it was trained (mask.ratio=0.5). Other programs"
+    assert capsys.readouterr().out.count(remark) == 1
+    assert remark in (folder / "README.md").read_text()
+    assert remark not in (convert(place / "hf", tmp_path / "all", "--to", "huggingface") / "README.md").read_text()
+
+
 def test_raft_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture):
     with np.load(Path(__file__).parents[1] / "golden/raft_small.npz") as arrays:
         tensors = {f"module.{name[2:]}": arrays[name] for name in arrays.files if name.startswith("w:")}
-    (tmp_path / "raft.pth").write_bytes(checkpoint({"model": tensors}))
+    average = {name: tensor + np.float32(1) for name, tensor in tensors.items()}
+    (tmp_path / "raft.pth").write_bytes(checkpoint({"model": tensors, "model_ema": average}))
     found = safetensors.numpy.load_file(convert(tmp_path / "raft.pth", tmp_path / "raft.safetensors"))
     stem = tensors["module.fnet.conv1.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(found["feature_encoder.stem.kernel"], stem)
     assert "reshaped  module.fnet.conv1.weight" in capsys.readouterr().out
+    ema = safetensors.numpy.load_file(
+        convert(tmp_path / "raft.pth", tmp_path / "ema.safetensors", "--take", "model_ema")
+    )
+    np.testing.assert_array_equal(ema["feature_encoder.stem.kernel"], stem + np.float32(1))
+    capsys.readouterr()
     convert(tmp_path / "raft.pth", tmp_path / "raft", status=1)
     assert "becomes a .safetensors file" in capsys.readouterr().err
 

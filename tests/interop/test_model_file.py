@@ -124,7 +124,7 @@ def test_biases_in_one_tensor_and_tensors_that_are_not_needed(tmp_path):
         "blocks.1.attn.qkv.bias (its middle third)",
         "pos_embed",
     ]
-    with pytest.raises(WeightsError, match="pos_embed: are learned positions"):
+    with pytest.raises(WeightsError, match="tensor pos_embed has learned positions"):
         read(tmp_path, tensors | {"pos_embed": tensors["pos_embed"] + 0.1})
 
 
@@ -161,14 +161,26 @@ def test_heads_are_asked_for_where_nothing_says_them(tmp_path):
         ({"cls_token": (1, 1, 8)}, r"map to nothing here: cls_token"),
         ({"head.weight": None}, r"is a classifier without head\.weight"),
         ({"fc_norm.bias": None}, r"is a classifier without fc_norm\.bias"),
-        ({"fc_norm.weight": None, "norm.weight": (8,)}, r"has tensors that map to nothing here: norm\.weight"),
+        ({"norm.weight": (8,), "norm.bias": (8,)}, r"has tensors that map to nothing here: norm\.bias, norm\.weight"),
+        (
+            {"fc_norm.weight": None, "fc_norm.bias": None, "norm.weight": (8,), "norm.bias": (8,)},
+            "no fc_norm: its head sees the first token alone",
+        ),
+        (
+            {"blocks.0.attn.qkv.bias": (24,)},
+            r"has blocks\.0\.attn\.q_bias and, in blocks\.0\.attn\.qkv\.bias, the same",
+        ),
+        ({"encoder.blocks.0.norm1.bias": (8,)}, r"'blocks\.0\.norm1\.bias' and 'encoder\.blocks.* two names of one"),
+        ({"encoder.head.bias": (3,)}, "are two names of one"),
+        ({"pos_embed": (1, 0, 8)}, r"pos_embed has the shape \[1, 0, 8\]"),
+        ({"pos_embed": (1, 8, 16)}, r"pos_embed has the shape \[1, 8, 16\]"),
         ({"blocks.0.mlp.fc1.bias": None}, r"without blocks\.0\.mlp\.fc1\.bias"),
         ({"patch_embed.proj.weight": None}, r"is not a video transformer of this family"),
         ({"patch_embed.proj.weight": (8, 3, 4, 4)}, r"kernel of \[8, 3, 4, 4\]"),
         ({"blocks.1.attn.qkv.weight": (24, 9)}, r"blocks\.1\.attn\.qkv\.weight has the shape \[24, 9\].*\[24, 8\]"),
         ({"blocks.1.norm1.weight": (9,)}, r"norm1\.weight has the shape \[9\]"),
         ({"blocks.0.mlp.fc1.weight": ()}, r"has the shape \[\]"),
-        ({"module.head.bias": (3,)}, "the same but for their prefixes"),
+        ({"module.head.bias": (3,)}, "are two names of one"),
     ],
 )
 def test_other_tensors_are_an_error(tmp_path, change, match):
@@ -193,13 +205,49 @@ def test_other_tensors_are_an_error(tmp_path, change, match):
         ({"layer_norm_eps": "small"}, "layer_norm_eps='small'"),
         ({"num_attention_heads": 3}, "cannot have 3 attention heads"),
         ({"use_mean_pooling": False}, "sees the first token alone"),
-        ({"id2label": {"0": "a", "2": "b"}}, "does not name the classes from 0 on"),
+        ({"id2label": {"0": "a", "2": "b", "3": "c"}}, "from 0 on: it has 3 names, and none for 1"),
+        ({"hidden_size": 768}, "hidden_size=768, and the tensors have 8"),
+        ({"num_hidden_layers": 12}, "num_hidden_layers=12, and the tensors have 2"),
+        ({"tubelet_size": 4}, "tubelet_size=4, and the tensors have 2"),
         ({"id2label": {"0": "a", "1": "b"}}, "names 2 classes, and the head has 3"),
     ],
 )
 def test_other_descriptions_are_an_error(tmp_path, changes, match):
     with pytest.raises(WeightsError, match=match):
         read_model(files.write_folder(tmp_path / "hf", CLASSIFIER, **changes))
+
+
+def test_a_decoder_of_another_size_than_described(tmp_path):
+    with pytest.raises(WeightsError, match="decoder_num_hidden_layers=4, and the tensors have 1"):
+        read_model(files.write_folder(tmp_path / "hf", AUTOENCODER, decoder_num_hidden_layers=4))
+
+
+def test_both_styles_of_a_name(tmp_path):
+    tensors = files.hugging_face(CLASSIFIER)
+    old = next(name for name in tensors if name.endswith("q_bias"))
+    tensors[old.replace("q_bias", "query.bias")] = tensors[old]
+    with pytest.raises(WeightsError, match=r"q_bias' and .*query\.bias' are two names of one"):
+        read_model(files.write_folder(tmp_path / "hf", CLASSIFIER, tensors))
+
+
+def test_biases_of_no_three_of_one_length(tmp_path):
+    tensors = {name: tensor for name, tensor in official(CLASSIFIER).items() if not name.endswith(("q_bias", "v_bias"))}
+    for shape in ((25,), (), (8, 3)):
+        with pytest.raises(WeightsError, match=r"qkv\.bias has the shape \["):
+            read(tmp_path, tensors | {"blocks.0.attn.qkv.bias": np.zeros(shape, np.float32)})
+
+
+def test_tables_of_encoder_and_decoder(tmp_path):
+    tables = {"pos_embed": position_table(8, files.DECODER)[None]}
+    tables["encoder.pos_embed"] = position_table(8, files.WIDTH)[None]
+    assert_holds(read(tmp_path, official(AUTOENCODER) | tables), AUTOENCODER)
+
+
+def test_the_other_state_dicts_of_a_file_are_named(tmp_path):
+    data = checkpoint({"sampler": {"state": np.zeros(3, np.float32)}, "net": official(CLASSIFIER)})
+    with pytest.raises(WeightsError, match="it has state; this is its 'sampler': --take gives net"):
+        read(tmp_path, data)
+    assert_holds(read(tmp_path, data, Asked("net", 2)), CLASSIFIER)
 
 
 def test_a_published_size_is_known_by_its_tensors(tmp_path, monkeypatch):

@@ -226,6 +226,50 @@ def test_a_few_bytes_cannot_ask_for_much_memory_or_time(read):
     refused(read, legacy(b"}q\x00" + text("self") + b"h\x00s", {}), "no tensors")
 
 
+def test_tensors_of_more_bytes_than_their_file_are_refused(read):
+    repeated = dictionary({"w": tensor("0", "float32", 12, [10**9, 2], [0, 1])})
+    refused(read, legacy(repeated, {"0": STORAGE}), r"has \d+ bytes, and tensors of 8000000000 that share them")
+    large = np.zeros(10_000, np.float32)
+    shared_by_two = dictionary({name: tensor("0", "float32", 10_000, [10_000], [1]) for name in "ab"})
+    refused(read, legacy(shared_by_two, {"0": large}), "tensors of 80000 that share them")
+
+
+@pytest.mark.parametrize("make", [b")R", b")\x81", b"(t\x81"])
+@pytest.mark.parametrize("write", [legacy, zipped])
+def test_kinds_of_dicts_are_dicts_and_are_not_made(read, write, make):
+    view = b"N" if write is legacy else b""
+    kind = reference("somebody.s", "Dict") + make
+    model = kind + b"(" + text("w") + array_tensor("0", STORAGE, view) + b"u"
+    np.testing.assert_array_equal(read(write(model, {"0": STORAGE}))["w"], STORAGE)
+    whole = kind + b"(" + text("model") + model + text("args") + kind + text("num_frames") + integer(8) + b"su"
+    np.testing.assert_array_equal(read(write(whole, {"0": STORAGE}))["w"], STORAGE)
+    refused(read, write(kind, {}), r"holds a somebody\.s\.Dict, which is refused")
+
+
+@pytest.mark.parametrize("storage", ["ComplexFloatStorage", "QInt8Storage", "UntypedStorage"])
+def test_types_beside_the_model_that_no_model_has(read, storage, monkeypatch):
+    monkeypatch.setitem(torch_files.STORAGE_TYPES, "other", storage)
+    other = tensor("1", "other", 1, [1], [1], view=b"")
+    if storage == "UntypedStorage":
+        other = other.replace(b"ctorch\nUntyped", b"ctorch.storage\nUntyped").replace(b"_tensor_v2", b"_tensor_v3")
+    model = dictionary({"w": array_tensor("0", STORAGE, view=b"")})
+    storages = {"0": STORAGE, "1": np.zeros(1, np.complex64 if storage.startswith("C") else np.int8)}
+    contents = dictionary({"model": model, "optimizer": dictionary({"state": other})})
+    np.testing.assert_array_equal(read(zipped(contents, storages))["w"], STORAGE)
+    if storage == "UntypedStorage":
+        refused(read, zipped(dictionary({"w": other}), storages), "tensor w is made by .*_v3, which is not read")
+
+
+def test_a_storage_of_an_unknown_type_is_named(read, monkeypatch):
+    monkeypatch.setitem(torch_files.STORAGE_TYPES, "other", "OtherStorage")
+    contents = dictionary({"w": tensor("0", "other", 12, [12], [1])})
+    refused(read, legacy(contents, {"0": STORAGE}), r"a storage of type torch\.OtherStorage, which is not read")
+
+
+def test_a_tensor_alone_is_no_state_dict(read):
+    refused(read, legacy(array_tensor("0", STORAGE), {"0": STORAGE}), "holds a tensor, where")
+
+
 def test_a_pickle_of_too_many_parts_is_refused(read, monkeypatch):
     monkeypatch.setattr(restricted_pickle, "_MOST_OPCODES", 100)
     refused(read, legacy(b"N" * 200, {}), "a pickle of more than 100 parts")
