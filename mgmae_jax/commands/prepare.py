@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> None:
     counted = ", ".join(f"{count} {split}" for split, count in made.records.items())
     print(f"{args.out}: {counted} videos; train on them with --config.data.path={args.out}", file=sys.stderr)
     if made.left_out:
-        why = f"{args.out / LEFT_OUT} says why; once they are mended, prepare all again into another folder"
+        why = f"{args.out / LEFT_OUT} says why; once they are repaired, prepare all again into another folder"
         print(f"{made.left_out} videos are left out: {why}", file=sys.stderr)
 
 

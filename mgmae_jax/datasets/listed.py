@@ -184,7 +184,7 @@ def own_split(videos: VideoList, path: str) -> ListedSplit:
       path: where, for errors.
 
     Raises:
-      MgmaeError: a video is listed twice, or labels are no numbers of classes.
+      MgmaeError: a video is listed twice, or a label is too high for the number of a class.
     """
     names = videos.names()
     highest = max(videos.labels or (0,))

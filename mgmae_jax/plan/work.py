@@ -141,7 +141,7 @@ def check_plannable(config: ConfigDict) -> None:
       ConfigError: it is of another.
     """
     if (kind := kind_of(config)) not in _KINDS:
-        raise ConfigError("kind", kind, f"a config of one of the kinds that can be planned: {', '.join(_KINDS)}")
+        raise ConfigError("kind", kind, f"a config of kind {' or '.join(map(repr, _KINDS))}, which have a plan")
 
 
 def batch_shapes(config: ConfigDict, trainer: Pretraining | Finetuning) -> dict[str, jax.ShapeDtypeStruct]:

@@ -51,7 +51,7 @@ def test_what_does_not_fit_is_told_with_what_to_change(capsys: pytest.CaptureFix
 @pytest.mark.parametrize("name", ["probe/motion_shapes", "ablation/main"])
 def test_a_config_of_another_kind_is_one_line(capsys: pytest.CaptureFixture, name: str):
     assert main(["plan", "--config", name, "--on", "h200:8"]) == 1
-    want = f"config.kind='{name.partition('/')[0]}': give a config of one of the kinds that can be planned: pretrain"
+    want = f"config.kind='{name.partition('/')[0]}': give a config of kind 'pretrain' or 'finetune', which have a plan"
     assert capsys.readouterr().err.startswith(f"\nmgmae plan: {want}")
 
 

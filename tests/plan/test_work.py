@@ -78,7 +78,7 @@ def test_fine_tuning_is_planned_with_its_labels_and_average():
 
 @pytest.mark.parametrize("name", ["probe/common", "flow/raft_small"])
 def test_other_kinds_are_refused(name: str):
-    with pytest.raises(ConfigError, match=r"config.kind='\w+': give a config of one of the kinds that can be planned"):
+    with pytest.raises(ConfigError, match=r"config.kind='\w+': give a config of kind 'pretrain' or 'finetune'"):
         build_trainer(load_config(name), 1000)
 
 
