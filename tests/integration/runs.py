@@ -155,7 +155,7 @@ def stop_when(process: subprocess.Popen, reached: Callable[[], bool], how: signa
     try:
         wait_until(reached, [process])
         process.send_signal(how)
-        return process.communicate(timeout=60)[1]
+        return process.communicate(timeout=300)[1]
     finally:
         process.kill()
         process.wait()

@@ -71,7 +71,7 @@ def test_killed_at_any_moment_and_gone_on_with_on_other_devices(
             while not (predictions.exists() and predictions.read_bytes().count(b"\n") >= least):
                 assert process.poll() is None, process.stderr.read()
             process.send_signal(signal.SIGKILL)
-            process.communicate(timeout=60)
+            process.communicate(timeout=300)
         finally:
             process.kill()
             process.wait()
