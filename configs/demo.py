@@ -1,4 +1,4 @@
-"""A small model on procedural videos: the whole of the method in three minutes, on two CPU cores.
+"""A small model on procedural videos: the whole of the method in minutes, on two CPU cores.
 
     make demo
 
