@@ -1,5 +1,4 @@
 import io
-import os
 
 import pytest
 
@@ -24,7 +23,7 @@ def show(progress: Progress, step: int) -> None:
 
 @pytest.fixture(autouse=True)
 def eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((80, 24)))
+    monkeypatch.setenv("COLUMNS", "80")
 
 
 def test_a_terminal_has_one_line_that_is_rewritten_and_ended_once():
@@ -55,7 +54,7 @@ def test_half_way_half_of_the_bar_is_filled():
 
 
 def test_a_narrow_terminal_gets_a_line_that_does_not_wrap(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((40, 24)))
+    monkeypatch.setenv("COLUMNS", "40")
     stream = Terminal()
     show(Progress(1000, stream=stream, clock=Clock()), 1)
     assert all(len(line) < 40 for line in stream.getvalue().split("\r"))
