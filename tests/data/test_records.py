@@ -155,7 +155,7 @@ def test_a_missing_and_a_foreign_shard_are_named(copied):
     assert read_first(copied).shape == (1, 48, 64, 3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(place=st.floats(0, 1, exclude_max=True), garbage=st.binary(min_size=1, max_size=60))
 def test_damage_gives_a_video_error_or_the_right_video(tmp_path_factory, folder, place, garbage):
     good = read_first(folder)

@@ -49,7 +49,7 @@ def pixels(stored: StoredFlow, indices, pairs, box: CropBox, frame_size: tuple[i
 velocities = st.tuples(*[st.floats(-9, 9, width=32)] * 2)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     velocity=velocities,
     start=st.integers(0, 4),
@@ -92,7 +92,7 @@ def test_the_crop_of_the_flow_lies_where_that_of_the_frames_does():
     np.testing.assert_allclose(flow / [20 / 60, 20 / 40], shown, atol=0.5 + 96 / 510)  # both are rounded
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     place=st.tuples(st.sampled_from([0, 3, 17, 32]), st.sampled_from([0, 5, 40, 64])),
     sides=st.tuples(st.integers(40, 64), st.integers(40, 64)),

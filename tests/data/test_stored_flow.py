@@ -166,7 +166,7 @@ def test_other_tensors_and_longer_files_are_refused(stored: Path):
         read_flow(stored, "a.mp4", FACTS)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_any_damage_of_the_flow_is_an_error(data: st.DataObject):
     content = bytearray(flow_bytes(ramp(), GRID, FACTS, METHOD))
@@ -179,7 +179,7 @@ def test_any_damage_of_the_flow_is_an_error(data: st.DataObject):
         read_flow(bytes(content), "a.mp4", FACTS)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(place=st.integers(0, 700), value=st.integers(0, 255))
 def test_damage_of_the_head_is_an_error_or_another_name(place: int, value: int):
     content = bytearray(flow_bytes(ramp(), GRID, FACTS, METHOD))
@@ -204,7 +204,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
         write_flow(tmp_path / "taken" / "a.flow", ramp(), GRID, FACTS, METHOD)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 2**32 - 1), scale=st.floats(1e-6, 1e6), shift=st.floats(-1e3, 1e3))
 def test_eight_bits_are_off_by_a_510th_of_the_range_once_and_for_all(seed: int, scale: float, shift: float):
     flow = (np.random.default_rng(seed).normal(size=(2, 3, 5, 2)) * scale + shift).astype(np.float32)

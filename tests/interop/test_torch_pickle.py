@@ -285,9 +285,7 @@ def test_every_truncation_is_refused(read, zip_format):
         refused(read, data[:length])
 
 
-@hypothesis.settings(
-    max_examples=600, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
-)
+@hypothesis.settings(max_examples=600, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @hypothesis.given(
     zip_format=st.booleans(),
     changes=st.lists(st.tuples(st.integers(0, 10**4), st.integers(0, 255)), min_size=1, max_size=4),

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tensorboardX.proto.event_pb2 import Event
 
@@ -71,7 +71,6 @@ def test_a_resumed_run_has_each_step_once(tmp_path: Path):
     assert starts == [5]
 
 
-@settings(deadline=None)  # it writes files
 @given(torn=st.integers(0, 30))
 def test_a_torn_last_line_is_skipped_and_written_over(tmp_path_factory: pytest.TempPathFactory, torn: int):
     workdir = tmp_path_factory.mktemp("run")

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mgmae_jax.runtime.rng import STREAMS, per_example, stream
@@ -40,7 +40,6 @@ def test_a_traced_step_inside_jit_moves_nothing_between_host_and_device():
     assert first != second
 
 
-@settings(deadline=None)  # the first example compiles
 @given(start=st.integers(0, 1000), count=st.integers(1, 8))
 def test_an_example_has_its_key_whatever_part_of_the_batch_it_comes_in(start: int, count: int):
     key = jax.random.key(1)
