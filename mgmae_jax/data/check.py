@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from mgmae_jax.data.decode import Item, OpenVideo, Readable, open_video
+from mgmae_jax.data.lists import MOST_NUMBERED
 from mgmae_jax.data.pool import mapper
 from mgmae_jax.data.sources import VideoList
 from mgmae_jax.errors import VideoError
@@ -20,7 +21,6 @@ from mgmae_jax.errors import VideoError
 _EACH = 8  # videos that a process is given at once
 _QUANTILES = {"min": 0.0, "5%": 0.05, "median": 0.5, "95%": 0.95, "max": 1.0}
 _EARLY, _EARLY_S = 0.1, 0.5  # what a video may end early: a tenth of it, and seconds, as headers are not exact
-_MOST_CLASSES = 2**20  # above it, labels are other numbers, and only those that are listed are counted
 _SIZES = 10  # most frequent ones that are listed
 
 
@@ -152,7 +152,7 @@ def statistics(checked: Sequence[Checked], videos: VideoList) -> dict[str, Any]:
         given, names = videos.labels or (), videos.class_names
         counts = collections.Counter(n for n, one in zip(given, checked, strict=True) if one.problem is None)
         classes = len(names) if names else max(given) + 1
-        numbers = range(classes) if classes <= _MOST_CLASSES else sorted({n for n in given if n >= 0})
+        numbers = range(classes) if classes <= MOST_NUMBERED else sorted({n for n in given if n >= 0})
         report["labels"] = {names[n] if names else str(n): counts[n] for n in numbers}
     return report
 

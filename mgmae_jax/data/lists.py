@@ -20,6 +20,8 @@ from mgmae_jax.errors import FileError, VideoError
 from mgmae_jax.runtime.paths import BUCKETS, remote_scheme
 
 MAX_LINE_BYTES = 64 * 1024
+MOST_NUMBERED = 2**20
+"""As many classes may have numbers only; higher labels are numbers of something else, and nothing is sized by them."""
 _MOST_COUNTED = 64  # folders of frames whose pictures are counted to find out what a list says about them
 _FIRST = 3  # videos whose presence is checked, as a list may have hundreds of thousands
 _MAX_DIGITS = 100

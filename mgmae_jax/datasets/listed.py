@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mgmae_jax.data.folders import is_video
+from mgmae_jax.data.lists import MOST_NUMBERED
 from mgmae_jax.data.sources import VideoList
 from mgmae_jax.errors import FileError, MgmaeError
 
 _MAX_BYTES = 2**30  # of a file of labels; that of Kinetics-700 takes 36 MB
 _SHOWN = 3
-_MOST_CLASSES = 2**20  # of classes without names; higher numbers are something else
 NO_VIDEO, NONE_THERE = "lists no video", "holds none"
 """What the reasons of errors begin with where a split is not there."""
 
@@ -188,7 +188,7 @@ def own_split(videos: VideoList, path: str) -> ListedSplit:
     """
     names = videos.names()
     highest = max(videos.labels or (0,))
-    if videos.class_names is None and highest >= _MOST_CLASSES:
+    if videos.class_names is None and highest >= MOST_NUMBERED:
         raise MgmaeError(f"{path}: gives a video the label {highest}: number the classes from 0, or give their names.")
     if len(set(names)) < len(names):
         ((twice, _),) = collections.Counter(names).most_common(1)

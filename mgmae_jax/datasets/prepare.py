@@ -140,12 +140,12 @@ def on_beam(runner: str, options: list[str]) -> Run:
         ) from error
 
     try:
-        unused = beam.Pipeline(options=PipelineOptions([f"--runner={runner}", *options]))
+        made = beam.Pipeline(options=PipelineOptions([f"--runner={runner}", *options]))
     except ValueError as error:
         raise MgmaeError(f"--runner {runner}, or --beam-options: {error}") from error
 
     def run(write: Callable[[ShardTask], int], tasks: list[ShardTask]) -> Iterable[int]:
-        with unused as pipeline:
+        with made as pipeline:
             # Without the reshuffle, a runner writes all shards one after another.
             _ = pipeline | beam.Create(tasks) | beam.Reshuffle() | beam.Map(write)
         yield sum(len(task.rows) for task in tasks)
