@@ -183,7 +183,9 @@ def _keys(clip: ExploredClip) -> str:
     if clip.flow is not None:
         keys["F"] = "flow on, off"
     rows = "".join(f"<tr><th scope='row'><kbd>{text(key)}</kbd></th><td>{what}</td></tr>" for key, what in keys.items())
-    return f"<details><summary>Keys</summary><table>{rows}</table></details>"
+    # Speech input types letters, and each would be a command (WCAG 2.1.4).
+    switch = '<label><input type="checkbox" id="characters" checked> letters and digits are keys</label>'
+    return f"<details><summary>Keys</summary>{switch}<table>{rows}</table></details>"
 
 
 def _base64(values: np.ndarray) -> str:

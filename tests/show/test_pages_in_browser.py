@@ -179,6 +179,22 @@ def test_flow_is_drawn_over_the_panels(opened):
     assert page.evaluate("document.querySelector('canvas').toDataURL()") == before
 
 
+def test_letters_and_digits_can_be_switched_off(opened):
+    page = opened("explore")
+    page.get_by_text("Keys", exact=True).click()
+    page.get_by_label("letters and digits").uncheck()
+    for key in ("m", "f", "1"):
+        page.keyboard.press(key)
+    assert page.locator("#masks").is_checked()
+    assert not page.locator("#arrows").is_checked()
+    assert page.locator("input[name=ratio]:checked").input_value() == "1"
+    page.keyboard.press("ArrowRight")  # no character
+    assert shown(page) == 1
+    page.get_by_label("letters and digits").check()
+    page.keyboard.press("m")
+    assert not page.locator("#masks").is_checked()
+
+
 def test_a_token_under_the_pointer_shows_its_way(opened):
     page = opened("explore")
     canvas = page.locator("canvas").first

@@ -236,10 +236,11 @@
     } else if (event.key === " ") {
       if (kind === "button" || kind === "checkbox" || kind === "SUMMARY") return;
       play(timer === null);
-    } else if (/^[1-9]$/.test(event.key)) setRatio(Number(event.key) - 1);
+    } else if (event.key === "Escape") mark(null);
+    else if (!find("characters").checked) return;
+    else if (/^[1-9]$/.test(event.key)) setRatio(Number(event.key) - 1);
     else if (event.key === "f" || event.key === "F") toggle("arrows");
     else if (event.key === "m" || event.key === "M") toggle("masks");
-    else if (event.key === "Escape") mark(null);
     else return;
     event.preventDefault();
   }
