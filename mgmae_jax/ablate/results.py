@@ -247,15 +247,21 @@ def _compared(results: Results, row: str, column: str) -> str:
     return f"{text} ({', '.join(told)})" if told else text
 
 
+def _finite(values: Mapping[Any, float | None]) -> dict[Any, float | None]:
+    """JSON has no NaN and no infinity: an error that is none is null."""
+    return {name: None if value is None or not math.isfinite(value) else value for name, value in values.items()}
+
+
 def as_json(results: Results) -> dict[str, Any]:
-    """The table as JSON: every value by seed, in its own unit, with the statistics."""
+    """The table as JSON: every value by seed, in its own unit, with the statistics; null where one is not finite."""
 
     def figure(row: str, name: str) -> dict[str, Any]:
         mean, difference = results.mean(row, name), results.difference(row, name)
-        told: dict[str, Any] = {"by_seed": results.values[row].get(name, {}), "shown": mean and mean._asdict()}
+        told: dict[str, Any] = {"by_seed": _finite(results.values[row].get(name, {})), "shown": None}
+        if mean is not None:
+            told["shown"] = _finite(mean._asdict())
         if difference is not None:
-            t = difference.t if difference.t is None or math.isfinite(difference.t) else None
-            told["difference"] = {**difference.mean._asdict(), "t": t, "p": difference.p}
+            told["difference"] = _finite({**difference.mean._asdict(), "t": difference.t, "p": difference.p})
         return told
 
     return {

@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> None:
     if args.list or args.dry_run:
         print(listed(cells) if args.list else commands_left(cells))
         return
-    write_json(args.out / GRIDS / f"{grid.name}.json", grid.to_json())
+    begin(grid, args.out)
     runner = Runner(
         cells,
         lambda cell: prepare_data(cell, configs),
@@ -161,6 +161,22 @@ def commands_left(cells: Sequence[Cell]) -> str:
     """The commands of the parts that are not done, in order; those of failed parts as well."""
     left = [["mgmae", *part.argv] for cell in cells for part in cell.parts if not part.done]
     return "\n".join(shlex.join(words) for words in left) or "# nothing is left to run"
+
+
+def begin(grid: Grid, out: Path) -> None:
+    """Writes what a grid consists of, for its table.
+
+    Raises:
+      FileError: a grid of the same file name and another title has begun in the folder: its tables would be lost.
+    """
+    path = out / GRIDS / f"{grid.name}.json"
+    if path.exists() and (title := read_object(path, remedy=RETRY).get("title")) != grid.title:
+        raise FileError(
+            path,
+            f"is of another grid, {title!r}, and the tables of this one, {grid.title!r}, would take the place of its: "
+            "rename this one's file or give another --out; if it has only a new title, remove this file",
+        )
+    write_json(path, grid.to_json())
 
 
 def known_grids(out: Path) -> list[Grid]:

@@ -11,7 +11,7 @@ from mgmae_jax.ablate.cells import grid_cells
 from mgmae_jax.ablate.results import as_json, markdown, read_results
 from mgmae_jax.ablate.runner import Runner
 from mgmae_jax.cli import main
-from mgmae_jax.commands.ablate import GRIDS, shard_of, write_tables
+from mgmae_jax.commands.ablate import GRIDS, begin, shard_of, write_tables
 from mgmae_jax.errors import FileError, MgmaeError
 from tests.ablate.run_grid import FAKE, nothing, small_grid
 
@@ -85,6 +85,24 @@ def test_a_table_is_written_with_its_pictures(out: Path, capsys: pytest.CaptureF
     assert json.loads((out / "small.json").read_text())["grid"]["baseline"] == "tube"
     for name in ("small.png", "small_classes1.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_error_that_is_no_number_is_null_in_json(out: Path):
+    change(out, "demo-2", 13, "pretrain/guesses.json", {"network": float("nan"), "mean_cube": 0.5})
+    content = as_json(read_results(small_grid(3, finetune=True, classes=True), out))
+    figure = json.loads(json.dumps(content, allow_nan=False))["rows"]["motion"]["error"]
+    assert figure["by_seed"] == {"12": 0.26, "13": None, "14": 0.28}
+    assert figure["shown"] == {"value": None, "error": None, "seeds": 3}
+    assert figure["difference"] == {"value": None, "error": None, "seeds": 3, "t": None, "p": None}
+
+
+def test_a_grid_does_not_take_the_tables_of_another_of_the_same_name(tmp_path: Path):
+    first = small_grid(3)
+    begin(first, tmp_path)
+    begin(dataclasses.replace(first, seeds=(12, 13)), tmp_path)
+    with pytest.raises(FileError, match=r"small\.json: is of another grid, 'A small grid', .* 'Another', .* --out"):
+        begin(dataclasses.replace(first, title="Another"), tmp_path)
+    assert json.loads((tmp_path / GRIDS / "small.json").read_text())["seeds"] == [12, 13]
 
 
 def test_a_row_that_is_compared_with_another_than_the_baseline_says_so(out: Path):
