@@ -191,15 +191,22 @@ def same_name(name: str) -> str:
 
 def _find(names: set[str], classes: tuple[str, ...], source: str) -> Mapping[str, int]:
     """The place in `classes` of each name that is there: of the same text, or else the only one of the same value."""
-    exact = {composed(name): label for label, name in enumerate(classes)}
+    exact: dict[str, list[int]] = {}
     alike: dict[str, list[int]] = {}
     for label, name in enumerate(classes):
+        exact.setdefault(composed(name), []).append(label)
         alike.setdefault(same_name(name), []).append(label)
     found = {}
     for name in names:
-        near = alike.get(same_name(name), [])
-        if composed(name) in exact:
-            found[name] = exact[composed(name)]
+        same, near = exact.get(composed(name), []), alike.get(same_name(name), [])
+        if len(same) > 1:
+            labels = " and ".join(map(str, same))
+            raise MgmaeError(
+                f"{source} has the class {name!r}, and the model gives this name to the classes {labels}: rename them "
+                "in the config.json or classes.json beside its weights."
+            )
+        if same:
+            found[name] = same[0]
         elif len(near) > 1:
             both = " or ".join(repr(classes[label]) for label in near)
             raise MgmaeError(f"{source} has the class {name!r}, which may be the model's {both}: name it as there.")

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from mgmae_jax.errors import MgmaeError
+from mgmae_jax.interop.tensor_files import is_model_folder
 
 SCHEME = "hf://"
 _PLACE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:/([\w./-]+))?(?:@([\w./-]+))?")
@@ -27,7 +28,8 @@ def download(place: str) -> tuple[Path, str]:
       The local folder or file, and the commit that it is of.
 
     Raises:
-      MgmaeError: the text has another form, huggingface_hub is not installed, or the download fails.
+      MgmaeError: the text has another form, huggingface_hub is not installed, the download fails, or the repository
+        keeps its weights in files of other names, of which one has to be chosen.
     """
     form = _PLACE.fullmatch(place)
     if form is None or ".." in place:
@@ -46,6 +48,11 @@ def download(place: str) -> tuple[Path, str]:
         reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
         remedy = "look at the name and the network, or download it elsewhere and give the folder's path"
         raise MgmaeError(f"{place}: cannot be downloaded ({type(error).__name__}: {reason}): {remedy}.") from error
+    if not file and not is_model_folder(found):
+        raise MgmaeError(
+            f"{place}: this repository has no model.safetensors and no pytorch_model.bin; give the file of its weights, "
+            f"as {SCHEME}{name}/FILE.pth."
+        )
     return found, _commit(found) or revision or "unknown"
 
 

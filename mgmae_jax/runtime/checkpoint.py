@@ -24,6 +24,7 @@ from mgmae_jax.runtime.weights import Checkpoint, Weights
 FOLDER = "checkpoints"  # their folder in a workdir
 _STATE = "state"  # the name of the pytree in a checkpoint
 _SHOWN = 5  # differing tensors shown in an error
+_WEIGHTS = (".bin", ".ckpt", ".pt", ".pth", ".safetensors")  # the extensions of other programs' files
 
 
 class Checkpoints:
@@ -245,7 +246,12 @@ def find_checkpoint(path: str | Path) -> Path:
         return path / FOLDER / str(steps[-1])
     if steps := _steps_in(path):
         return path / str(steps[-1])
-    raise FileError(path, "holds no checkpoint: give a workdir, a folder of checkpoints or one of its steps")
+    want = "give a workdir, a folder of checkpoints or one of its steps"
+    if not path.exists():
+        raise FileError(path, f"no such file or folder: {want}")
+    if weights := sorted(entry.name for entry in path.glob("*") if entry.suffix in _WEIGHTS):
+        want += f"; or the file of another program's weights: {weights[0]}"
+    raise FileError(path, f"holds no checkpoint: {want}")
 
 
 def saved_steps(workdir: str | Path) -> list[int]:
@@ -254,7 +260,8 @@ def saved_steps(workdir: str | Path) -> list[int]:
 
 
 def _steps_in(folder: Path) -> list[int]:
-    return sorted(int(entry.name) for entry in folder.glob("*") if entry.name.isdigit())  # unfinished: with a suffix
+    # Those that are not finished have a suffix.
+    return sorted(int(entry.name) for entry in folder.glob("*") if entry.name.isdigit() and entry.is_dir())
 
 
 def file_above(checkpoint: str | Path, name: str) -> Path | None:

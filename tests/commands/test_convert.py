@@ -299,6 +299,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, place: Path, tmp_path: Path):
 
     def snapshot_download(name: str, *, revision: str | None, allow_patterns: list[str]) -> str:
         asked.append((name, revision))
+        if name == "me/torch":  # only its config.json fits the patterns
+            return str(tmp_path)
         if name != "me/mine":
             raise ConnectionError("offline")
         return str(cached)
@@ -320,6 +322,9 @@ def test_a_model_of_the_hub(hub: list, videos: Path, tmp_path: Path, monkeypatch
     assert run["weights"]["from"] == "hf://me/mine@main"
     assert main(["evaluate", "--checkpoint", "hf://me/other"]) == 1
     assert "hf://me/other: cannot be downloaded (ConnectionError: offline)" in capsys.readouterr().err
+    assert main(["evaluate", "--checkpoint", "hf://me/torch"]) == 1
+    told = "hf://me/torch: this repository has no model.safetensors and no pytorch_model.bin; give the file of its weights"
+    assert f"{told}, as hf://me/torch/FILE.pth." in capsys.readouterr().err
     config = load_config("finetune/common", ["--config.init=hf://me/mine"])
     assert config.init == "hf://me/mine"
     with pytest.raises(MgmaeError, match="hf://OWNER/NAME"):

@@ -89,7 +89,7 @@ def told(
         ("train__accumulate", 3, "config.train.accumulate=3: give a divisor of the 8 clips"),
         ("eval__every", -1.0, "config.eval.every=-1.0: give 0 or more"),
         ("eval__path", "", "config.eval.path='': give the videos that accuracy is measured on"),
-        ("init", "/nowhere", "/nowhere: holds no checkpoint"),
+        ("init", "/nowhere", "/nowhere: no such file or folder"),
     ],
 )
 def test_a_wrong_value(told: Told, field: str, value: object, message: str):
@@ -148,7 +148,7 @@ def test_a_checkpoint_of_another_size_says_which_tensors_differ(told: Told, tmp_
     tensor = "params/encoder/blocks/block_0/attn/proj/kernel"
     assert f"{tensor} is float32[96, 96], the model needs float32[128, 128]" in message
     # The wrong checkpoint has left nothing that would stand in the way of the right one.
-    assert "/nowhere: holds no checkpoint" in told(init="/nowhere")
+    assert "/nowhere: no such file or folder" in told(init="/nowhere")
 
 
 def test_an_encoder_pretrained_on_other_clips(told: Told, tmp_path: Path):

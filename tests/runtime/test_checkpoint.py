@@ -163,9 +163,21 @@ def test_parameters_alone_are_read_from_a_workdir_a_folder_or_a_checkpoint(tmp_p
         restore_params(folder / "9", {"head": jax.ShapeDtypeStruct((3,), jnp.float32)})
 
 
-@pytest.mark.parametrize("path", ["no-such", "."])
-def test_a_path_without_a_checkpoint_is_an_error(tmp_path: Path, path: str):
-    with pytest.raises(FileError, match="holds no checkpoint: give a workdir"):
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("no-such", "no-such: no such file or folder: give a workdir"),
+        ("empty", "empty: holds no checkpoint: give a workdir, .* steps$"),
+        ("torch", r"torch: holds no checkpoint: give a workdir, .* steps; or the file of .* weights: model_best\.pth$"),
+        ("file", "file: holds no checkpoint: give a workdir, .* steps$"),
+    ],
+)
+def test_a_path_without_a_checkpoint_is_an_error(tmp_path: Path, path: str, message: str):
+    for folder in ("empty", "torch", "file/checkpoints"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "torch" / "model_best.pth").touch()
+    (tmp_path / "file" / "checkpoints" / "6").touch()
+    with pytest.raises(FileError, match=message):
         find_checkpoint(tmp_path / path)
 
 

@@ -162,7 +162,7 @@ def test_a_checkpoint_without_its_run_is_an_error(workdir, tmp_path):
     (tmp_path / "7").symlink_to(workdir / FOLDER / "7")
     with pytest.raises(FileError, match=r"config\.json.*--checkpoint"):
         load_run_config(tmp_path / "7", [])
-    with pytest.raises(FileError, match="holds no checkpoint"):
+    with pytest.raises(FileError, match="no such file or folder"):
         load_run_config(tmp_path / "elsewhere", [])
 
 
