@@ -32,10 +32,20 @@ COMMANDS = {
     "explore": "put a video on a page where it plays under several masking strategies at once",
     "bench": "measure masking, pre-training and flow: speed, memory, error",
 }
-MORE_MEMORY = (
-    "Give fewer clips a device (train.batch_size, data.views, eval.clips_per_device), more of train.accumulate or "
-    "mesh.fsdp, or model.remat=True."
-)
+_SAVED = dict.fromkeys(("pretrain", "finetune", "train-flow"), "from the last checkpoint")
+_DONE = dict.fromkeys(("evaluate", "probe", "features", "prepare", "flow", "ablate"), "after what is done")
+RESUMES = {**_SAVED, **_DONE}
+"""Where a command that is given again begins, for those that do not begin anew."""
+_FEWER = "Give fewer clips a device"
+_OR_MORE = "more of train.accumulate or mesh.fsdp, or model.remat=True"
+MORE_MEMORY = {
+    "pretrain": f"{_FEWER} (train.batch_size, data.views), {_OR_MORE}.",
+    "finetune": f"{_FEWER} (train.batch_size, data.views, eval.clips_per_device), {_OR_MORE}.",
+    **dict.fromkeys(("evaluate", "probe"), f"{_FEWER} (eval.clips_per_device)."),
+    "features": f"{_FEWER} (--clips-per-device).",
+    "train-flow": "Give fewer pairs a step (train.batch_size).",
+}
+"""What to do when a command is out of memory, where a field of its config decides."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,12 +94,14 @@ def _failed(name: str, error: BaseException) -> int:
     peers = sys.modules["mgmae_jax.runtime.peers"].current() if "mgmae_jax.runtime.peers" in sys.modules else None
     status = 1
     if isinstance(error, KeyboardInterrupt):
-        told, status = "interrupted; the same command resumes from the last checkpoint", 130
+        told, status = "interrupted", 130
+        if name in RESUMES:
+            told += f"; the same command resumes {RESUMES[name]}"
     elif isinstance(error, MgmaeError):
         told = f"mgmae {name}: {error}"
         status = 143 if isinstance(error, StoppedError) else 1
     elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        told = f"mgmae {name}: out of memory ({_first_line(error)}). {MORE_MEMORY}"
+        told = f"mgmae {name}: out of memory ({_first_line(error)}). {MORE_MEMORY.get(name, '')}".rstrip()
     elif peers is None:
         raise error
     else:

@@ -2,10 +2,12 @@ import os
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 
 import mgmae_jax
+from mgmae_jax import cli
 from mgmae_jax.cli import COMMANDS, main
 
 
@@ -34,6 +36,39 @@ def test_a_variable_that_jax_rejects_is_told_in_a_line():
         "\nmgmae pretrain: the environment has a variable that JAX rejects: invalid truth value 'maybe' for "
         "environment 'JAX_ENABLE_X64'. Change or unset it.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "status", "told"),
+    [
+        ("pretrain", KeyboardInterrupt(), 130, "interrupted; the same command resumes from the last checkpoint"),
+        ("prepare", KeyboardInterrupt(), 130, "interrupted; the same command resumes after what is done"),
+        ("visualize", KeyboardInterrupt(), 130, "interrupted"),
+        (
+            "evaluate",
+            MemoryError("Unable to allocate 2 GiB\nmore"),
+            1,
+            "mgmae evaluate: out of memory (Unable to allocate 2 GiB). Give fewer clips a device "
+            "(eval.clips_per_device).",
+        ),
+        ("prepare", MemoryError(), 1, "mgmae prepare: out of memory (MemoryError)."),
+    ],
+)
+def test_what_ended_a_command_is_told_with_advice_that_fits_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, command: str, error, status: int, told: str
+):
+    def fails(argv: list[str]) -> None:
+        raise error
+
+    monkeypatch.setitem(sys.modules, f"mgmae_jax.commands.{command}", types.SimpleNamespace(main=fails))
+    monkeypatch.setattr(cli, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(cli, "set_xla_flags", lambda environ: None)
+    assert main([command]) == status
+    assert capsys.readouterr().err == f"\n{told}\n"
+
+
+def test_advice_is_for_commands_that_there_are():
+    assert {*cli.RESUMES, *cli.MORE_MEMORY} <= set(COMMANDS)
 
 
 def test_an_unknown_command_is_named_and_the_others_are_listed(capsys: pytest.CaptureFixture):

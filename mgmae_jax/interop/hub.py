@@ -50,7 +50,7 @@ def download(place: str) -> tuple[Path, str]:
         raise MgmaeError(f"{place}: cannot be downloaded ({type(error).__name__}: {reason}): {remedy}.") from error
     if not file and not is_model_folder(found):
         raise MgmaeError(
-            f"{place}: this repository has no model.safetensors and no pytorch_model.bin; give the file of its weights, "
+            f"{place}: the repository has no model.safetensors and no pytorch_model.bin; give its file of weights, "
             f"as {SCHEME}{name}/FILE.pth."
         )
     return found, _commit(found) or revision or "unknown"

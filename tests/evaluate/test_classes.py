@@ -92,7 +92,11 @@ def test_what_cannot_be_matched_is_told(videos, message):
         (("2", "5"), VideoList(("a.mp4",), (3,)), r"a\.mp4: has label 3 in list\.csv; the model knows 2, 5"),
         (NUMBERS, VideoList(("a.mp4",), (0,), ("run",)), r"not trained on: run\. The model's 4 are 0, 1, 2, 3"),
         (("7", "007"), VideoList(("a.mp4",), (0,), ("07",)), r"class '07', which may be the model's '7' or '007'"),
-        (("run", "jump", "run"), VideoList(("a.mp4",), (0,), ("run",)), r"class 'run', .* to the classes 0 and 2: rename"),
+        (
+            ("run", "jump", "run"),
+            VideoList(("a.mp4",), (0,), ("run",)),
+            r"class 'run', .* to the classes 0 and 2: rename",
+        ),
     ],
 )
 def test_what_a_model_of_numbers_does_not_know_is_told(classes, videos, message):
