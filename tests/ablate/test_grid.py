@@ -47,7 +47,7 @@ def test_a_grid_of_the_project_can_run(name: str):
 
 def test_the_grids_of_the_paper_are_there():
     tables = [f"ablation/table1{letter}" for letter in "abcdef"]
-    others = ["common", "main", "table2", "table3", "figure3", "figure4", "exposure"]
+    others = ["common", "main", "ratio", "table2", "table3", "figure3", "figure4", "exposure"]
     assert set(GRIDS) == {*tables, *(f"ablation/{name}" for name in others)}
 
 
@@ -65,6 +65,8 @@ def test_grids_share_the_runs_that_they_have_in_common(tmp_path: Path):
         return {part.argv for cell in cells for part in cell.parts if part.name != "evaluate"}
 
     assert runs("ablation/figure4") < runs("ablation/main")
+    main, ratio = ({row.pretrain.folder for row in read(f"ablation/{name}")[0].rows} for name in ("main", "ratio"))
+    assert len(main & ratio) == 2
     default = {row.pretrain.folder for row in read("ablation/table1a")[0].rows}
     for name in ("table1b", "table1c", "table1d", "table1e", "table1f", "figure3", "exposure"):
         assert len(default & {row.pretrain.folder for row in read(f"ablation/{name}")[0].rows}) == 1
