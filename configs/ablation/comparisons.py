@@ -6,16 +6,17 @@ and the same with the other names. Give all of them the same --out: what they ha
 
 | --grid                 | compares                                                    | rows |
 |------------------------|-------------------------------------------------------------|-----:|
-| ablation/main          | random, tube and motion guided masks: loss, probe, accuracy |    3 |
+| ablation/main          | random, tube and motion guided masks: loss, probe, accuracy |    4 |
 | ablation/ratio         | tube and motion guided masks that hide more: loss, probe    |    6 |
 | ablation/table2        | the loss of tube and motion guided masks, moving and still  |    6 |
 | ablation/table3        | the accuracy of both after a short and a long pre-training  |    4 |
 | ablation/figure4       | both class by class                                         |    2 |
 
-Motion guided masks are harder than tubes that hide as much, so an encoder may learn most from tubes that hide more:
-`ratio` compares both at three ratios. Each pre-training is that of the grids of masks (ablation/masks.py): 2048
-procedural videos, 1536 steps of 16 clips, as many as the demo's; the long ones of table3 take five times as many.
-Fine-tuning is that of finetune/motion_shapes: in half of its epochs some encoders do not leave chance.
+Motion guided masks are harder than tubes that hide as much, and an encoder learns more from tubes that hide more than
+three quarters: main has a row of those, and ratio compares both at three ratios. Each pre-training is that of the grids
+of masks (ablation/masks.py): 2048 procedural videos, 1536 steps of 16 clips, as many as the demo's; the long ones of
+table3 take five times as many. Fine-tuning is that of finetune/motion_shapes: in half of its epochs some encoders do
+not leave chance.
 
 The still videos of table2 show one frame all the time, so that there is nothing to follow. Motion guided masks are
 harder than tubes there too, since a Gaussian mixture shows a few large regions, and a tube tokens here and there. "From
@@ -42,21 +43,24 @@ def get_config(row: str) -> ConfigDict:
 def _main(config: ConfigDict) -> None:
     config.title = "Random, tube and motion guided masks"
     config.paper = "SSv2 top-1 %: tube (VideoMAE) 69.6, motion guided 71.0, after 800 epochs (Table 3)."
-    config.rows = (("random", "mask.strategy=random"), ("tube", _TUBE), ("motion guided", _MOTION))
+    config.rows = (
+        ("random", "mask.strategy=random"),
+        ("tube", _TUBE),
+        ("tube, 0.9 hidden", _TUBE, "mask.ratio=0.9"),
+        ("motion guided", _MOTION),
+    )
     _measured(config)
 
 
 def _ratio(config: ConfigDict) -> None:
     config.title = "How much is hidden, by tube and by motion guided masks"
     config.paper = "VideoMAE's tubes hide 0.9; motion guided masks on SSv2 are best at 0.85 (Figure 3)."
-    ratios = (0.75, 0.85, 0.9)
     config.rows = tuple(
         (f"{name}, {ratio}", strategy, f"mask.ratio={ratio}")
         for name, strategy in (("tube", _TUBE), ("motion guided", _MOTION))
-        for ratio in ratios
+        for ratio in (0.75, 0.85, 0.9)
     )
-    config.baseline = "tube, 0.75"
-    config.against = tuple((f"motion guided, {ratio}", f"tube, {ratio}") for ratio in ratios)
+    config.baseline = "tube, 0.9"
     config.probe.config = _PROBE
 
 
