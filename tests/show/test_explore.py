@@ -64,7 +64,8 @@ def test_every_control_and_panel_is_there():
         "The clip, masked by motion", "The clip, masked by tube",
     ]  # fmt: skip
     kinds = [one["type"] for one in page.named("input")]
-    assert kinds == ["range", "radio", "radio", "checkbox", "checkbox"]
+    assert kinds == ["range", "radio", "radio", "checkbox", "checkbox", "checkbox"]
+    assert [one["id"] for one in page.named("input") if one["type"] == "checkbox"] == ["masks", "arrows", "characters"]
     assert [one["max"] for one in page.named("input") if one["type"] == "range"] == ["7"]
     assert len(page.named("button")) == 1
 
