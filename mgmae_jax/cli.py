@@ -45,7 +45,7 @@ MORE_MEMORY = {
     "features": f"{_FEWER} (--clips-per-device).",
     "train-flow": "Give fewer pairs a step (train.batch_size).",
 }
-"""What to do when a command is out of memory, where a field of its config decides."""
+"""What to do when a command is out of memory, where a field of its config or an option decides."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
