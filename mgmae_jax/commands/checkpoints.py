@@ -14,8 +14,8 @@ from mgmae_jax.errors import ConfigError, FileError, MgmaeError, WeightsError
 from mgmae_jax.interop.hub import download, is_on_hub
 from mgmae_jax.interop.hugging_face import PREPROCESSOR_FILE, check_preprocessor
 from mgmae_jax.interop.model_file import Asked, Model, checksum, read_model, told
+from mgmae_jax.interop.model_folder import CONFIG_FILE, is_model_folder
 from mgmae_jax.interop.safetensors_file import read_own
-from mgmae_jax.interop.tensor_files import CONFIG_FILE, is_model_folder
 from mgmae_jax.models.layers import NORM_EPS
 from mgmae_jax.models.variants import variant_name
 from mgmae_jax.ops.imagenet import IMAGENET_MEAN, IMAGENET_STD

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError, WeightsError
 from mgmae_jax.interop.hugging_face import PREPROCESSOR_FILE, config_json, preprocessor_json
 from mgmae_jax.interop.match import Line
+from mgmae_jax.interop.model_folder import CONFIG_FILE
 from mgmae_jax.interop.names import (
     Parts,
     canonical_names,
@@ -18,7 +19,6 @@ from mgmae_jax.interop.names import (
     own_name,
 )
 from mgmae_jax.interop.safetensors_file import write_tensors
-from mgmae_jax.interop.tensor_files import CONFIG_FILE
 from mgmae_jax.models.positions import find_positions
 from mgmae_jax.models.variants import variant_of
 from mgmae_jax.runtime.files import REMEDY, whole_file, write_json, write_text

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from mgmae_jax.errors import MgmaeError
-from mgmae_jax.interop.tensor_files import is_model_folder
+from mgmae_jax.interop.model_folder import is_model_folder
 
 SCHEME = "hf://"
 _PLACE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:/([\w./-]+))?(?:@([\w./-]+))?")

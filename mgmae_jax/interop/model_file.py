@@ -9,8 +9,9 @@ from typing import Any, Literal
 from mgmae_jax.errors import MgmaeError, WeightsError
 from mgmae_jax.interop.hugging_face import SIZES, Described, check_sizes, describe, reads_first_token
 from mgmae_jax.interop.match import Line, Match, match_tensors
+from mgmae_jax.interop.model_folder import CONFIG_FILE
 from mgmae_jax.interop.names import Parts
-from mgmae_jax.interop.tensor_files import CONFIG_FILE, TensorFile, open_tensors
+from mgmae_jax.interop.tensor_files import TensorFile, open_tensors
 from mgmae_jax.models.variants import VARIANTS, Variant
 from mgmae_jax.runtime.weights import Leaf
 

@@ -14,11 +14,9 @@ import numpy as np
 import safetensors
 
 from mgmae_jax.errors import WeightsError
+from mgmae_jax.interop.model_folder import INDEX, WEIGHTS_FILES
 from mgmae_jax.interop.torch_pickle import WHOLE, open_torch_file
 
-CONFIG_FILE = "config.json"
-_NAMES = ("model.safetensors", "pytorch_model.bin")
-_INDEX = ".index.json"
 _DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
@@ -60,11 +58,6 @@ class TensorFile:
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def is_model_folder(path: Path) -> bool:
-    """Whether a folder holds a model as Hugging Face keeps it."""
-    return any((path / f"{name}{ending}").is_file() for name in _NAMES for ending in ("", _INDEX))
-
-
 def open_tensors(path: Path, take: str | None = None) -> TensorFile:
     """Opens a file or a Hugging Face folder; the format is detected from the contents, not from the name.
 
@@ -77,12 +70,12 @@ def open_tensors(path: Path, take: str | None = None) -> TensorFile:
     """
     if not path.is_dir():
         return _open_file(path, take)
-    for name in _NAMES:
+    for name in WEIGHTS_FILES:
         if (path / name).is_file():
             return dataclasses.replace(_open_file(path / name, take), path=path)
-        if (path / f"{name}{_INDEX}").is_file():
-            return _open_parts(path, path / f"{name}{_INDEX}", take)
-    raise WeightsError(path, f"holds neither a checkpoint of a run nor a model ({', '.join(_NAMES)})")
+        if (path / f"{name}{INDEX}").is_file():
+            return _open_parts(path, path / f"{name}{INDEX}", take)
+    raise WeightsError(path, f"holds neither a checkpoint of a run nor a model ({', '.join(WEIGHTS_FILES)})")
 
 
 def read_json(path: Path) -> dict[str, Any]:
