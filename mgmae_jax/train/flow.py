@@ -47,7 +47,7 @@ from mgmae_jax.train.state import TrainState, apply_update, create
 
 FLOW_MACHINE_FIELDS = (
     "data.threads", "train.log_every", "train.profile_steps", "train.max_bad_steps", "checkpoint", "compile_cache",
-    "validate", "init",
+    "validate.every", "validate.folder", "init",
 )  # fmt: skip
 """Fields whose values may change when a flow training run is resumed."""
 _MINIMA = {
@@ -219,7 +219,15 @@ def run_flow_training(
         announce_stages(stages)
         # The loop, once for each remaining stage; each stage is a program of its own.
         progress = opened.progress("pairs")
-        validation = FlowValidation(config.validate, config.seed, real_pairs, validation_writer, keep_best, total)
+        validation = FlowValidation(
+            config.validate,
+            config.seed,
+            real_pairs,
+            validation_writer,
+            keep_best,
+            total,
+            starts_trained=start_params is not None,
+        )
         for stage, training in zip(stages, trainings, strict=True):
             if opened.start < stage.end_step:
                 train(

@@ -34,6 +34,8 @@ class FlowValidation:
       writer: writes the scores; its file already holds those from before the run resumed.
       keep_best: called in the first process with (parameters, scores, step) when "epe" is the lowest so far.
       total: the run's last step.
+      starts_trained: whether the run starts from given weights. They are scored first, so that weights are kept as the
+        best only if they are better than those.
     """
 
     def __init__(
@@ -44,13 +46,15 @@ class FlowValidation:
         writer: MetricWriter,
         keep_best: Callable[[Mapping[str, Any], dict[str, float], int], None],
         total: int,
+        *,
+        starts_trained: bool,
     ) -> None:
         self._options, self._seed, self._real_pairs = options, seed, real_pairs
         self._writer, self._keep_best, self._total = writer, keep_best, total
         self._pairs: list[dict[str, np.ndarray]] = []
         earlier = read_metrics(writer.path) if writer.path.exists() else []
         self._best = min((line["epe"] for line in earlier), default=np.inf)
-        self._done = earlier[-1]["step"] if earlier else 0
+        self._done = earlier[-1]["step"] if earlier else -1 if starts_trained else 0
         self._score = jax.jit(functools.partial(score_pair, iters=options.iters))
         self._score_real = jax.jit(functools.partial(score_pair, iters=REAL_ITERS))
 
@@ -58,7 +62,7 @@ class FlowValidation:
         """Validates when it is due."""
         if done % self._options.every and done != self._total:
             return
-        if done == self._done or not is_primary():  # the loop also calls its hooks before the first step
+        if done == self._done or not is_primary():  # the loop also calls its hooks when it starts or resumes
             return
         self._done = done
         params = jax.device_get(state.ema)

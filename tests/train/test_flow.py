@@ -1,6 +1,8 @@
 """Training of the flow network: the loss, the step, and a run that is cut off."""
 
+import functools
 import json
+from types import SimpleNamespace
 
 import cv2
 import jax
@@ -10,12 +12,13 @@ import pytest
 
 from mgmae_jax import cli
 from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.data.flow_files import find_pairs
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.flow.clip_flow import pair_flow
 from mgmae_jax.flow.raft import RaftSmall, init_params
 from mgmae_jax.interop.flow_weights import load_flow_weights, save_flow_weights
 from mgmae_jax.runtime.checkpoint import restore_params
-from mgmae_jax.runtime.metrics import read_metrics
+from mgmae_jax.runtime.metrics import MetricWriter, read_metrics
 from mgmae_jax.train.flow import (
     Stage,
     build_flow_training,
@@ -24,6 +27,7 @@ from mgmae_jax.train.flow import (
     read_stages,
     sequence_loss,
 )
+from mgmae_jax.train.flow_validation import REAL_ITERS, FlowValidation, score_pair
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 SMALL = [
@@ -148,8 +152,9 @@ def test_a_run_begins_from_given_weights_and_looks_at_real_pairs(tmp_path, param
     save_flow_weights(tmp_path / "start.safetensors", params)
     folder = tmp_path / "pairs" / "mine"
     folder.mkdir(parents=True)
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     for number in (1, 2):
-        cv2.imwrite(str(folder / f"{number}.png"), np.full((64, 64, 3), 100, np.uint8))
+        cv2.imwrite(str(folder / f"{number}.png"), picture)
     size, flow = np.array([64, 64], "<i4"), np.full((64, 64, 2), 3, "<f4")
     (folder / "f.flo").write_bytes(b"PIEH" + size.tobytes() + flow.tobytes())
     command = ["train-flow", "--config=configs/flow/raft_small_cpu.py", *SMALL]
@@ -158,11 +163,26 @@ def test_a_run_begins_from_given_weights_and_looks_at_real_pairs(tmp_path, param
     options += [f"--config.validate.folder={tmp_path}/pairs", f"--workdir={tmp_path}/run"]
     assert cli.main([*command, *options]) == 0
     lines = read_metrics(tmp_path / "run" / "validation")
-    assert [line["step"] for line in lines] == [2, 4, 5]
-    assert all(np.isfinite(line["real/mine"]) for line in lines)
+    assert [line["step"] for line in lines] == [0, 2, 4, 5]  # what the run starts from is scored, too
+    pair = find_pairs(tmp_path / "pairs")[0].read()
+    start = jax.jit(functools.partial(score_pair, iters=REAL_ITERS))(params, pair)
+    assert [line["real/mine"] for line in lines] == pytest.approx([float(start["epe"])] * 4, rel=1e-3)
     kept = load_flow_weights(tmp_path / "run" / "best.safetensors")
     for one, two in zip(jax.tree.leaves(kept), jax.tree.leaves(params), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
+
+
+def test_only_what_beats_the_given_weights_is_kept(tmp_path, params, capsys):
+    """A validation that is worse than that of the start leaves the file of the best weights as it was."""
+    worse = jax.tree.map(lambda leaf: leaf * 50, params)
+    kept = []
+    with MetricWriter(tmp_path, True) as writer:
+        arguments = (config().validate, 0, {}, writer, lambda params, scores, step: kept.append(step), 4)
+        validation = FlowValidation(*arguments, starts_trained=True)
+        for step, now in ((0, params), (2, worse), (4, params)):
+            validation(step, SimpleNamespace(ema=now))
+    assert kept == [0]
+    assert capsys.readouterr().err.count("the best so far") == 1
 
 
 @pytest.mark.slow
