@@ -1,4 +1,4 @@
-"""What a camera does to the light of a synthetic frame: tone, blur, noise and block-wise compression."""
+"""What a camera does to the light of a synthetic frame: tone, noise, compression and blur, in this order."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ _JPEG_TABLE = np.array(
     ],
     np.float32,
 )
-# Brightness and two colour differences; the inverse is computed below.
+# Brightness and two colour differences.
 _TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], np.float32)
+_FROM_YCC = np.linalg.inv(_TO_YCC).astype(np.float32)
 
 
 def develop(xp: ModuleType, scene: Scene, light: Any, noise: Any, frame: int) -> Any:
@@ -34,28 +35,30 @@ def develop(xp: ModuleType, scene: Scene, light: Any, noise: Any, frame: int) ->
 
     Args:
       xp: numpy or jax.numpy.
-      scene: its light, blur, noise and quantisation are used.
+      scene: its fields from `light` on are used.
       light: the light, from 0 to 255.
       noise: uint8 `[SIDE, SIDE, 3]`.
       frame: 0 or 1.
     """
     size = light.shape[0]
-    on_host = xp is np
     gain, offset, gamma = (scene.light[frame][part].reshape(1, 1, 3) for part in range(3))
     picture = light
-    if not on_host or scene.blur[frame] > 0:
-        picture = _blurred(_blurred(picture, scene.blur[frame], xp), scene.blur[frame], xp)
-    if not on_host or (scene.light[frame] != _PLAIN).any():
+    if xp is not np or (scene.light[frame] != _PLAIN).any():
         picture = 255 * (xp.clip(picture * gain + offset, 0, 255) / 255) ** gamma
-    if not on_host or scene.noise > 0:
+    if xp is not np or scene.noise > 0:
         start = scene.noise_offset[frame]
         rows = (start[0] + xp.arange(size)) % SIDE
         columns = (start[1] + xp.arange(size)) % SIDE
+        # Turned over for one frame, or the noise of both would match at the difference of their offsets.
+        noise = noise[::-1, ::-1] if frame else noise
         # The bank's bytes are normal, of mean 127.5 and standard deviation 32.
         picture = picture + (scene.noise / 32) * (noise[rows][:, columns].astype(np.float32) - 127.5)
-    if not on_host or scene.quantisation > 0:
-        quantised = _quantised(picture, scene.quantisation, xp)
-        picture = xp.where(scene.quantisation > 0, quantised, picture)
+    if xp is not np or scene.saturation < 1 or scene.quantisation > 0:
+        picture = _encoded(picture, scene, frame, xp)
+    # Last, as videos are enlarged after they are decoded.
+    for strength in (xp.minimum(scene.blur[frame], 1), xp.maximum(scene.blur[frame] - 1, 0)):
+        if xp is not np or strength > 0:
+            picture = _blurred(_blurred(picture, strength, xp), strength, xp)
     return xp.round(xp.clip(picture, 0, 255))
 
 
@@ -75,18 +78,33 @@ def _part(picture: Any, axis: int, start: int, stop: int | None) -> Any:
     return picture[start:stop] if axis == 0 else picture[:, start:stop]
 
 
-def _quantised(picture: Any, factor: Any, xp: ModuleType) -> Any:
+def _encoded(picture: Any, scene: Scene, frame: int, xp: ModuleType) -> Any:
+    """What a codec makes of a picture: faint colours at half the resolution, and blocks of few coefficients."""
+    start = scene.block_offset[frame]
+    ycc = xp.roll(picture @ _TO_YCC.T, -start, axis=(0, 1))
+    brightness, colours = ycc[..., :1], ycc[..., 1:]
+    ycc = xp.concatenate([brightness, scene.saturation * _at_half_resolution(colours, xp)], axis=-1)
+    if xp is not np or scene.quantisation > 0:
+        ycc = xp.where(scene.quantisation > 0, _quantised(ycc, scene.quantisation, xp), ycc)
+    return xp.roll(ycc, start, axis=(0, 1)) @ _FROM_YCC.T
+
+
+def _at_half_resolution(picture: Any, xp: ModuleType) -> Any:
+    height, width, channels = picture.shape
+    mean = picture.reshape(height // 2, 2, width // 2, 2, channels).mean(axis=(1, 3), keepdims=True)
+    return xp.broadcast_to(mean, (height // 2, 2, width // 2, 2, channels)).reshape(picture.shape)
+
+
+def _quantised(ycc: Any, factor: Any, xp: ModuleType) -> Any:
     """Rounds the cosine transform of each 8x8 block to multiples of JPEG's table times `factor`."""
     cosine = _cosine_matrix()
-    step = factor * _JPEG_TABLE[None, :, None, :, None]
-    height, width, _ = picture.shape
-    ycc = picture @ _TO_YCC.T
+    step = xp.maximum(factor * _JPEG_TABLE[None, :, None, :, None], 1e-3)
+    height, width, _ = ycc.shape
     blocks = ycc.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK, 3)
     blocks = xp.einsum("ua,iajbc,vb->iujvc", cosine, blocks, cosine, optimize="optimal")
-    step = xp.maximum(step, 1e-3)
     blocks = xp.round(blocks / step) * step
     blocks = xp.einsum("ua,iujvc,vb->iajbc", cosine, blocks, cosine, optimize="optimal")
-    return blocks.reshape(height, width, 3) @ np.linalg.inv(_TO_YCC).astype(np.float32).T
+    return blocks.reshape(height, width, 3)
 
 
 def _cosine_matrix() -> np.ndarray:

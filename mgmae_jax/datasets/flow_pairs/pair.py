@@ -19,7 +19,7 @@ from mgmae_jax.datasets.flow_pairs.banks import Banks
 from mgmae_jax.datasets.flow_pairs.camera import develop
 from mgmae_jax.datasets.flow_pairs.scene import WAVES, Scene
 
-EXPOSURES = (-0.5, 0.0, 0.5)
+EXPOSURES = (-0.5, -0.25, 0.0, 0.25, 0.5)
 """When a frame with motion blur is sampled, as fractions of its shutter's open time."""
 
 

@@ -22,6 +22,10 @@ LAYERS = 13
 WAVES = 2
 SLOW = 1 / 3
 """Part of the scenes in which nothing moves by more than a pixel, as in much of what videos show."""
+FAST = 1 / 6
+"""Part of the scenes in which the camera sweeps: nearly all that the frame shows moves by tens of pixels."""
+_ATTACHED = 0.15
+"""Part of the shapes that move with the camera, such as handlebars, or what it follows."""
 
 
 class Scene(NamedTuple):
@@ -38,10 +42,12 @@ class Scene(NamedTuple):
       waves: of d: amplitude x, y, wave vector x, y and phase, `[LAYERS, WAVES, 5]`; zero amplitude where rigid.
       shutter: part of the time between the frames for which each is exposed; 0 is sharp.
       light: of each frame and channel: gain, offset and gamma, `[2, 3, 3]`.
-      blur: of each frame, 0 (sharp) to 1, `[2]`.
       noise: standard deviation, 0 to 255.
       noise_offset: where each frame's noise starts in the bank, `[2, 2]`.
+      saturation: 1 leaves colours as they are, 0 makes them grey.
       quantisation: of block-wise cosine coefficients, a factor on JPEG's table; 0 is none.
+      block_offset: where the blocks of each frame start, 0 to 7, `[2, 2]`.
+      blur: of each frame, 0 (sharp) to 2, `[2]`.
     """
 
     layers: np.ndarray
@@ -54,10 +60,12 @@ class Scene(NamedTuple):
     waves: np.ndarray
     shutter: np.ndarray
     light: np.ndarray
-    blur: np.ndarray
     noise: np.ndarray
     noise_offset: np.ndarray
+    saturation: np.ndarray
     quantisation: np.ndarray
+    block_offset: np.ndarray
+    blur: np.ndarray
 
 
 def sample_scene(seed: int, index: int, size: int, *, photometric: bool = True) -> Scene:
@@ -73,9 +81,10 @@ def sample_scene(seed: int, index: int, size: int, *, photometric: bool = True) 
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, index)))
     count = 1 + int(rng.integers(1, LAYERS))
     centre = np.array([(size - 1) / 2] * 2)
-    slow = rng.random() < SLOW
+    kind = rng.random()
+    slow, fast = kind < SLOW, kind > 1 - FAST
     spread = 0.5 if slow else 1.2
-    camera = _camera(rng, size, centre, spread)
+    camera = _camera(rng, size, centre, spread, sweeps=fast)
     motion = np.tile(np.eye(3), (LAYERS, 1, 1))
     waves = np.zeros((LAYERS, WAVES, 5))
     texture_map, shape_map = motion.copy(), motion.copy()
@@ -90,7 +99,8 @@ def sample_scene(seed: int, index: int, size: int, *, photometric: bool = True) 
             shape_map[layer] = _placement(rng, place, RADIUS / radius, aspect=0.8)
         zoom = math.exp(rng.uniform(math.log(0.35), math.log(1.3)))
         texture_map[layer] = _placement(rng, place + rng.uniform(-SIDE, SIDE, 2), zoom, aspect=0.3)
-        motion[layer] = camera @ _layer_motion(rng, size, place, spread, still=layer == 0 or rng.random() < 0.3)
+        own = _layer_motion(rng, size, place, spread, still=layer == 0 or rng.random() < 0.3)
+        motion[layer] = own if layer and rng.random() < _ATTACHED else camera @ own
         if rng.random() < (0.35 if layer else 0.15):
             waves[layer] = _waves(rng, size)
     if slow:
@@ -98,18 +108,24 @@ def sample_scene(seed: int, index: int, size: int, *, photometric: bool = True) 
         slower = min(1.0, furthest / max(_reach(motion, waves, places, radii), 1e-6))
         motion = np.eye(3) + slower * (motion - np.eye(3))
         waves[:, :, :2] *= slower
-    light = np.zeros((2, 3, 3))
-    light[:, 0] = light[:, 2] = 1
+    light, blur, block_offset = np.zeros((2, 3, 3)), np.zeros(2), np.zeros((2, 2))
+    light[:, 0] = light[:, 2] = saturation = 1.0
     shutter = noise = quantisation = 0.0
-    blur = np.zeros(2)
     if photometric:
-        light[:, 0] = np.exp(0.15 * rng.standard_normal(3) + 0.05 * rng.standard_normal((2, 1)))
-        light[:, 1] = 8 * rng.standard_normal(3) + 4 * rng.standard_normal((2, 1))
-        light[:, 2] = np.exp(0.15 * rng.standard_normal() + 0.04 * rng.standard_normal((2, 1)))
-        blur[:] = np.clip(rng.uniform(-0.6, 1) + 0.15 * rng.standard_normal(2), 0, 1)
-        shutter = rng.uniform(0.1, 0.7) if rng.random() < 0.2 else 0.0
+        contrast = math.exp(rng.normal(0.5, 0.4))
+        flicker = 3.0 if rng.random() < 0.1 else 1.0
+        light[:, 0] = contrast * np.exp(0.15 * rng.standard_normal(3) + flicker * 0.05 * rng.standard_normal((2, 1)))
+        light[:, 1] = 128 * (1 - contrast) + rng.normal(0, 15) + 8 * rng.standard_normal(3)
+        light[:, 1] += flicker * 4 * rng.standard_normal((2, 1))
+        light[:, 2] = np.exp(0.15 * rng.standard_normal() + flicker * 0.04 * rng.standard_normal((2, 1)))
+        shutter = rng.uniform(0.05, 0.3) if rng.random() < (0.5 if fast else 0.2) else 0.0
         noise = float(np.exp(rng.normal(0.7, 0.8))) if rng.random() < 0.6 else 0.0
+        saturation = rng.uniform(0.1, 1)
         quantisation = math.exp(rng.uniform(math.log(0.1), math.log(2.5))) if rng.random() < 0.5 else 0.0
+        block_offset = rng.integers(0, 8, (2, 2))  # a codec's blocks travel with what it predicts by motion
+        if rng.random() < 0.5:
+            block_offset[1] = block_offset[0]
+        blur[:] = np.clip(rng.uniform(-0.6, 1.4) + 0.15 * rng.standard_normal(2), 0, 2)
     colour = np.stack([np.exp(0.2 * rng.standard_normal((LAYERS, 3))), 20 * rng.standard_normal((LAYERS, 3))], axis=1)
     shape = rng.integers(1, SHAPES, LAYERS)
     shape[0] = 0
@@ -124,10 +140,12 @@ def sample_scene(seed: int, index: int, size: int, *, photometric: bool = True) 
         waves=waves,
         shutter=np.array(shutter),
         light=light,
-        blur=blur,
         noise=np.array(noise),
         noise_offset=rng.integers(0, SIDE, (2, 2)),
+        saturation=np.array(saturation),
         quantisation=np.array(quantisation),
+        block_offset=block_offset.astype(int),
+        blur=blur,
     )
     return Scene(*(x.astype(np.int32 if x.dtype.kind == "i" else np.float32) for x in scene))
 
@@ -141,16 +159,20 @@ def _reach(motion: np.ndarray, waves: np.ndarray, places: np.ndarray, radii: np.
     return float((lengths.max(axis=1) + np.linalg.norm(waves[:, :, :2], axis=-1).sum(axis=1)).max())
 
 
-def _camera(rng: np.random.Generator, size: int, centre: np.ndarray, spread: float) -> np.ndarray:
-    if rng.random() < 0.2:  # on a tripod
+def _camera(rng: np.random.Generator, size: int, centre: np.ndarray, spread: float, *, sweeps: bool) -> np.ndarray:
+    small = 0.05 if sweeps else 0.02
+    if sweeps:
+        shift = _in_any_direction(rng, size * math.exp(rng.uniform(math.log(0.05), math.log(0.3))))
+    elif rng.random() < 0.2:  # on a tripod
         return np.eye(3)
-    shift = _heavy(rng, 5.0, spread, 0.4 * size)
+    else:
+        shift = _heavy(rng, 5.0, spread, 0.4 * size)
     return _homography(
         rng,
         centre,
         shift,
-        turn=_often_small(rng, 0.02),
-        zoom=_often_small(rng, 0.02),
+        turn=_often_small(rng, small),
+        zoom=_often_small(rng, small),
         shear=0.005 * rng.standard_normal(3),
         # At the frame's edge a point moves by a pixel or two.
         perspective=rng.standard_normal(2) * _often_small(rng, 1.0) / (size / 2) ** 2,
@@ -174,7 +196,10 @@ def _layer_motion(rng: np.random.Generator, size: int, place: np.ndarray, spread
 
 def _heavy(rng: np.random.Generator, median: float, spread: float, limit: float) -> np.ndarray:
     """A displacement in any direction, of log-normal length."""
-    length = min(median * math.exp(spread * rng.standard_normal()), limit)
+    return _in_any_direction(rng, min(median * math.exp(spread * rng.standard_normal()), limit))
+
+
+def _in_any_direction(rng: np.random.Generator, length: float) -> np.ndarray:
     angle = rng.uniform(0, 2 * math.pi)
     return length * np.array([math.cos(angle), math.sin(angle)])
 

@@ -9,7 +9,7 @@ import pytest
 
 from mgmae_jax.datasets.flow_pairs.banks import SHAPES, SIDE, TEXTURES, make_banks
 from mgmae_jax.datasets.flow_pairs.pair import draw_pair
-from mgmae_jax.datasets.flow_pairs.scene import LAYERS, SLOW, Scene, sample_scene
+from mgmae_jax.datasets.flow_pairs.scene import FAST, LAYERS, SLOW, Scene, sample_scene
 from mgmae_jax.train.flow_pairs import bank_arrays, draw_pairs
 
 SIZE = 96
@@ -110,6 +110,16 @@ def test_in_a_third_of_the_scenes_nothing_moves_by_more_than_a_pixel(banks):
     slow = furthest[(furthest > 0) & (furthest <= 1)]
     assert slow.min() < 0.25
     assert slow.max() > 0.75
+
+
+def test_in_a_sixth_of_the_scenes_the_camera_sweeps():
+    motions = np.array([sample_scene(5, index, 224).motion[0] for index in range(1000)])
+    centre = np.array([111.5, 111.5, 1])
+    landing = motions @ centre
+    lengths = np.linalg.norm(landing[:, :2] / landing[:, 2:] - centre[:2], axis=-1)
+    others = (1 - SLOW - FAST) * 0.8 * 0.25  # a quarter of the other moving cameras go as far
+    assert abs((lengths > 0.05 * 224).mean() - FAST - others) < 0.04
+    assert lengths.max() < 0.41 * 224
 
 
 def test_scenes_have_what_they_promise():
