@@ -38,12 +38,16 @@ RESUMES = {**_SAVED, **_DONE}
 """Where a command that is given again begins, for those that do not begin anew."""
 _FEWER = "Give fewer clips a device"
 _OR_MORE = "more of train.accumulate or mesh.fsdp, or model.remat=True"
+_PRETRAIN = f"{_FEWER} (train.batch_size, data.views), {_OR_MORE}."
 MORE_MEMORY = {
-    "pretrain": f"{_FEWER} (train.batch_size, data.views), {_OR_MORE}.",
+    "pretrain": _PRETRAIN,
     "finetune": f"{_FEWER} (train.batch_size, data.views, eval.clips_per_device), {_OR_MORE}.",
-    **dict.fromkeys(("evaluate", "probe"), f"{_FEWER} (eval.clips_per_device)."),
+    "evaluate": f"{_FEWER} (eval.clips_per_device).",
+    "probe": f"{_FEWER} (eval.clips_per_device; with probe.kind=attentive, train.batch_size).",
     "features": f"{_FEWER} (--clips-per-device).",
+    "flow": "Give smaller frames (--size).",
     "train-flow": "Give fewer pairs a step (train.batch_size).",
+    "bench": _PRETRAIN,
 }
 """What to do when a command is out of memory, where a field of its config or an option decides."""
 
@@ -79,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:  # all that JAX raises for JAX_ENABLE_X64=maybe, for example
         rejected = MgmaeError(f"the environment has a variable that JAX rejects: {error}. Change or unset it.")
         return _failed(argv[0], rejected)
+    except KeyboardInterrupt as error:
+        return _failed(argv[0], error)
     try:
         return command.main(argv[1:]) or 0
     except (Exception, KeyboardInterrupt) as error:

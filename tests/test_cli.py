@@ -38,6 +38,17 @@ def test_a_variable_that_jax_rejects_is_told_in_a_line():
     )
 
 
+def test_an_interruption_while_a_command_loads_is_told(monkeypatch: pytest.MonkeyPatch, capsys):
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.importlib, "import_module", interrupted)
+    monkeypatch.setattr(cli, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(cli, "set_xla_flags", lambda environ: None)
+    assert main(["visualize"]) == 130
+    assert capsys.readouterr().err == "\ninterrupted\n"
+
+
 @pytest.mark.parametrize(
     ("command", "error", "status", "told"),
     [

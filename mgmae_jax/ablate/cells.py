@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,4 +145,4 @@ def final_accuracy(workdir: Path, steps: int) -> float | None:
     """Top-1 accuracy, from 0 to 1, after the last step of a fine-tuning; None if it is not measured yet."""
     path = workdir / ACCURACY / METRICS_FILE
     measured = read_metrics(path) if path.exists() else []
-    return next((line["top1"] for line in measured if line["step"] == steps), None)
+    return next((line.get("top1", math.nan) for line in measured if line["step"] == steps), None)

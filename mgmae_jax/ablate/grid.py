@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -148,7 +149,8 @@ def read_grid(name: str, config: ConfigDict, resolve: Resolve, seeds: int | None
     if not 1 <= count <= MAX_SEEDS:
         raise ConfigError("seeds", count, f"1 to {MAX_SEEDS}; --seeds as well")
     names = [row[0] for row in config.rows if row and not isinstance(row, str)]
-    if len(names) < len(config.rows) or len(set(names)) < len(names) or not names or RANDOM in names:
+    named = len(names) == len(config.rows) and all(isinstance(name, str) for name in names)
+    if not names or not named or len(set(names)) < len(names) or RANDOM in names:
         want = f'rows as ("NAME", "FIELD=VALUE", ...), each with a name of its own other than {RANDOM!r}'
         raise ConfigError("rows", tuple(config.rows), want)
     if any(isinstance(pair, str) or len(pair) != 2 for pair in config.against):
@@ -176,7 +178,7 @@ def read_grid(name: str, config: ConfigDict, resolve: Resolve, seeds: int | None
     tuning, tuning_config = _stage(config.finetune, "finetune", resolve) if config.finetune.config else (None, None)
     grid = Grid(
         name=name.rpartition("/")[2].rpartition(":")[2].removesuffix(".py"),
-        title=config.title or name,
+        title=config.title or (os.path.abspath(name) if ".py" in name else name),
         paper=config.paper or "",
         axis=config.axis or "",
         classes=config.classes,

@@ -14,9 +14,8 @@ from mgmae_jax.ablate.grid import RANDOM, Grid
 from mgmae_jax.ablate.statistics import Difference, Mean, mean_of, paired
 from mgmae_jax.evaluate.compare import ClassDifference
 from mgmae_jax.evaluate.report import Report, read_report
-from mgmae_jax.runtime.files import read_object
 from mgmae_jax.runtime.metrics import read_metrics
-from mgmae_jax.train.baselines import GUESSES
+from mgmae_jax.train.baselines import GUESSES, read_guesses
 
 Values = dict[int, float]
 """A figure by seed."""
@@ -128,7 +127,7 @@ def read_results(grid: Grid, out: Path) -> Results:
 
 
 def _of_pretraining(part: Part) -> dict[str, float]:
-    errors = read_object(part.folder / GUESSES, remedy=RETRY)
+    errors = read_guesses(part.folder / GUESSES, "network", "mean_cube", remedy=RETRY)
     figures = {"error": errors["network"], "mean_cube": errors["mean_cube"]}
     return figures | _minutes(part)
 

@@ -174,7 +174,7 @@ def begin(grid: Grid, out: Path) -> None:
         raise FileError(
             path,
             f"is of another grid, {title!r}, and the tables of this one, {grid.title!r}, would take the place of its: "
-            "rename this one's file or give another --out; if it has only a new title, remove this file",
+            "give another --out, or name one of them differently; if it has only a new title, remove this file",
         )
     write_json(path, grid.to_json())
 

@@ -12,7 +12,7 @@ from mgmae_jax.runtime.files import read_object
 from mgmae_jax.runtime.metrics import METRICS_FILE, read_metrics
 from mgmae_jax.runtime.run_info import CONFIG, RUN, flat_fields
 from mgmae_jax.show.run_report import Evaluation, ShownRun
-from mgmae_jax.train.baselines import GUESSES
+from mgmae_jax.train.baselines import GUESSES, read_guesses
 
 _EVALUATIONS = "evaluation"
 
@@ -54,17 +54,9 @@ def read_run(workdir: Path, name: str, previews: int) -> ShownRun:
         config=flat_fields(read_object(workdir / CONFIG)),
         about=read_object(workdir / RUN) if (workdir / RUN).exists() else {},
         previews=_previews(workdir / "previews", previews),
-        guesses=_guesses(workdir / GUESSES),
+        guesses=read_guesses(workdir / GUESSES) if (workdir / GUESSES).exists() else {},
         evaluations=_evaluations(workdir / _EVALUATIONS),
     )
-
-
-def _guesses(path: Path) -> dict[str, float]:
-    errors = read_object(path) if path.exists() else {}
-    for name, error in errors.items():
-        if not isinstance(error, int | float):
-            raise FileError(path, f"cannot be read: {name} is {error!r}, not a number; remove the file")
-    return errors
 
 
 def _previews(folder: Path, most: int) -> list[tuple[int, Image.Image]]:

@@ -203,7 +203,7 @@ def _find(names: set[str], classes: tuple[str, ...], source: str) -> Mapping[str
             labels = " and ".join(map(str, same))
             raise MgmaeError(
                 f"{source} has the class {name!r}, and the model gives this name to the classes {labels}: rename them "
-                "in the config.json or classes.json beside its weights."
+                "in its config.json or classes.json; `mgmae convert` writes these beside the weights of other files."
             )
         if same:
             found[name] = same[0]

@@ -108,11 +108,11 @@ def run_evaluation(
 
 
 def write_results(out: Path, report: Report, predictions: Predictions, draw: Draw, title: str) -> None:
-    """Writes report.json, confusion.csv and confusion.png."""
+    """Writes confusion.csv, report.json and confusion.png."""
     matrix, names = confusion_matrix(predictions), predictions.classes
     write_confusion(out / "confusion.csv", matrix, names)
-    draw(matrix, names, f"{title}: top-1 {report.top1}, {report.videos} videos", out / "confusion.png")
     write_report(out / REPORT_FILE, report)
+    draw(matrix, names, f"{title}: top-1 {report.top1}, {report.videos} videos", out / "confusion.png")
 
 
 def build_evaluator(

@@ -50,8 +50,8 @@ def download(place: str) -> tuple[Path, str]:
         raise MgmaeError(f"{place}: cannot be downloaded ({type(error).__name__}: {reason}): {remedy}.") from error
     if not file and not is_model_folder(found):
         raise MgmaeError(
-            f"{place}: the repository has no model.safetensors and no pytorch_model.bin; give its file of weights, "
-            f"as {SCHEME}{name}/FILE.pth."
+            f"{place}: what was downloaded has no model.safetensors and no pytorch_model.bin; give the repository's "
+            f"file of weights, as {SCHEME}{name}/FILE{f'@{revision}' if revision else ''}."
         )
     return found, _commit(found) or revision or "unknown"
 

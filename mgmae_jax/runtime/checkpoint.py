@@ -261,7 +261,7 @@ def saved_steps(workdir: str | Path) -> list[int]:
 
 def _steps_in(folder: Path) -> list[int]:
     # Those that are not finished have a suffix.
-    return sorted(int(entry.name) for entry in folder.glob("*") if entry.name.isdigit() and entry.is_dir())
+    return sorted(int(entry.name) for entry in folder.glob("*") if entry.name.isdecimal() and entry.is_dir())
 
 
 def file_above(checkpoint: str | Path, name: str) -> Path | None:

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mgmae_jax.show.confusion import drawable, shorten
-from mgmae_jax.show.files import writing
+from mgmae_jax.show.files import save_figure
 
 _COLOUR, _BASELINE = "#2b5c8a", "#d64523"
 
@@ -53,8 +53,7 @@ def draw_rows(
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(drawable(title), x=0.01, ha="left", fontsize=11)
-    with writing(path):
-        figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _draw_list(axes: Axes, rows: Sequence[RowFigure], baseline: str) -> None:

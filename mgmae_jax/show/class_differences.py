@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mgmae_jax.errors import FileError
 from mgmae_jax.show.confusion import drawable, shorten
-from mgmae_jax.show.files import writing
+from mgmae_jax.show.files import save_figure
 
 _BETTER, _WORSE = "#2b5c8a", "#d64523"
 
@@ -60,5 +60,4 @@ def draw_class_differences(
     axes.spines[["top", "right", "left"]].set_visible(False)
     if not classes:
         axes.text(0.5, 0.5, "no class differs", ha="center", transform=axes.transAxes)
-    with writing(path):
-        figure.savefig(path)
+    save_figure(figure, path)

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from mgmae_jax.show.files import writing
+from mgmae_jax.show.files import save_figure
 
 _NUMBERED = 24  # classes up to which the cells hold numbers
 _NAMED = 200  # classes up to which rows and columns have names
@@ -20,14 +20,16 @@ _MAX_SIDE = 40  # inches, for thousands of classes
 
 
 def shorten(name: str, length: int = _LONGEST) -> str:
-    """The name, shortened with an ellipsis; bytes that are not UTF-8 become question marks."""
-    name = drawable(name)
-    return name if len(name) <= length else name[: length - 1].rstrip() + "…"
+    """The name, shortened with an ellipsis, as `drawable` gives it."""
+    return drawable(name if len(name) <= length else name[: length - 1].rstrip() + "…")
 
 
 def drawable(text: str) -> str:
-    """The text with a question mark for each byte that is not UTF-8, since no font has a sign for it."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """The text as Matplotlib draws it unchanged, but for a question mark in place of each byte that is not UTF-8.
+
+    Between two dollar signs Matplotlib would expect a formula.
+    """
+    return text.encode("utf-8", "replace").decode("utf-8").replace("$", r"\$")
 
 
 def draw_confusion(matrix: np.ndarray, names: Sequence[str], title: str, path: Path) -> None:
@@ -78,5 +80,4 @@ def draw_confusion(matrix: np.ndarray, names: Sequence[str], title: str, path: P
     bar.ax.tick_params(labelsize=0.8 * heading)
     bar.outline.set_visible(False)
     axes.spines[:].set_visible(False)
-    with writing(path):
-        figure.savefig(path)
+    save_figure(figure, path)

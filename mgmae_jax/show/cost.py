@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from mgmae_jax.errors import FileError
-from mgmae_jax.show.files import writing
+from mgmae_jax.show.confusion import drawable
+from mgmae_jax.show.files import save_figure
 
 _COLOURS = colormaps["tab10"].resampled(10)
 _MARKERS = "os^Dv"
@@ -51,20 +52,21 @@ def draw_cost(points: Mapping[str, Sequence[CostPoint]], reference: str, path: P
     for index, (name, own) in enumerate(points.items()):
         colour, marker = _COLOURS(index % 10), _MARKERS[index // 10 % len(_MARKERS)]
         cost, shared = [one.cost for one in own], [one.shared for one in own]
-        axes.plot(cost, shared, marker=marker, color=colour, lw=0.8, label=name)
+        axes.plot(cost, shared, marker=marker, color=colour, lw=0.8, label=drawable(name))
         for point in own:
-            axes.annotate(point.label, point[:2], textcoords="offset points", xytext=(5, 4), fontsize=7, color=colour)
+            axes.annotate(
+                drawable(point.label), point[:2], textcoords="offset points", xytext=(5, 4), fontsize=7, color=colour
+            )
     axes.set_xscale("log")
     for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         axis(FuncFormatter(_digits))
     axes.tick_params(axis="x", which="both", labelsize=8)
     axes.margins(x=0.1, y=0.1)
     axes.set_xlabel("flow and masks, ms a clip", fontsize=9)
-    axes.set_ylabel(f"visible tokens in common with {reference}", fontsize=9)
+    axes.set_ylabel(drawable(f"visible tokens in common with {reference}"), fontsize=9)
     axes.grid(color="0.9", lw=0.6)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    with writing(path):
-        figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _digits(value: float, _: object) -> str:

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mgmae_jax.errors import FileError
-from mgmae_jax.show.files import writing
+from mgmae_jax.show.files import save_figure
 
 _PANELS = {
     "loss": "loss",
@@ -60,8 +60,7 @@ def draw_curves(metrics: Iterable[Mapping[str, Any]], path: Path) -> None:
         axes.tick_params(labelsize=8)
         axes.grid(color="0.9", lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    with writing(path):
-        figure.savefig(path)
+    save_figure(figure, path)
 
 
 def series_of(metrics: Iterable[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,24 +1,19 @@
-"""Where pictures are written."""
+"""Matplotlib's figures, written to files."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
-from mgmae_jax.errors import FileError
+from matplotlib.figure import Figure
+
+from mgmae_jax.runtime.files import whole_file
 
 
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Creates the path's folder if absent, for a block that writes the file.
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure in the format of the path's suffix, whole or not at all, and creates the folder if absent.
 
     Raises:
-      FileError: the folder or the file cannot be written.
+      FileError: the file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        reason = f"cannot be written ({error.strerror or error}); give a path in a folder that you can write to."
-        raise FileError(path, reason) from error
+    with whole_file(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:].lower())

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from mgmae_jax.data.encode import encode_mp4
 from mgmae_jax.errors import FileError
-from mgmae_jax.show.files import writing
+from mgmae_jax.runtime.files import whole_file
 from mgmae_jax.show.panels import ACCENT, FAINT, INK, PAPER, MaskedClip, cell_size, clip_rows, draw_cell, font, wrap
 
 _GUTTER, _MARGIN, _HEADS = 8, 16, 40
@@ -23,8 +23,8 @@ def write_png(path: Path, image: np.ndarray) -> None:
     """
     if path.suffix.lower() != ".png":
         raise FileError(path, "pictures are written as PNG; give a name that ends in .png.")
-    with writing(path):
-        Image.fromarray(image).save(path)
+    with whole_file(path) as partial:
+        Image.fromarray(image).save(partial, format="PNG")
 
 
 def write_animation(path: Path, images: list[np.ndarray], fps: float) -> None:
@@ -41,14 +41,15 @@ def write_animation(path: Path, images: list[np.ndarray], fps: float) -> None:
     suffix = path.suffix.lower()
     if suffix not in (".gif", ".mp4"):
         raise FileError(path, "animations are written as GIF or MP4; give a name that ends in .gif or .mp4.")
-    with writing(path):
+    with whole_file(path) as partial:
         if suffix == ".mp4":
             frames = np.stack(images)
             height, width = frames.shape[1:3]
-            path.write_bytes(encode_mp4(np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), "edge"), fps))
+            even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), "edge")
+            partial.write_bytes(encode_mp4(even, fps))
         else:
             first, *rest = map(Image.fromarray, images)
-            first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+            first.save(partial, format="GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
 
 
 def motion_animation(clip: MaskedClip, *, cell: int = 160) -> list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 from ml_collections import ConfigDict
 
 from mgmae_jax.data.sources import VideoList
+from mgmae_jax.errors import FileError
 from mgmae_jax.flow.packed import given_flow
 from mgmae_jax.masking.mask_input import MaskOptions, base_frame
 from mgmae_jax.masking.motion import points_of
@@ -23,7 +25,7 @@ from mgmae_jax.ops.apply import apply_module
 from mgmae_jax.ops.sampling import pixel_grid, resample_cells
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit, normalise_pixels, patchify, take_tokens, unit_range, unpatchify
 from mgmae_jax.runtime.distributed import is_primary
-from mgmae_jax.runtime.files import write_json
+from mgmae_jax.runtime.files import read_object, write_json
 from mgmae_jax.runtime.mesh import put_batch, put_replicated, replicated
 from mgmae_jax.runtime.rng import per_example, stream
 from mgmae_jax.runtime.session import OpenRun
@@ -128,6 +130,24 @@ def guess_table(errors: Mapping[str, float]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [f"  {text.ljust(widths[0])}  {error}  {below.rjust(widths[2])}".rstrip() for text, error, below in rows]
     return "\n".join(["mean squared error of the hidden cubes, predicted by", *lines])
+
+
+def read_guesses(path: Path, *names: str, remedy: str = "; remove the file") -> dict[str, float]:
+    """Reads the errors that `guess_hook` has written.
+
+    Args:
+      path: the file.
+      names: those that have to be there.
+      remedy: how an error ends.
+
+    Raises:
+      FileError: there is no such file, or it lacks one of `names`, or an error in it is not a number.
+    """
+    errors = read_object(path, remedy=remedy)
+    for name, error in {**dict.fromkeys(names), **errors}.items():
+        if not isinstance(error, int | float):
+            raise FileError(path, f"cannot be read ({name} is {error!r}, not a number){remedy}")
+    return errors
 
 
 def nearest_visible(split: TokenSplit, grid: TokenGrid) -> Int[Array, "K"]:

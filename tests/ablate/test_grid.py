@@ -88,6 +88,14 @@ def test_a_folder_is_named_by_what_was_changed_and_another_value_has_another():
     assert other.seeds[0] == 100
 
 
+def test_grids_without_a_title_are_called_by_their_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    titles = [read_grid(name, own(), load_config)[0].title for name in ("a/mine.py", "./a/mine.py", "b/mine.py")]
+    assert titles == [f"{tmp_path}/{name}" for name in ("a/mine.py", "a/mine.py", "b/mine.py")]
+    assert read_grid("ablation/common", own(), load_config)[0].title == "ablation/common"
+    assert read_grid("a/mine.py", own(title="Mine"), load_config)[0].title == "Mine"
+
+
 def test_a_field_that_a_later_version_adds_changes_no_folder():
     def later(name: str, overrides: Sequence[str]) -> ConfigDict:
         config = load_config(name, overrides)
@@ -126,6 +134,7 @@ def test_shards_cover_each_cell_once(count: int, seeds: int):
         ({"against": (("tube", "x"),)}, "config.against='x': give the name of a row"),
         ({"against": ("motion guided", "tube")}, "give pairs, as ((row, row to compare it with), ...)"),
         ({"rows": (("tube"), ("motion", "mask.strategy=motion"))}, 'rows as ("NAME", "FIELD=VALUE", ...)'),
+        ({"rows": ((0.75,), (0.9, "mask.ratio=0.9")), "baseline": "0.75"}, 'rows as ("NAME", "FIELD=VALUE", ...)'),
         ({"axis": "ratio"}, "config.axis='ratio': give rows whose names are numbers"),
         ({"seeds": 0}, "config.seeds=0: give 1 to 20"),
         ({"seeds": 21}, "config.seeds=21"),

@@ -146,6 +146,9 @@ def test_a_damaged_output_is_named(out: Path):
     change(out, "demo-2", 12, "pretrain/guesses.json", [1])
     with pytest.raises(FileError, match=r"seed12/pretrain/guesses.json: cannot be read \(not a JSON object\)"):
         read_results(small_grid(3), out)
+    change(out, "demo-2", 12, "pretrain/guesses.json", {"network": 0.3})
+    with pytest.raises(FileError, match=r"guesses.json: cannot be read \(mean_cube is None, not a number\): remove it"):
+        read_results(small_grid(3), out)
 
 
 def test_a_folder_without_a_grid_and_a_damaged_grid_are_told(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -323,8 +323,10 @@ def test_a_model_of_the_hub(hub: list, videos: Path, tmp_path: Path, monkeypatch
     assert main(["evaluate", "--checkpoint", "hf://me/other"]) == 1
     assert "hf://me/other: cannot be downloaded (ConnectionError: offline)" in capsys.readouterr().err
     assert main(["evaluate", "--checkpoint", "hf://me/torch"]) == 1
-    told = "the repository has no model.safetensors and no pytorch_model.bin; give its file of weights"
-    assert f"hf://me/torch: {told}, as hf://me/torch/FILE.pth." in capsys.readouterr().err
+    assert main(["evaluate", "--checkpoint", "hf://me/torch@v2"]) == 1
+    told = "has no model.safetensors and no pytorch_model.bin; give the repository's file of weights, as"
+    assert f"{told} hf://me/torch/FILE." in (errors := capsys.readouterr().err)
+    assert f"{told} hf://me/torch/FILE@v2." in errors
     config = load_config("finetune/common", ["--config.init=hf://me/mine"])
     assert config.init == "hf://me/mine"
     with pytest.raises(MgmaeError, match="hf://OWNER/NAME"):

@@ -56,7 +56,7 @@ def test_guesses_that_are_not_numbers_are_told(tmp_path: Path, capsys: pytest.Ca
     folder = workdir(tmp_path / "mine")
     (folder / "guesses.json").write_text('{"network": "low"}')
     assert main(["report", str(folder), "--out", str(tmp_path / "page.html")]) != 0
-    assert "guesses.json: cannot be read: network is 'low', not a number" in capsys.readouterr().err
+    assert "guesses.json: cannot be read (network is 'low', not a number); remove the file" in capsys.readouterr().err
 
 
 def test_a_folder_with_a_hostile_name_injects_nothing(tmp_path: Path):

@@ -177,6 +177,7 @@ def test_a_path_without_a_checkpoint_is_an_error(tmp_path: Path, path: str, mess
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "torch" / "model_best.pth").touch()
     (tmp_path / "file" / "checkpoints" / "6").touch()
+    (tmp_path / "file" / "checkpoints" / "²").mkdir()
     with pytest.raises(FileError, match=message):
         find_checkpoint(tmp_path / path)
 

@@ -7,7 +7,7 @@ import pytest
 from mgmae_jax.errors import FileError
 from mgmae_jax.show.ablation import RowFigure, draw_rows
 
-TUBE, MOTION = RowFigure("tube", (30.0, 34.0), 32.0, 2.0), RowFigure("motion | guided $x$", (40.0,), 40.0, 0.0)
+TUBE, MOTION = RowFigure("tube", (30.0, 34.0), 32.0, 2.0), RowFigure("motion | guided $_$", (40.0,), 40.0, 0.0)
 BLUE, RED = (0x8A, 0x5C, 0x2B), (0x23, 0x45, 0xD6)  # BGR
 
 

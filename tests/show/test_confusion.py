@@ -40,6 +40,12 @@ def test_names_that_are_not_utf8_are_drawn_with_question_marks(tmp_path):
     draw_confusion(np.eye(2, dtype=int), [name, "b"], f"{name}: top-1", tmp_path / "m.png")
 
 
+@pytest.mark.parametrize("name", ["a$b_$", r"$\foo$", "$5 to $10", r"\$_$"])
+def test_dollars_in_names_are_no_formula(tmp_path, name):
+    draw_confusion(np.eye(2, dtype=int), [name, "b"], f"{name}: top-1", tmp_path / "m.png")
+    assert shorten("$" * 41) == r"\$" * 39 + "…"
+
+
 def test_thousands_of_classes_fit_a_picture(tmp_path):
     assert max(drawn(tmp_path / "m.png", np.eye(4000, dtype=int)).shape) < 6000
 

@@ -108,7 +108,7 @@ def sample_scene(seed: int, index: int, size: int, *, photometric: bool = True) 
         slower = min(1.0, furthest / max(_reach(motion, waves, places, radii), 1e-6))
         motion = np.eye(3) + slower * (motion - np.eye(3))
         waves[:, :, :2] *= slower
-    light, blur, block_offset = np.zeros((2, 3, 3)), np.zeros(2), np.zeros((2, 2))
+    light, blur, block_offset = np.zeros((2, 3, 3)), np.zeros(2), np.zeros((2, 2), int)
     light[:, 0] = light[:, 2] = saturation = 1.0
     shutter = noise = quantisation = 0.0
     if photometric:
@@ -144,7 +144,7 @@ def sample_scene(seed: int, index: int, size: int, *, photometric: bool = True) 
         noise_offset=rng.integers(0, SIDE, (2, 2)),
         saturation=np.array(saturation),
         quantisation=np.array(quantisation),
-        block_offset=block_offset.astype(int),
+        block_offset=block_offset,
         blur=blur,
     )
     return Scene(*(x.astype(np.int32 if x.dtype.kind == "i" else np.float32) for x in scene))
