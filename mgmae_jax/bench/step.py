@@ -22,9 +22,9 @@ from mgmae_jax.bench.flops import count_flops
 from mgmae_jax.bench.masking import VIDEOS, place_inputs, with_masks, with_preset
 from mgmae_jax.bench.measure import planned_gib
 from mgmae_jax.bench.report import markdown_table
+from mgmae_jax.ops.placement import on_mesh
 from mgmae_jax.runtime.mesh import abstract_on, make_mesh
 from mgmae_jax.runtime.rng import stream
-from mgmae_jax.train.loop import placed_step
 from mgmae_jax.train.pretrain import Pretraining, build_pretraining
 
 ROWS = {"tube": ("tube", None), "motion, paper": ("motion", "paper"), "motion, fast": ("motion", "fast")}
@@ -113,7 +113,7 @@ def _init(pretraining: Pretraining, seed: int) -> Any:
 
 def _lower(program: _Program, mesh: Mesh) -> jax.stages.Lowered:
     shardings = jax.tree.map(lambda leaf: leaf.sharding, program.state)
-    step = jax.jit(placed_step(program.pretraining, mesh), donate_argnums=0, out_shardings=(shardings, None))
+    step = jax.jit(on_mesh(program.pretraining.step, mesh), donate_argnums=0, out_shardings=(shardings, None))
     return step.lower(program.state, *program.inputs)
 
 

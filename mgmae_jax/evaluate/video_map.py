@@ -13,6 +13,7 @@ from mgmae_jax.data.decode import Readable
 from mgmae_jax.data.eval_clips import reason_text, view_batches
 from mgmae_jax.data.views import ViewSpec
 from mgmae_jax.errors import ConfigError
+from mgmae_jax.ops.placement import on_mesh
 from mgmae_jax.runtime.mesh import batch_sharding, process_share, put_batch, replicated
 from mgmae_jax.runtime.preemption import Preempted
 
@@ -64,7 +65,7 @@ class VideoMap:
             # Places and reasons are passed along, so that every process gets them.
             return function(params, batch["views"]), batch["video"], batch["reason"]
 
-        self._step = jax.jit(step, out_shardings=replicated(mesh))
+        self._step = jax.jit(on_mesh(step, mesh), out_shardings=replicated(mesh))
 
     def __call__(
         self, params: Any, videos: Sequence[Readable], preempted: Callable[[], bool] | None = None

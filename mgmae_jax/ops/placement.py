@@ -1,6 +1,7 @@
 """Where intermediate values lie on a mesh of devices."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,21 @@ def placed_on(mesh: Mesh) -> Iterator[None]:
     """While a function is traced in this block, `split_batch` splits over this mesh."""
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         yield
+
+
+def on_mesh(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """The same function, to be jitted for arrays on this mesh.
+
+    Whatever has a model in it has to be traced so. Otherwise a kernel that XLA cannot split, such as a TPU's for
+    attention, is an error in a program of several devices.
+    """
+
+    @functools.wraps(function)
+    def traced(*arguments: Any) -> Any:
+        with placed_on(mesh):
+            return function(*arguments)
+
+    return traced
 
 
 def split_batch(x: Shaped[Array, "B ..."]) -> Shaped[Array, "B ..."]:

@@ -11,11 +11,11 @@ from jax.sharding import Mesh
 
 from mgmae_jax.bench.flops import flops_by_scope
 from mgmae_jax.errors import ConfigError
+from mgmae_jax.ops.placement import on_mesh
 from mgmae_jax.plan.collectives import Collective, collectives
 from mgmae_jax.plan.memory import Memory, memory_of_arguments
 from mgmae_jax.plan.work import Work, place
 from mgmae_jax.runtime.mesh import replicated
-from mgmae_jax.train.loop import placed_step
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _OUT_OF_MEMORY = (
@@ -60,7 +60,7 @@ def compile_step(work: Work, mesh: Mesh) -> Compiled:
     placed = place(work, mesh)
     arguments = memory_of_arguments(placed)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, placed.state)
-    step = jax.jit(placed_step(work.trainer, mesh), donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
+    step = jax.jit(on_mesh(work.trainer.step, mesh), donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
     start = time.perf_counter()
     try:
         traced = step.trace(placed.state, placed.frozen, placed.batch, placed.key)

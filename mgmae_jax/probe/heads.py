@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 from mgmae_jax.evaluate.predictions import kept
 from mgmae_jax.models.probes import AttentiveProbe, LinearProbe
 from mgmae_jax.ops.apply import apply_module
+from mgmae_jax.ops.placement import on_mesh
 from mgmae_jax.runtime.mesh import process_share, put_batch, replicated
 from mgmae_jax.runtime.share import Share
 from mgmae_jax.train.optim import Schedule
@@ -179,7 +180,7 @@ def best_classes(
         found = shares(known, batch["rows"])
         return jax.lax.top_k(found, kept(found.shape[1]))
 
-    step = jax.jit(best, out_shardings=replicated(mesh))
+    step = jax.jit(on_mesh(best, mesh), out_shardings=replicated(mesh))
     batch = per_device * mesh.size
     places = process_share(mesh).rows(batch)
     results = []

@@ -22,6 +22,7 @@ from mgmae_jax.masking.strategies import draw_mask
 from mgmae_jax.masking.trajectory import end_points
 from mgmae_jax.masking.volume import visibility_volume
 from mgmae_jax.ops.apply import apply_module
+from mgmae_jax.ops.placement import on_mesh
 from mgmae_jax.ops.sampling import pixel_grid, resample_cells
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit, normalise_pixels, patchify, take_tokens, unit_range, unpatchify
 from mgmae_jax.runtime.distributed import is_primary
@@ -247,7 +248,7 @@ def measure_guesses(
     def moments(params: Any | None, flow_params: Any, batch: Mapping[str, jax.Array], key: jax.Array) -> Any:
         return guess_moments(pretraining, params, flow_params, batch, per_example(key, 0, batch["clip"].shape[0]))
 
-    jitted = jax.jit(moments, out_shardings=replicated(mesh))
+    jitted = jax.jit(on_mesh(moments, mesh), out_shardings=replicated(mesh))
     flow_params = put_replicated(flow_params, mesh)
     parts = []
     spec = batch_spec(config, mesh)

@@ -14,13 +14,12 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 from absl import logging
-from jax.sharding import Mesh
 from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
 import mgmae_jax
 from mgmae_jax.errors import ConfigError, MgmaeError, StoppedError
-from mgmae_jax.ops.placement import placed_on
+from mgmae_jax.ops.placement import on_mesh
 from mgmae_jax.runtime.config_checks import profile_steps
 from mgmae_jax.runtime.device_info import device_memory
 from mgmae_jax.runtime.distributed import is_primary
@@ -95,7 +94,7 @@ def train(
     end = opened.total if until is None else until
     frozen, key = put_replicated((frozen, opened.key), mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    step_fn = jax.jit(placed_step(trainer, mesh), donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
+    step_fn = jax.jit(on_mesh(trainer.step, mesh), donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
     report = _Report(opened.writer, progress, config, clips_per_step, end)
     trace = _Trace(opened, config, end)
     # Opened first: workers decode while hooks and step compile.
@@ -119,18 +118,6 @@ def train(
                 raise _stopped(done)
             run_hooks(opened, hooks, done, state)
     opened.state, opened.start = state, end
-
-
-def placed_step(trainer: Trainer, mesh: Mesh) -> Callable[..., tuple[TrainState, dict[str, Array]]]:
-    """A trainer's step, to be jitted for a mesh: activations stay split by their examples, see `ops.placement`."""
-
-    def step(
-        state: TrainState, frozen: Any, batch: Mapping[str, Array], key: Key[Array, ""]
-    ) -> tuple[TrainState, dict[str, Array]]:
-        with placed_on(mesh):
-            return trainer.step(state, frozen, batch, key)
-
-    return step
 
 
 def run_hooks(opened: OpenRun, hooks: Sequence[Hook], done: int, state: TrainState) -> None:

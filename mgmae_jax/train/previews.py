@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from mgmae_jax.data.batches import BatchSpec
 from mgmae_jax.data.sources import VideoList
 from mgmae_jax.flow.packed import given_flow
+from mgmae_jax.ops.placement import on_mesh
 from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.mesh import put_replicated
 from mgmae_jax.runtime.rng import stream
@@ -41,9 +42,10 @@ def preview_hook(
     example: dict[str, np.ndarray] = {}
     untrained: list[np.ndarray] = []
 
-    @jax.jit
     def reconstruct(params: Any, flow_params: Any, clip: jax.Array, flow: Any, key: jax.Array) -> Any:
         return pretraining.reconstruct(params, flow_params, clip, flow, stream(key, 0, "mask"))
+
+    jitted = jax.jit(on_mesh(reconstruct, opened.mesh))
 
     def hook(done: int, state: TrainState) -> None:
         if done not in (0, opened.total) and not (config.preview.every and done % config.preview.every == 0):
@@ -54,7 +56,7 @@ def preview_hook(
             with open_clips(config, pretraining.masks, videos, 0, lambda path, reason: None, one) as batches:
                 example.update({name: array[0] for name, array in next(batches).items()})
         inputs = put_replicated((flow_params, example["clip"], given_flow(example), opened.key), opened.mesh)
-        details, clip = jax.device_get(reconstruct(state.params, *inputs))
+        details, clip = jax.device_get(jitted(state.params, *inputs))
         if is_primary():
             draw(pretraining, done, example["clip"], details, clip, untrained[0] if untrained else None)
             if done == 0:

@@ -9,9 +9,9 @@ import pytest
 
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.models.variants import VARIANTS, Variant
+from mgmae_jax.ops.placement import on_mesh
 from mgmae_jax.runtime.mesh import abstract_on, batch_sharding, make_mesh, replicated
 from mgmae_jax.train.finetune import build_finetuning
-from mgmae_jax.train.loop import placed_step
 from mgmae_jax.train.pretrain import build_pretraining
 
 COLLECTIVE = re.compile(
@@ -50,7 +50,7 @@ def test_what_is_gathered_is_parameters(build: Any, fsdp: int, each: int):
     }
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype, sharding=replicated(mesh))
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    step = jax.jit(placed_step(trainer, mesh), donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
+    step = jax.jit(on_mesh(trainer.step, mesh), donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
     program = step.lower(state, {}, batch, key).compile().as_text()
     found = [(kind, tuple(int(n) for n in shape.split(",") if n)) for shape, kind in COLLECTIVE.findall(program)]
     parameters = {leaf.shape for leaf in jax.tree.leaves(state)}
