@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from mgmae_jax.errors import FileError, PeerError
+from mgmae_jax.runtime.checkpoint_errors import damaged, first_line, reading_error
 from mgmae_jax.runtime.preemption import Preemption
 from mgmae_jax.runtime.weights import Checkpoint, Weights
 
@@ -124,7 +124,7 @@ class Checkpoints:
         after = "starts again" if latest is None else f"resumes from step {latest}"
         return FileError(
             self.folder,
-            f"the checkpoint of step {step} could not be saved ({_first_line(error)}). Free room there or make it "
+            f"the checkpoint of step {step} could not be saved ({first_line(error)}). Free room there or make it "
             f"writable, then run the same command: it {after}.",
         )
 
@@ -170,7 +170,7 @@ class Checkpoints:
         path = self._path(step)
         description = _read_metadata(path)
         if description.init_timestamp_nsecs is None:  # Orbax takes a record that it cannot read for an empty one.
-            raise _damaged(path, ValueError("its record of the run is missing or unreadable"))
+            raise damaged(path, ValueError("its record of the run is missing or unreadable"))
         return description.custom_metadata or {}
 
     def _path(self, step: int | None) -> Path:
@@ -244,7 +244,7 @@ def find_checkpoint(path: str | Path) -> Path:
         return path
     if steps := saved_steps(path):
         return path / FOLDER / str(steps[-1])
-    if steps := _steps_in(path):
+    if steps := steps_in(path):
         return path / str(steps[-1])
     want = "give a workdir, a folder of checkpoints or one of its steps"
     if not path.exists():
@@ -256,10 +256,11 @@ def find_checkpoint(path: str | Path) -> Path:
 
 def saved_steps(workdir: str | Path) -> list[int]:
     """The steps of a run's complete checkpoints, increasing."""
-    return _steps_in(Path(workdir) / FOLDER)
+    return steps_in(Path(workdir) / FOLDER)
 
 
-def _steps_in(folder: Path) -> list[int]:
+def steps_in(folder: Path) -> list[int]:
+    """The steps of the complete checkpoints in a folder, increasing."""
     # Those that are not finished have a suffix.
     return sorted(int(entry.name) for entry in folder.glob("*") if entry.name.isdecimal() and entry.is_dir())
 
@@ -359,7 +360,7 @@ def _read_metadata(path: Path) -> Any:
         if description.metadata is None:  # Orbax warns about unreadable metadata, and continues without it.
             raise ValueError("its list of tensors is unreadable")
     except Exception as error:
-        raise _damaged(path, error) from error
+        raise reading_error(path, error) from error
     return description
 
 
@@ -370,20 +371,7 @@ def _load(path: Path, abstract: Any, partial: bool = False) -> Any:
         with context:
             return ocp.load(path, abstract)
     except Exception as error:
-        raise _damaged(path, error) from error
-
-
-class DamagedCheckpointError(FileError):
-    """A checkpoint cannot be read."""
-
-
-def _damaged(path: Path, error: Exception) -> DamagedCheckpointError:
-    reason = f"is damaged ({_first_line(error)}): move it away to use the checkpoint before it."
-    return DamagedCheckpointError(path, reason)
-
-
-def _first_line(error: Exception) -> str:
-    return re.split(r"\n| \[", str(error), maxsplit=1)[0][:300] or type(error).__name__
+        raise reading_error(path, error) from error
 
 
 def _not_from_orbax(record: logging.LogRecord) -> bool:

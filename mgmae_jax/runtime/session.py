@@ -20,7 +20,8 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mgmae_jax.errors import FileError, InUseError, MgmaeError
-from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints, DamagedCheckpointError, saved_steps
+from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints, saved_steps
+from mgmae_jax.runtime.checkpoint_errors import DamagedCheckpointError
 from mgmae_jax.runtime.distributed import agree_on_errors, from_primary, is_primary
 from mgmae_jax.runtime.mesh import abstract_on, make_on
 from mgmae_jax.runtime.metrics import MetricWriter

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mgmae_jax.evaluate.evaluator import Evaluator
-from mgmae_jax.runtime.checkpoint import Checkpoints
+from mgmae_jax.runtime.checkpoint import Checkpoints, steps_in
 from mgmae_jax.runtime.distributed import from_primary, is_primary
 from mgmae_jax.runtime.metrics import METRICS_FILE, MetricWriter, read_metrics
 from mgmae_jax.train.state import TrainState
@@ -51,11 +51,12 @@ class AccuracyHook:
         lines = read_metrics(path) if is_primary() and path.exists() else []
         measured = from_primary([[int(line["step"]), line["top1"]] for line in lines])
         self._measured: dict[int, float] = {step: top1 for step, top1 in measured if step <= start}
+        self._kept: int | None = from_primary(self._drop_unknown(workdir / BEST) if is_primary() else None)
         self._checkpoints = Checkpoints(workdir / BEST, every=1, keep=1)
 
     def __call__(self, done: int, state: TrainState) -> None:
         """Evaluates the state, or its average if it has one, if an evaluation is due and not done yet."""
-        due = done == self._total or (self._every and done and done % self._every == 0)
+        due = done >= self._total or (self._every and done and done % self._every == 0)
         if not due or done in self._measured:
             return
         predictions = self._predictions(done)
@@ -63,9 +64,10 @@ class AccuracyHook:
             predictions.mkdir(parents=True, exist_ok=True)
         report = self._evaluator(state.params if state.ema is None else state.ema, predictions, self._preempted)
         accuracies = {name: getattr(report, name).value for name in ("top1", "top5", "mean_class")}
-        best = accuracies["top1"] > max(self._measured.values(), default=-1)
+        best = self._kept is None or accuracies["top1"] > self._measured[self._kept]
         self._measured[done] = accuracies["top1"]
-        if best and from_primary(self._checkpoints.latest_step() or 0) < done:
+        if best:
+            self._kept = done
             kept = {"params": state.params} | ({} if state.ema is None else {"ema": state.ema})
             self._checkpoints.save(done, kept, accuracies)
         # After the checkpoint: what is in the file is not measured again.
@@ -76,13 +78,25 @@ class AccuracyHook:
             label = ", the best so far" if best else ""
             print(f"\nstep {done}: top-1 {report.top1}, top-5 {report.top5}{label}", file=sys.stderr, flush=True)
 
+    def _drop_unknown(self, folder: Path) -> int | None:
+        """Removes the best checkpoints that no measurement before the run's start belongs to; returns the step left.
+
+        They are of steps that the run may take differently now, or of a run that was here before.
+        """
+        steps = steps_in(folder)
+        for step in steps:
+            if step not in self._measured:
+                shutil.rmtree(folder / str(step))
+        return max((step for step in steps if step in self._measured), default=None)
+
     def _predictions(self, done: int) -> Path:
         """The folder for the predictions of an evaluation that is under way."""
         return self._folder / f"step_{done}"
 
     def best(self) -> tuple[int, float]:
-        """Step and top-1 accuracy, from 0 to 1, of the best evaluation."""
-        return max(self._measured.items(), key=lambda measured: (measured[1], -measured[0]))
+        """Step and top-1 accuracy, from 0 to 1, of the evaluation whose parameters are kept, or of the best."""
+        step = max(self._measured, key=lambda step: self._measured[step]) if self._kept is None else self._kept
+        return step, self._measured[step]
 
     def __enter__(self) -> "AccuracyHook":
         return self

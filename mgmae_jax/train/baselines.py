@@ -1,5 +1,6 @@
 """How well hidden cubes can be guessed without a network: the errors that a pre-training loss has to beat."""
 
+import dataclasses
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -207,7 +208,7 @@ def guess_hook(
     """At the end of the run, compares the network with what can be guessed without one; see `measure_guesses`."""
 
     def hook(done: int, state: TrainState) -> None:
-        if done != opened.total:
+        if done < opened.total:
             return
         errors = measure_guesses(
             config, pretraining, videos, state.params, flow_params, opened.key, opened.mesh, opened.total
@@ -217,6 +218,21 @@ def guess_hook(
             print(f"\n{guess_table(errors)}", file=sys.stderr, flush=True)
 
     return hook
+
+
+def guessed_at_once(config: ConfigDict, mesh: Mesh, *, whole_frames: bool) -> int:
+    """How many videos are guessed at once: a divisor of the batch that takes no more memory than a step.
+
+    Args:
+      config: the run's config.
+      mesh: the devices, over which the clips are divided.
+      whole_frames: whether a video's whole frames come along, which are divided over the devices as well.
+    """
+    videos, views = config.train.batch_size, config.data.views
+    most = min(videos * views // config.train.accumulate, max(_GUESSED_CLIPS, mesh.size))
+    counts = [count for count in range(1, videos + 1) if videos % count == 0 and count * views % mesh.size == 0]
+    counts = [count for count in counts if count % mesh.size == 0] if whole_frames and views > 1 else counts
+    return max((count for count in counts if count * views <= most), default=counts[0])
 
 
 def measure_guesses(
@@ -243,7 +259,10 @@ def measure_guesses(
       mesh: the devices.
       first: the first step.
     """
-    batches = -(-_GUESSED_CLIPS // (config.train.batch_size * config.data.views))
+    at_once = guessed_at_once(config, mesh, whole_frames=pretraining.masks.whole_frame_side is not None)
+    batches = -(-_GUESSED_CLIPS // (at_once * config.data.views))
+    first = first * config.train.batch_size // at_once
+    spec = dataclasses.replace(batch_spec(config, mesh), batch_size=at_once)
 
     def moments(params: Any | None, flow_params: Any, batch: Mapping[str, jax.Array], key: jax.Array) -> Any:
         return guess_moments(pretraining, params, flow_params, batch, per_example(key, 0, batch["clip"].shape[0]))
@@ -251,7 +270,6 @@ def measure_guesses(
     jitted = jax.jit(on_mesh(moments, mesh), out_shardings=replicated(mesh))
     flow_params = put_replicated(flow_params, mesh)
     parts = []
-    spec = batch_spec(config, mesh)
     with open_clips(config, pretraining.masks, videos, first, lambda path, reason: None, spec) as reader:
         for step in range(first, first + batches):
             keys = put_replicated(stream(key, step, "mask"), mesh)

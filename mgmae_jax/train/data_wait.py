@@ -1,8 +1,8 @@
 """What to raise when a run waits for its data."""
 
-import os
-
 from ml_collections import ConfigDict
+
+from mgmae_jax.data.cores import usable_cores
 
 SHARE = 0.2
 """The share of the time, between two lines of metrics, from which a run says so."""
@@ -19,7 +19,7 @@ def wait_advice(config: ConfigDict, step: int, share: float) -> str | None:
     data = config.get("data", {})
     if share < SHARE or "workers" not in data:
         return None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     advice = [f"raise config.data.workers ({data.workers}; {cores} cores here)"] if data.workers < cores else []
     advice += ["write the videos to records at a smaller size: `mgmae prepare --short-side 256`"]
     if "views" in data:

@@ -300,8 +300,8 @@ def run_finetuning(
                 )
             step, top1 = accuracy.best()
     if is_primary():
-        text = f"best: {top1:.2%} top-1 at step {step}, in {workdir / BEST}; last: step {total}, in {workdir / FOLDER}"
-        print(text, file=sys.stderr, flush=True)
+        text = f"best: {top1:.2%} top-1 at step {step}, in {workdir / BEST}"
+        print(f"{text}; last: step {opened.start}, in {workdir / FOLDER}", file=sys.stderr, flush=True)
 
 
 def find_labelled(config: ConfigDict) -> LabelledVideos:

@@ -115,7 +115,7 @@ def train(
                 report.flush()
                 checkpoints.save(done, state, dict(opened.identity), force=done == end or leave)
             if leave and done < opened.total:
-                raise _stopped(done)
+                raise _stopped(opened, done)
             run_hooks(opened, hooks, done, state)
     opened.state, opened.start = state, end
 
@@ -131,10 +131,11 @@ def run_hooks(opened: OpenRun, hooks: Sequence[Hook], done: int, state: TrainSta
             hook(done, state)
     except Preempted:
         opened.checkpoints.save(done, state, dict(opened.identity), force=True)
-        raise _stopped(done) from None
+        raise _stopped(opened, done) from None
 
 
-def _stopped(done: int) -> StoppedError:
+def _stopped(opened: OpenRun, done: int) -> StoppedError:
+    opened.checkpoints.wait()  # or a save that fails would be told as one that did not
     return StoppedError(f"stopped by SIGTERM; step {done} is saved. Run the same command to resume.")
 
 

@@ -1,5 +1,6 @@
 """A workdir belongs to one run: opened, locked, bound, resumed."""
 
+import errno
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from mgmae_jax.errors import FileError, MgmaeError
+from mgmae_jax.runtime import checkpoint
 from mgmae_jax.runtime.mesh import make_mesh
 from mgmae_jax.runtime.session import LOCK, claimed, open_run
 
@@ -189,6 +191,33 @@ def test_a_damaged_checkpoint_is_left_out_and_the_one_before_it_is_used(tmp_path
     with opened(tmp_path) as run:
         assert run.start == 2
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "4.damaged", "4.damaged1"}
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (OSError(errno.EIO, "read"), (FileError, r"checkpoints/4: cannot be read now \(Input/output error\)")),
+        (ValueError("Error opening file [OS error 13: EACCES denied]"), (FileError, r"now \(Permission denied\)")),
+        (MemoryError("16 GiB"), (MemoryError, "checkpoints/4: 16 GiB")),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), (MemoryError, "checkpoints/4: RESOURCE_EXHAUSTED: Out of")),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_read_now_stays_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, told: tuple[type, str]
+):
+    with opened(tmp_path) as run:
+        for step in (2, 4):
+            advance(run, step)
+
+    def fails(*_: object) -> None:
+        raise ValueError("reading failed") from raised
+
+    with monkeypatch.context() as failing:
+        failing.setattr(checkpoint.ocp, "load", fails)
+        with pytest.raises(told[0], match=told[1]), opened(tmp_path):
+            pass
+    with opened(tmp_path) as run:
+        assert run.start == 4
 
 
 def test_a_run_whose_only_checkpoint_is_damaged_does_not_start_again_by_itself(tmp_path: Path):

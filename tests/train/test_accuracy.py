@@ -77,9 +77,24 @@ def test_a_resumed_run_knows_what_was_measured_before_and_forgets_what_came_afte
     run(tmp_path, Evaluator(0.5, 0.1, 0.7), 0, 6)
     # Its last checkpoint is of step 4: step 6 comes again, and is no better this time.
     evaluator = Evaluator(0.3, 0.2, 0.1)
-    assert run(tmp_path, evaluator, 4, 9, start=4) == (2, 0.5)
+    assert run(tmp_path, evaluator, 4, 9, start=4) == (6, 0.3)  # the parameters of step 2 are gone
     assert evaluator.seen == [6, 8, 9]
+    assert best(tmp_path) == (6, 6.0)
     assert top1s(tmp_path) == {2: 0.5, 4: 0.1, 6: 0.3, 8: 0.2, 9: 0.1}
+
+
+def test_the_best_of_another_run_in_the_same_folder_is_dropped(tmp_path: Path):
+    run(tmp_path, Evaluator(0.5, 0.9, 0.7), 0, 6)
+    assert best(tmp_path) == (4, 4.0)
+    (tmp_path / "accuracy" / "metrics.jsonl").unlink()
+    assert run(tmp_path, Evaluator(0.2, 0.1), 0, 4) == (2, 0.2)
+    assert best(tmp_path) == (2, 2.0)
+
+
+def test_a_run_whose_end_was_brought_forward_is_measured_where_it_is(tmp_path: Path):
+    with AccuracyHook(tmp_path, Evaluator(0.4), every=0, total=5, start=8) as hook:
+        hook(8, state(8))
+        assert hook.best() == (8, 0.4)
 
 
 def test_what_was_cut_off_while_it_was_measured_is_measured_on_resuming(tmp_path: Path):

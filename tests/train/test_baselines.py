@@ -1,4 +1,5 @@
 import dataclasses
+import types
 from functools import partial
 
 import jax
@@ -6,10 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.masking.mask_input import MaskOptions
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit
-from mgmae_jax.train.baselines import BASELINES, guess_errors, guess_moments, guess_table, nearest_along_flow
+from mgmae_jax.train.baselines import (
+    BASELINES,
+    guess_errors,
+    guess_moments,
+    guess_table,
+    guessed_at_once,
+    nearest_along_flow,
+)
 from mgmae_jax.train.pretrain import Pretraining
 from mgmae_jax.train.targets import TARGETS
 from tests.train.tiny import tiny_pretraining, tiny_state
@@ -129,3 +138,22 @@ def test_on_procedural_videos_a_copy_leaves_more_than_the_own_colour(index: int)
 def test_masks_that_depend_on_a_model_are_guessed_without_one(strategy):
     errors = errors_of(moving_texture((3, 1)), strategy=strategy, keep=0.8)
     assert 0 < errors["mean_cube"] < errors["nearest"]
+
+
+@pytest.mark.parametrize(
+    ("batch", "views", "accumulate", "devices", "whole", "at_once"),
+    [
+        (64, 1, 1, 1, False, 64),  # as the step
+        (384, 4, 1, 8, False, 64),  # 256 clips are enough
+        (384, 4, 12, 8, False, 32),  # and no more than the step has at once
+        (384, 4, 12, 8, True, 32),
+        (24, 2, 4, 8, True, 8),  # 12 clips, but the whole frames of 8 videos
+        (512, 1, 1, 512, False, 512),
+        (16, 4, 8, 64, False, 16),
+    ],
+)
+def test_no_more_is_guessed_at_once_than_a_step_has_room_for(batch, views, accumulate, devices, whole, at_once):
+    fields = {"train.batch_size": batch, "data.views": views, "train.accumulate": accumulate}
+    config = load_config("demo", [f"--config.{name}={value}" for name, value in fields.items()])
+    mesh = types.SimpleNamespace(size=devices)
+    assert guessed_at_once(config, mesh, whole_frames=whole) == at_once

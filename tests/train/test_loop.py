@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from mgmae_jax.errors import ConfigError, MgmaeError, StoppedError
+from mgmae_jax.errors import ConfigError, FileError, MgmaeError, StoppedError
 from mgmae_jax.flow.raft import init_params
 from mgmae_jax.runtime.checkpoint import Checkpoints
 from mgmae_jax.runtime.mesh import make_mesh, replicated
@@ -201,6 +201,20 @@ def test_a_hook_that_is_left_for_a_preemption_ends_the_run_with_its_step_saved(t
     ):
         train_in(tmp_path, counting_step, Batches(all_good), counting_state(), every=100, hooks=[hook])
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [str(done)]
+
+
+def test_a_run_that_is_stopped_and_cannot_be_saved_does_not_say_that_it_is(tmp_path: Path, monkeypatch):
+    def hook(step: int, state: TrainState) -> None:
+        if step == 3:
+            monkeypatch.setattr(Checkpoints, "save", lambda *_, **__: True)  # in the background, where it fails
+            monkeypatch.setattr(Checkpoints, "wait", full)
+            raise Preempted
+
+    def full(self: Checkpoints) -> None:
+        raise FileError(self.folder, "the checkpoint of step 3 could not be saved (No space left on device)")
+
+    with pytest.raises(FileError, match="step 3 could not be saved"):
+        train_in(tmp_path, counting_step, Batches(all_good), counting_state(), every=100, hooks=[hook])
 
 
 def traced(workdir: Path) -> list[int]:
