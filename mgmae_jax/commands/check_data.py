@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -15,7 +14,9 @@ from PIL import Image
 
 from mgmae_jax.commands.options import command_parser, path_option, source_option
 from mgmae_jax.data.check import Checked, check_videos, statistics
+from mgmae_jax.data.cores import usable_cores
 from mgmae_jax.data.sources import VideoList, read_source
+from mgmae_jax.errors import MgmaeError
 from mgmae_jax.runtime.files import whole_file, write_json, write_text
 from mgmae_jax.runtime.progress import Progress
 from mgmae_jax.show.contact_sheet import Thumbnail, contact_sheet
@@ -39,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("videos", metavar="VIDEOS", type=source_option("VIDEOS"), help="a folder, a list or records")
     command.add_argument("--out", required=True, type=path_option("--out"), metavar="DIR", help="folder of the report")
     command.add_argument(
-        "--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="default: all cores of this machine"
+        "--processes", type=int, default=usable_cores(), metavar="N", help="default: one for each core that it may use"
     )
     return command
 
@@ -55,22 +56,31 @@ def main(argv: Sequence[str]) -> int:
     bar, began, broken = Progress(len(videos), start_step=len(videos), unit="video"), time.monotonic(), 0
     checked: list[Checked] = []
     pictures: dict[int, np.ndarray] = {}
-    for one in check_videos(videos, args.processes, shown, _WIDTH):
-        if one.picture is not None:
-            pictures[len(checked)] = one.picture
-        checked.append(dataclasses.replace(one, picture=None))  # as there may be hundreds of thousands
-        broken += one.problem is not None
-        speed = len(checked) / max(time.monotonic() - began, 1e-9)
-        bar.advance(len(checked), f"{broken} broken  {speed:.1f} videos/s")
+    stopped: MgmaeError | None = None
+    try:
+        for one in check_videos(videos, args.processes, shown, _WIDTH):
+            if one.picture is not None:
+                pictures[len(checked)] = one.picture
+            checked.append(dataclasses.replace(one, picture=None))  # as there may be hundreds of thousands
+            broken += one.problem is not None
+            speed = len(checked) / max(time.monotonic() - began, 1e-9)
+            bar.advance(len(checked), f"{broken} broken  {speed:.1f} videos/s")
+    except MgmaeError as error:  # what was found until then may have taken hours
+        if not checked:
+            raise
+        stopped = error
     bar.close()
-    numbers = statistics(checked, videos)
+    numbers = statistics(checked, videos.take(range(len(checked))))
     write_reports(args.out, checked, numbers)
     if pictures:
-        draw_sheet(args.out / SHEET, pictures, checked, videos, f"{args.videos}: {len(videos)} videos")
+        draw_sheet(args.out / SHEET, pictures, checked, videos, f"{args.videos}: {len(checked)} videos")
     print(summary(numbers))
     for one in [one for one in checked if one.problem is not None][:_SHOWN]:
         print(f"broken: {one.name}: {one.problem}", file=sys.stderr)
-    print(f"wrote {args.out}", file=sys.stderr)
+    only = "" if stopped is None else f": only the first {len(checked)} of {len(videos)} videos"
+    print(f"wrote {args.out}{only}", file=sys.stderr)
+    if stopped is not None:
+        raise stopped
     return 1 if broken else 0
 
 

@@ -1,6 +1,7 @@
 """`mgmae explore`: a video under several masking strategies at once, as a page in one file."""
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from mgmae_jax.commands.pictures import FLOW_SOURCES
 from mgmae_jax.commands.strategy_masks import both_ways, mask_steps, raft_both_ways, read_both_ways, visible_tokens
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.pretrain_clips import host_clip_flow
+from mgmae_jax.datasets.find import flow_folders
 from mgmae_jax.datasets.motion_shapes import CLASSES
 from mgmae_jax.errors import ConfigError, MgmaeError
 from mgmae_jax.flow.packed import packed
@@ -149,7 +151,8 @@ def _flow(
             raise ConfigError("flow.source", "codec", "raft, dis, tvl1 or stored: what is rendered has no encoder")
         stored = motion_shapes_flow(args.motion_shapes, args.seed, spec, args.start, wanted)
     else:
-        stored = video_flow(args.video, spec, args.start, wanted)
+        root, folder = flow_folders(config, args.video)
+        stored = video_flow(args.video, spec, args.start, dataclasses.replace(wanted, root=root, folder=folder))
     return read_both_ways(packed(stored), masks)
 
 

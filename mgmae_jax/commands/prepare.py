@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mgmae_jax.commands.options import command_parser, path_option
+from mgmae_jax.data.cores import usable_cores
 from mgmae_jax.data.encode import Encoding
+from mgmae_jax.data.record_lists import PREFIX
 from mgmae_jax.data.sources import read_source
 from mgmae_jax.datasets.listed import ListedSplit, own_split
 from mgmae_jax.datasets.official import OFFICIAL, find_official, read_official, size_notes
@@ -48,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--key-frames", type=int, metavar="N", help="encode again, every N-th a keyframe (default 16)")
     command.add_argument("--codec", choices=["h264", "vp9"], help="encode again by this codec (default h264)")
     command.add_argument(
-        "--processes", type=int, default=os.cpu_count() or 1, metavar="N", help="default: all cores of this machine"
+        "--processes", type=int, default=usable_cores(), metavar="N", help="default: one for each core that it may use"
     )
     command.add_argument("--runner", help="of Apache Beam, instead of processes: DirectRunner, DataflowRunner, ...")
     command.add_argument(
@@ -94,12 +96,13 @@ def _splits(sources: Sequence[str], manual_dir: Path | None) -> tuple[str, dict[
     Raises:
       MgmaeError: a source cannot be listed, or two are of one split.
     """
-    official = find_official(sources[0].removeprefix("tfds:"))
+    first = sources[0]
+    # Records, or a folder that is called like a data set; with --manual-dir, the published one is meant.
+    is_path = manual_dir is None and (first.startswith(PREFIX) or os.path.exists(first))
+    official = None if is_path else find_official(first.removeprefix(PREFIX))
     if official is not None:
         if len(sources) > 1 or manual_dir is None:
-            raise MgmaeError(
-                f"{sources[0]}: give it alone, with --manual-dir DIR: {OFFICIAL[official[0]].instructions}"
-            )
+            raise MgmaeError(f"{first}: give it alone, with --manual-dir DIR: {OFFICIAL[official[0]].instructions}")
         found = read_official(manual_dir, *official)
         for note in size_notes(*official, found):
             print(note, file=sys.stderr)

@@ -1,6 +1,7 @@
 """`mgmae visualize`: draw how motion becomes a mask (the paper's Figure 5), or the pairs that flow is learned from."""
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.commands.strategy_pictures import flow_reader, strategies_picture, strategy_steps
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.pretrain_clips import host_clip_flow
+from mgmae_jax.datasets.find import flow_folders
 from mgmae_jax.datasets.flow_pairs.banks import make_banks
 from mgmae_jax.datasets.flow_pairs.pair import draw_pair
 from mgmae_jax.datasets.flow_pairs.scene import sample_scene
@@ -132,6 +134,8 @@ def main(argv: Sequence[str]) -> None:
                 raise ConfigError("flow.source", "codec", "raft, dis, tvl1 or stored: what is rendered has no encoder")
             flow = packed(motion_shapes_flow(args.motion_shapes, args.seed, spec, args.start, wanted))
         else:
+            root, folder = flow_folders(config, args.video)
+            wanted = dataclasses.replace(wanted, root=root, folder=folder)
             flow = packed(video_flow(args.video, spec, args.start, wanted))
     flow_params = load_flow_params(config.flow.weights) if reader.runs_raft else {}
     enable_compilation_cache(config.compile_cache or None)

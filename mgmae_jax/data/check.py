@@ -64,20 +64,23 @@ class Checked:
 
 
 def check_videos(videos: VideoList, processes: int, pictures: Sequence[int], width: int) -> Iterator[Checked]:
-    """Reads all videos, in order.
+    """Reads all videos, in order; those before an error have come.
 
     Args:
       videos: what to read.
       processes: how many read; with 1, only this one.
       pictures: numbers of the videos whose middle frame is wanted.
       width: of the pictures, in pixels.
+
+    Raises:
+      MgmaeError: a process could not start or was killed, or all videos need a package that is not installed.
     """
     wanted = set(pictures)
     tasks = [
         [(videos.alone(i), i in wanted) for i in range(start, min(start + _EACH, len(videos)))]
         for start in range(0, len(videos), _EACH)
     ]
-    with mapper(min(processes, len(tasks)), "checking videos") as apply:
+    with mapper(min(processes, len(tasks)), "checking videos", _named) as apply:
         for found in apply(functools.partial(_check_some, width), tasks):
             yield from found
 
@@ -108,6 +111,10 @@ def check_video(item: Readable, picture_width: int | None = None) -> Checked:
 
 def _check_some(width: int, some: Sequence[tuple[Readable, bool]]) -> list[Checked]:
     return [check_video(item, width if wanted else None) for item, wanted in some]
+
+
+def _named(some: Sequence[tuple[Readable, bool]]) -> list[str]:
+    return [str(item) for item, _ in some]
 
 
 def _early(stated: float, frames: int, fps: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -110,7 +111,7 @@ class CsvRows:
 
     def _check_mark(self, path: str, line: str) -> None:
         mark = re.search("[;|]", path)
-        if mark and not (self._folder and (self._folder / path).exists()):
+        if mark and not (self._folder and os.path.exists(self._folder / path)):
             raise ValueError(_other_separator(mark[0], line))
 
     def _bare_row(self, line: str, separator: str | None) -> Row:
@@ -145,7 +146,7 @@ class CsvRows:
         return Row(cells[0], cells[-1] if len(cells) > 1 else None)
 
     def _is_folder(self, path: str) -> bool:
-        return self._folder is not None and (self._folder / path).is_dir()
+        return self._folder is not None and os.path.isdir(self._folder / path)
 
     def _frames_row(self, path: str, first: int, second: int) -> Row:
         self._mean = self._mean or self._frames_mean()

@@ -108,6 +108,10 @@ class Video:
         height, width = self._timeline.height, self._timeline.width
         return (width, height) if self._timeline.placement.transpose else (height, width)
 
+    def state(self) -> tuple[object, ...]:
+        """What differs once another file has its name, as far as that costs nothing: the bytes of the file."""
+        return (self._container.size,)
+
     @property
     def codec(self) -> str:
         """FFmpeg's name of its codec."""
@@ -123,7 +127,7 @@ class Video:
             raise ValueError(f"indices={wanted}: give at least one, none negative, none smaller than the one before it")
         if wanted[-1] >= self.frames:
             raise VideoError(self.path, f"frame {wanted[-1]} was requested, but it has {self.frames} frames")
-        with _reported(self.path):
+        with reported(self.path):
             if watch is not None:
                 export_motion(self._stream)
             found = self._from_key(set(wanted), watch)
@@ -137,7 +141,7 @@ class Video:
         Raises:
           VideoError: the file is damaged, so that not all of them decode.
         """
-        with _reported(self.path):
+        with reported(self.path):
             last: VideoFrame | None = None
             for index, frame in self._every_frame():
                 self.lost += frame is last
@@ -258,7 +262,7 @@ def open_video(item: Readable) -> Iterator[OpenVideo]:
     name = _name(item)
     with contextlib.ExitStack() as stack:
         stack.callback(video_closed)
-        with _reported(name):
+        with reported(name):
             if isinstance(item, Item):
                 given = item.opener(name)
                 if isinstance(given, Frames):
@@ -354,7 +358,7 @@ def decode_frames(path: Readable, indices: Sequence[int] | np.ndarray) -> np.nda
 
 
 @contextlib.contextmanager
-def _reported(path: str) -> Iterator[None]:
+def reported(path: str) -> Iterator[None]:
     """Turns whatever reading a file raises into a VideoError."""
     try:
         yield

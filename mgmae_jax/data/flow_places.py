@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
 from mgmae_jax.data.decode import Item, OpenVideo, Readable
 from mgmae_jax.data.records import Records
 from mgmae_jax.data.remote import is_remote
-from mgmae_jax.data.stored_flow import VideoFacts, file_digest, read_flow
+from mgmae_jax.data.stored_flow import VideoFacts, content_digest, file_digest, read_flow
 from mgmae_jax.errors import FileError
 
 SUFFIX = ".flow.safetensors"
@@ -77,8 +78,11 @@ def video_facts(video: OpenVideo, item: Readable) -> VideoFacts:
       FileError: the file cannot be read.
     """
     try:
-        own_file = not isinstance(item, Item) and os.path.isfile(item)
-        return VideoFacts(video.frames, *video.frame_size, file_digest(str(item)) if own_file else "")
+        if video.record is not None:  # other records may hold another video of the same name
+            digest = content_digest(io.BytesIO(video.record.video))
+        else:
+            digest = file_digest(str(item)) if not isinstance(item, Item) and os.path.isfile(item) else ""
+        return VideoFacts(video.frames, *video.frame_size, digest)
     except OSError as error:
         raise FileError(str(item), f"cannot be read ({error.strerror})") from error
 
@@ -99,7 +103,7 @@ def flow_beside(video: OpenVideo, item: Readable) -> bytes:
         if content:
             read_flow(content, str(item), video_facts(video, item))
         return content
-    if is_remote(str(item)) or not (path := flow_path(str(item))).exists():
+    if is_remote(str(item)) or not os.path.exists(path := flow_path(str(item))):
         return b""
     read_flow(path, str(item), video_facts(video, item))
     return path.read_bytes()

@@ -52,7 +52,8 @@ def cached_frames(video: OpenVideo, item: Readable, indices: np.ndarray, cache: 
       FileError: the cache cannot be written.
     """
     shape = (video.frames, *video.frame_size, 3)
-    named = repr((_FORMAT, str(item), video_facts(video, item)))
+    facts = video_facts(video, item)
+    named = repr((_FORMAT, str(item), facts, *(() if facts.digest else video.state())))
     path = Path(cache.folder) / f"{hashlib.sha256(named.encode()).hexdigest()[:32]}.npy"
     with contextlib.suppress(OSError, ValueError):  # it is not there, or damaged
         kept: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)

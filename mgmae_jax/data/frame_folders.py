@@ -100,6 +100,19 @@ class FrameFolder:
         found = {index: self._scaled(index) for index in dict.fromkeys(wanted)}
         return np.stack([found[index] for index in wanted])
 
+    def state(self) -> tuple[object, ...]:
+        """What differs once other pictures are its frames: when the folder changed, and the pictures at both ends.
+
+        Raises:
+          VideoError: they are no longer there.
+        """
+        try:
+            ends = {name: os.stat(os.path.join(self.path, name)) for name in (self._names[0], self._names[-1])}
+            pictures = [(name, found.st_size, found.st_mtime_ns) for name, found in ends.items()]
+            return (os.stat(self.path).st_mtime_ns, *pictures)
+        except OSError as error:
+            raise VideoError(self.path, f"cannot be read ({error.filename}: {error.strerror})") from error
+
     def stream(self) -> Iterator[np.ndarray]:
         """Reads all frames in order, one at a time: uint8 [H, W, 3], RGB."""
         return (self._scaled(index) for index in range(self.frames))
@@ -135,7 +148,7 @@ def frame_numbers(folder: str) -> list[int]:
     """The numbers in the names of a folder's pictures, increasing.
 
     Raises:
-      VideoError: there are none, or pictures of several kinds.
+      VideoError: there are none, pictures of several kinds, or two of one number.
     """
     return sorted(_pictures(folder))
 
@@ -147,10 +160,13 @@ def _pictures(folder: str) -> dict[int, str]:
     except OSError as error:
         raise VideoError(folder, f"cannot be listed ({error.strerror})") from error
     kinds: dict[tuple[str, str], dict[int, str]] = {}
-    for name in inside:
+    twice: dict[tuple[str, str], tuple[str, str]] = {}  # pictures of one number, such as 1.png and 01.png
+    for name in sorted(inside):
         parts = _NUMBERED.fullmatch(name)
         if parts and not name.startswith(".") and parts[3].lower() in PICTURES:
-            kinds.setdefault((parts[1], parts[3]), {})[int(parts[2])] = name
+            kind, number = (parts[1], parts[3]), int(parts[2])
+            if (first := kinds.setdefault(kind, {}).setdefault(number, name)) != name:
+                twice.setdefault(kind, (first, name))
     if len(kinds) > 1:
         kinds = {kind: found for kind, found in kinds.items() if not _FLOW.match(kind[0])}
     if len(kinds) > 1:
@@ -158,7 +174,10 @@ def _pictures(folder: str) -> dict[int, str]:
         raise VideoError(folder, f"has pictures of several kinds ({shown}): leave those of one video in it")
     if not kinds:
         raise VideoError(folder, "is a folder without frames: numbered pictures, such as img_00001.jpg")
-    (found,) = kinds.values()
+    ((kind, found),) = kinds.items()
+    if kind in twice:
+        both = " and ".join(twice[kind])
+        raise VideoError(folder, f"has two pictures of one number ({both}): rename one, or take it out of the folder")
     return found
 
 

@@ -195,7 +195,7 @@ def _frames_mean(path: str | Path) -> FramesMean:
     may_be: set[FramesMean] = {"start total", "total label"}
     for _, line in _lines(path):
         listed = listed_frames(line)
-        if folder is None or listed is None or not (folder / listed[0]).is_dir():
+        if folder is None or listed is None or not os.path.isdir(folder / listed[0]):
             continue
         name, first, second = listed
         try:
@@ -219,7 +219,7 @@ def _frames_mean(path: str | Path) -> FramesMean:
 
 
 def _like_header(first: str, second: str, folder: Path | None) -> bool:
-    return not is_video(first) and is_video(second) and not (folder and (folder / first).exists())
+    return not is_video(first) and is_video(second) and not (folder and os.path.exists(folder / first))
 
 
 def _folder(path: str | Path) -> Path | None:

@@ -15,11 +15,16 @@ from typing import Any, NamedTuple
 
 from mgmae_jax.data.records import FEATURES, Records
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError
+from mgmae_jax.runtime.files import read_object
 
 PREFIX = "tfds:"
 """What a name of records begins with, where a path is expected."""
 INFO = "dataset_info.json"
-"""The file by which a folder of records is known."""
+"""The file by which a folder of records is known; it is written last."""
+PLAN = "prepare.json"
+"""What `mgmae prepare` writes into a folder of records first."""
+_INDEX = ".index.jsonl"
+_AGAIN = "copy the records again, or prepare the videos again"
 _MAX_LINE_BYTES = 64 * 1024
 _DEFAULTS = {"data.path": ("train",), "eval.path": ("validation", "test")}
 """The splits that are looked for where none is named."""
@@ -43,7 +48,7 @@ class Split(NamedTuple):
 
 def index_path(folder: str | os.PathLike[str], split: str) -> Path:
     """The list of what the records of a split hold."""
-    return Path(folder) / f"{split}.index.jsonl"
+    return Path(folder) / f"{split}{_INDEX}"
 
 
 def names_records(path: str) -> bool:
@@ -53,19 +58,38 @@ def names_records(path: str) -> bool:
     return any(os.path.isfile(os.path.join(folder, INFO)) for folder in {path, path.rpartition("@")[0] or path})
 
 
+def check_finished(path: str) -> None:
+    """Checks that a folder without `INFO` is not one of records all the same.
+
+    Args:
+      path: the folder, with or without @SPLIT.
+
+    Raises:
+      FileError: `mgmae prepare` has begun it, and not come to its end.
+    """
+    for folder in {path, path.rpartition("@")[0] or path}:
+        try:
+            inside = os.listdir(folder)
+        except (OSError, ValueError):
+            continue
+        if INFO not in inside and any(name == PLAN or name.endswith(_INDEX) for name in inside):
+            want = "give `mgmae prepare` the same command again"
+            raise FileError(folder, f"holds records that are not finished: {want}")
+
+
 def read_split(path: str, field: str = "data.path") -> Split:
     """Lists a split of records.
 
     Args:
       path: `tfds:NAME@SPLIT`, where NAME is what TFDS calls it (`ucf101_videos/split1`, with a version if wanted:
         `ucf101_videos/split1:1.0.0`), looked for in $TFDS_DATA_DIR or ~/tensorflow_datasets, or a folder; or FOLDER or
-        FOLDER@SPLIT. SPLIT may be a part: train[:10%]. Without it: train for data.path, and validation or test for
-        eval.path.
+        FOLDER@SPLIT. SPLIT may be a part, train[:10%], or parts of one split, train[:10%]+train[90%:]. Without it:
+        train for data.path, and validation or test for eval.path.
       field: what gave the path; see `sources.read_source`.
 
     Raises:
       MgmaeError: there are no such records or no such split; a ConfigError if a config field gave it.
-      FileError: they are not videos, or their index is missing or damaged.
+      FileError: they are not videos, are not finished, or a file beside them is missing or damaged.
     """
     import tensorflow_datasets as tfds  # not in the processes of workers
 
@@ -76,8 +100,7 @@ def read_split(path: str, field: str = "data.path") -> Split:
     if missing:
         want = "build it by `mgmae prepare` or by one of this package's builders"
         raise FileError(folder, f"its records have no {', '.join(missing)}: {want}")
-    info = _splits(builder, path, split, field)
-    base = split.partition("[")[0]
+    info, base = _splits(builder, path, split, field)
     whole = builder.info.splits[base]
     shards = tuple(os.fspath(one.filename) for one in whole.file_instructions)
     lengths = tuple(int(one.examples_in_shard) for one in whole.file_instructions)
@@ -106,20 +129,35 @@ def _find(tfds: Any, path: str, field: str) -> tuple[Any, str]:
     text = path.removeprefix(PREFIX)
     whole = os.path.expanduser(text)
     name, split = (whole, "") if os.path.exists(whole) else _parted(whole)
+    here = os.path.isdir(name)
     try:
-        if os.path.isdir(name):
+        if here:
             builder = tfds.builder_from_directory(name)
         else:
-            folder = data_dir()
-            builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
-    except (tfds.core.registered.DatasetNotFoundError, FileNotFoundError, ValueError) as error:
+            builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir())
+    except Exception as error:  # of a damaged file, TFDS passes on whatever reading it raises
+        check_finished(name)
+        _check_files(Path(name) if here else Path(data_dir(), name.partition(":")[0]))
         reason = str(error).strip().partition("\n")[0][:200]
+        if not isinstance(error, tfds.core.registered.DatasetNotFoundError | FileNotFoundError | ValueError):
+            raise FileError(name, f"cannot be read as records ({type(error).__name__}: {reason}); {_AGAIN}") from error
         want = (
             f"a folder of records, or the name of a data set in {data_dir()} ($TFDS_DATA_DIR), NAME/CONFIG@SPLIT "
             f"({reason})"
         )
         raise _refused(field, path, want) from error
     return builder, split or _default(builder, field)
+
+
+def _check_files(root: Path) -> None:
+    """Checks the files by which TFDS reads records, in a folder and those inside it.
+
+    Raises:
+      FileError: one is missing or damaged.
+    """
+    for info in sorted(root.rglob(INFO)):
+        for path in (info, info.with_name("features.json")):
+            read_object(path, remedy=f": {_AGAIN}")
 
 
 def _parted(text: str) -> tuple[str, str]:
@@ -138,12 +176,20 @@ def _default(builder: Any, field: str) -> str:
     return next((name for name in wanted if name in names), names[0] if len(names) == 1 else wanted[0])
 
 
-def _splits(builder: Any, path: str, split: str, field: str) -> Any:
+def _splits(builder: Any, path: str, split: str, field: str) -> tuple[Any, str]:
+    """What TFDS says of a split or its parts, and the name of the whole split."""
+    names = list(builder.info.splits)
+    bases = {part.partition("[")[0].strip() for part in split.split("+")}
     try:
-        return builder.info.splits[split]
+        if not bases <= set(names):  # also @all, TFDS's name for all of them together
+            raise KeyError(split)
+        info = builder.info.splits[split]
     except (KeyError, ValueError) as error:
-        there = ", ".join(f"@{name}" for name in builder.info.splits)
+        there = ", ".join(f"@{name}" for name in names)
         raise _refused(field, path, f"one of its splits at the end, {there}, and not @{split}") from error
+    if len(bases) > 1:  # the same name may stand in both
+        raise _refused(field, path, f"one split, or parts of one, such as @{names[0]}[:10%], and not @{split}")
+    return info, bases.pop()
 
 
 def _index(path: Path) -> Iterator[tuple[str, str | None]]:

@@ -17,7 +17,7 @@ from typing import Any
 import av
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from mgmae_jax.data.decode import Item, OpenVideo, Readable, Video, open_video
+from mgmae_jax.data.decode import Item, OpenVideo, Readable, Video, open_video, reported
 from mgmae_jax.data.encode import Encoding, encode_again
 from mgmae_jax.data.example import Value, encode_example
 from mgmae_jax.data.flow_places import flow_beside
@@ -148,11 +148,12 @@ def held_item(name: str, content: bytes) -> Item:
 def _content(item: Readable) -> bytes | None:
     """The bytes of a video's file; None of a folder of frames."""
     if isinstance(item, Item):
-        given = item.opener(item.name)
-        if isinstance(given, Frames):
-            return None
-        with given as file:
-            content = file.read(MAX_VIDEO_BYTES + 1)
+        with reported(item.name):  # as `open_video` does; an OSError would pass for one of the shard
+            given = item.opener(item.name)
+            if isinstance(given, Frames):
+                return None
+            with given as file:
+                content = file.read(MAX_VIDEO_BYTES + 1)
     elif os.path.isdir(item):
         return None
     else:

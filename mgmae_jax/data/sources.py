@@ -18,10 +18,10 @@ from mgmae_jax.data.decode import Item, Readable
 from mgmae_jax.data.folders import find_in_folder
 from mgmae_jax.data.frame_folders import FrameFolders, Frames
 from mgmae_jax.data.lists import Listed, read_csv, read_jsonl
-from mgmae_jax.data.record_lists import names_records, read_split
+from mgmae_jax.data.record_lists import check_finished, names_records, read_split
 from mgmae_jax.data.records import Records
 from mgmae_jax.data.remote import is_remote, open_video_file
-from mgmae_jax.errors import ConfigError, MgmaeError
+from mgmae_jax.errors import ConfigError, FileError, MgmaeError
 
 _WHOLE_NUMBER = re.compile("-?[0-9]{1,100}")
 
@@ -66,10 +66,14 @@ class VideoList:
         return dataclasses.replace(self, paths=tuple(self.paths[row] for row in rows), labels=labels)
 
     def names(self) -> tuple[str, ...]:
-        """The videos' paths relative to their common folder."""
-        whole = [os.path.abspath(path) for path in self.paths]
-        root = os.path.commonpath([os.path.dirname(path) for path in whole])
-        return tuple(os.path.relpath(path, root) for path in whole)
+        """The videos' paths relative to their common folder; beside local videos, remote ones by their whole URLs."""
+        remote = [is_remote(path) for path in self.paths]
+        # A URL counts from no folder of this machine.
+        whole = [os.path.abspath(f"/{path}" if far else path) for path, far in zip(self.paths, remote, strict=True)]
+        local = [path for path, far in zip(whole, remote, strict=True) if not far]
+        root = os.path.commonpath([os.path.dirname(path) for path in local or whole])
+        roots = ["/" if local and far else root for far in remote]
+        return tuple(os.path.relpath(path, start) for path, start in zip(whole, roots, strict=True))
 
     def digest(self, *, ordered: bool = True) -> str:
         """A name for these videos and labels, 16 hex digits, independent of where their common folder is.
@@ -117,7 +121,8 @@ def read_source(path: str | Path, field: str = "data.path") -> VideoList:
     Raises:
       MgmaeError: there is nothing at the path, or it is not a folder, .csv or .jsonl file; a ConfigError if a config
         field gave it.
-      FileError: the folder or list holds no video, or a line of the list is wrong.
+      FileError: the folder or list holds no video or may not be looked at, a line of the list is wrong, or records are
+        not finished.
     """
     if names_records(str(path)):
         return _from_records(str(path), field)
@@ -129,14 +134,31 @@ def read_source(path: str | Path, field: str = "data.path") -> VideoList:
             )
         return _from_list(read(str(path)))
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return _read_folder(path)
-    if not path.exists():
+    if not os.path.exists(path):
+        check_access(path)
+        check_finished(str(path))
         raise refused(field, str(path), "a folder of videos, or a .csv or .jsonl list, that exists")
     if path.suffix.lower() not in SOURCES:
         endings = " or ".join(SOURCES)
         raise refused(field, str(path), f"a folder of videos, or a list that ends in {endings}")
     return SOURCES[path.suffix.lower()](path)
+
+
+def check_access(path: Path) -> None:
+    """Checks that a path which does not seem to exist is not merely out of reach.
+
+    Raises:
+      FileError: a folder on the way to it may not be searched.
+    """
+    try:
+        os.stat(path)
+    except PermissionError as error:
+        want = "let this user search the folders that it is in, or give another path"
+        raise FileError(path, f"cannot be looked at ({error.strerror}): {want}") from error
+    except (OSError, ValueError):  # it is not there, or no path at all
+        return
 
 
 def refused(field: str, value: str, want: str) -> MgmaeError:
@@ -161,7 +183,11 @@ def whole_number(name: str) -> int | None:
 
 
 def _read_folder(root: Path) -> VideoList:
-    found = find_in_folder(root)
+    try:
+        found = find_in_folder(root)
+    except FileError:
+        check_finished(str(root))
+        raise
     paths = tuple(str(root / video) for video in found)
     if any(len(video.parts) == 1 for video in found):
         return VideoList(paths)

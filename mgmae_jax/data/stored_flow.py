@@ -65,7 +65,8 @@ class VideoFacts(NamedTuple):
       frames: how many.
       height: of the frames in pixels.
       width: of the frames in pixels.
-      digest: of the file, see `file_digest`; "" of a video that is not a file of its own, which is not compared.
+      digest: of the file or of a record's video, see `content_digest`; "" of folders of frames and remote videos, which
+        are not compared.
     """
 
     frames: int
@@ -90,17 +91,26 @@ class StoredFlow:
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:
-    """A name for a file's content, 16 hex digits: of its length and both its ends.
+    """The `content_digest` of a file.
 
     Raises:
       OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
-        size = file.seek(0, io.SEEK_END)
-        file.seek(0)
-        content = file.read(_DIGESTED)
-        file.seek(max(0, size - _DIGESTED))
-        content += file.read(_DIGESTED)
+        return content_digest(file)
+
+
+def content_digest(file: BinaryIO) -> str:
+    """A name for a file's content, 16 hex digits: of its length and both its ends.
+
+    Raises:
+      OSError: the file cannot be read.
+    """
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    content = file.read(_DIGESTED)
+    file.seek(max(0, size - _DIGESTED))
+    content += file.read(_DIGESTED)
     return hashlib.sha256(size.to_bytes(8, "little") + content).hexdigest()[:16]
 
 

@@ -11,6 +11,7 @@ this module registers the builders with TFDS.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -142,7 +143,7 @@ class OwnVideos(VideoBuilder):
         """See `VideoBuilder.listed`."""
         found = {}
         for split in _OWN_SPLITS:
-            there = [path for ending in ("", *LISTS) if (path := manual_dir / f"{split}{ending}").exists()]
+            there = [path for ending in ("", *LISTS) if os.path.exists(path := manual_dir / f"{split}{ending}")]
             if there:
                 found[split] = own_split(read_source(there[-1], "manual_dir"), str(there[-1]))
         if not found:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
+from mgmae_jax.data.cores import usable_cores
 from mgmae_jax.data.sources import VideoList, read_source
 from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import ConfigError
@@ -65,7 +66,7 @@ def prepare_motion_shapes(request: Request) -> Path:
         frames=options["frames"],
         still=options.get("still", False),  # which only pre-training has
         flow=request.flow,
-        processes=min(os.cpu_count() or 1, _MOST_PROCESSES),
+        processes=min(usable_cores(), _MOST_PROCESSES),
         on_progress=request.on_progress,
     )
 
@@ -105,16 +106,20 @@ def dataset_name(config: ConfigDict) -> str | None:
     return path if path in DATASETS and (not config.data.path or not os.path.exists(path)) else None
 
 
-def flow_folders(config: ConfigDict) -> tuple[str, str]:
+def flow_folders(config: ConfigDict, video: Path | None = None) -> tuple[str, str]:
     """The folder of a pre-training config's videos, and the folder of their stored flow; see `flow_path`.
 
     The videos of a data set have their flow beside them, whatever `flow.path` is: both are then "".
+
+    Args:
+      config: the config.
+      video: a video of the user's own in place of those of the data set; the folder that it is in is then the first.
     """
+    folder = config.flow.get("path", "")  # which configs of runs from before flow was stored do not have
     if dataset_name(config) is not None:
-        return "", ""
+        return ("", "") if video is None else (os.path.dirname(video), folder)
     path = config.data.path
-    # Configs of runs from before flow was stored have no such path.
-    return path if os.path.isdir(path) else os.path.dirname(path), config.flow.get("path", "")
+    return path if os.path.isdir(path) else os.path.dirname(path), folder
 
 
 def _tell_prepared(done: int, total: int) -> None:

@@ -126,7 +126,7 @@ def find_folder(root: Path, names: Sequence[str], what: str) -> Path:
     Raises:
       FileError: none is.
     """
-    return _first(root, names, Path.is_dir, f"folder of {what}")
+    return _first(root, names, os.path.isdir, f"folder of {what}")
 
 
 def find_file(root: Path, names: Sequence[str], what: str) -> Path:
@@ -135,7 +135,7 @@ def find_file(root: Path, names: Sequence[str], what: str) -> Path:
     Raises:
       FileError: none is.
     """
-    return _first(root, names, Path.is_file, what)
+    return _first(root, names, os.path.isfile, what)
 
 
 def _first(root: Path, names: Sequence[str], is_there: Callable[[Path], bool], what: str) -> Path:

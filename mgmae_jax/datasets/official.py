@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from mgmae_jax.data.sources import check_access
 from mgmae_jax.datasets import hmdb51, kinetics, something_something_v2, ucf101
 from mgmae_jax.datasets.listed import NO_VIDEO, NONE_THERE, ListedSplit, Official
 from mgmae_jax.errors import FileError, MgmaeError
@@ -43,10 +45,11 @@ def read_official(root: Path, name: str, variant: str) -> dict[str, ListedSplit]
       variant: see `Official.variants`.
 
     Raises:
-      FileError: a file is missing or damaged.
+      FileError: a file is missing or damaged, or the folder may not be looked at.
     """
     data_set = OFFICIAL[name]
-    if not root.is_dir():
+    if not os.path.isdir(root):
+        check_access(root)
         raise FileError(root, f"is not a folder: download {name} from {data_set.homepage}. {data_set.instructions}")
     first, *others = data_set.splits
     found = {first: data_set.read(root, variant, first)}

@@ -23,7 +23,7 @@ from typing import Any
 
 from mgmae_jax.data.encode import Encoding
 from mgmae_jax.data.pool import mapper
-from mgmae_jax.data.record_lists import INFO, index_path
+from mgmae_jax.data.record_lists import INFO, PLAN, index_path
 from mgmae_jax.data.record_writer import Row, ShardTask, write_shard
 from mgmae_jax.data.timeline_cache import DECODER
 from mgmae_jax.datasets.listed import ListedSplit
@@ -35,7 +35,7 @@ Run = Callable[[Callable[[ShardTask], int], list[ShardTask]], Iterable[int]]
 """Calls a function with every task, in any process and order; gives the results one after another."""
 LEFT_OUT = "left_out.jsonl"
 """The list of the videos that are not in the records, with the reasons."""
-_PLAN, _PARTS = "prepare.json", ".parts"
+_PARTS = ".parts"
 _MOST_ROWS, _SHARDS = 256, 16  # of a shard; and of a small data set
 _ALL_SPLITS = "all"
 _FORMAT = 1  # raised when the same plan would give other records
@@ -113,10 +113,14 @@ def in_processes(processes: int) -> Run:
     """
 
     def run(write: Callable[[ShardTask], int], tasks: list[ShardTask]) -> Iterable[int]:
-        with mapper(min(processes, len(tasks)), "preparing videos") as apply:
+        with mapper(min(processes, len(tasks)), "preparing videos", _named) as apply:
             yield from apply(write, tasks)
 
     return run
+
+
+def _named(task: ShardTask) -> list[str]:
+    return [row.name for row in task.rows]
 
 
 def on_beam(runner: str, options: list[str]) -> Run:
@@ -215,7 +219,7 @@ def _claim(out: Path, name: str, splits: Mapping[str, ListedSplit], encoding: En
         "decoder": DECODER,
         "splits": {split: {"videos": len(listed.names), "hash": _hash(listed)} for split, listed in splits.items()},
     }
-    path = out / _PLAN
+    path = out / PLAN
     if out.exists() and not out.is_dir():
         raise FileError(out, "is a file: give a folder as --out")
     there = read_object(path, remedy=": give another --out") if path.exists() else None
@@ -256,8 +260,13 @@ def _finish(
             sizes.append((len(kept), os.path.getsize(task.path)))
         left_out += [{"split": split, "path": path, "reason": "no such file"} for path in splits[split].missing]
         if not index:
-            reason = left_out[0]["reason"] if left_out else "there is none"
-            raise FileError(out, f"none of the videos of {split} can be read (the first: {reason})")
+            for task in tasks_of:  # so that the same command reads the videos anew
+                Path(task.listing).unlink(missing_ok=True)
+                Path(task.path).unlink(missing_ok=True)
+            reasons = [f"{row['path']}: {row['reason']}" for row in left_out if row["split"] == split]
+            first = f"the first, {reasons[0]}" if reasons else "there is none"
+            want = "repair them, and give the same command again"
+            raise FileError(out, f"none of the videos of {split} can be read ({first}): {want}")
         write_text(index_path(out, split), "".join(f"{json.dumps(row)}\n" for row in index))
         shards[split] = sizes
     if left_out:

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import av
@@ -7,8 +8,10 @@ import pytest
 from PIL import Image
 
 from mgmae_jax.cli import main
+from mgmae_jax.commands import check_data, prepare
 from mgmae_jax.data.check import Checked, check_video, check_videos, statistics
 from mgmae_jax.data.sources import VideoList, read_source
+from mgmae_jax.errors import MgmaeError
 from tests.data.test_frame_folders import write_frames
 
 
@@ -103,3 +106,26 @@ def test_a_class_without_readable_videos_is_counted(tmp_path, capsys, make_video
     assert "4 classes of 0 to 1 readable videos, 3 without any" in capsys.readouterr().out
     with Image.open(out / "contact_sheet.png") as sheet:
         assert np.asarray(sheet).std() > 0
+
+
+def test_what_was_checked_before_a_process_died_is_reported(video_folder, tmp_path, monkeypatch, capsys):
+    def two_of_them(videos, processes, pictures, width):
+        yield from (check_video(videos.item(i), width if i in pictures else None) for i in range(2))
+        raise MgmaeError("checking videos: 2 processes were killed at c.mp4")
+
+    monkeypatch.setattr(check_data, "check_videos", two_of_them)
+    out = tmp_path / "checked"
+    assert main(["check-data", str(video_folder), "--out", str(out), "--processes", "2"]) == 1
+    assert len((out / "videos.jsonl").read_text().splitlines()) == 2
+    assert json.loads((out / "statistics.json").read_text())["labels"] == {"jump": 2, "run": 0}
+    assert (out / "contact_sheet.png").exists()
+    told = capsys.readouterr().err
+    assert f"wrote {out}: only the first 2 of 5 videos" in told
+    assert "were killed at c.mp4" in told
+
+
+@pytest.mark.parametrize("command", [check_data, prepare])
+def test_as_many_processes_as_cores_that_may_be_used(monkeypatch, command):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5}, raising=False)
+    assert command.parser().parse_args(["VIDEOS", "--out", "there"]).processes == 2

@@ -5,12 +5,20 @@ import numpy as np
 import pytest
 
 from mgmae_jax.data.batches import BatchSpec
-from mgmae_jax.data.decode import Video, open_video
+from mgmae_jax.data.decode import Item, Readable, Video, open_video
 from mgmae_jax.data.frame_cache import FrameCache, cached_frames
+from mgmae_jax.data.frame_folders import FrameFolders, Frames
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.pretrain_clips import pretrain_batches
+from mgmae_jax.data.remote import open_video_file
 from mgmae_jax.data.sources import read_source
+from mgmae_jax.datasets.listed import own_split
+from mgmae_jax.datasets.prepare import in_processes, prepare
 from mgmae_jax.errors import FileError
+from tests.data.test_frame_folders import write_frames
+from tests.data.test_remote import bucket
+
+__all__ = ["bucket"]  # the fixture of gs://
 
 INDICES = np.array([3, 5, 7, 7])
 
@@ -78,3 +86,51 @@ def test_a_folder_that_cannot_be_written_is_named(make_video, tmp_path: Path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(FileError, match=r"taken/\w+\.npy: cannot be written .*config\.data\.cache"):
         frames_of(make_video("a.mp4", 12), FrameCache(str(tmp_path / "taken"), 1.0))
+
+
+def cached_and_decoded(item: Readable, cache: FrameCache) -> tuple[np.ndarray, np.ndarray]:
+    with open_video(item) as video:
+        cached = cached_frames(video, item, INDICES, cache)
+    with open_video(item) as video:
+        return cached, video.decode(INDICES)
+
+
+def check_each_has_its_own(first: Readable, second: Readable, cache: FrameCache) -> None:
+    for item in (first, second, first):
+        np.testing.assert_array_equal(*cached_and_decoded(item, cache))
+
+
+def test_records_of_one_name_have_frames_of_their_own(make_video, tmp_path: Path):
+    cache, items = FrameCache(str(tmp_path / "frames"), 1.0), []
+    for place, frames in (("one", None), ("two", np.zeros((12, 48, 64, 3), np.uint8))):
+        make_video(f"{place}/a.mp4", 12, frames=frames)
+        splits = {"train": own_split(read_source(tmp_path / place), place)}
+        prepare(splits, tmp_path / f"{place}_records", "videos", None, in_processes(1), lambda done, total: None)
+        items.append(read_source(tmp_path / f"{place}_records").item(0))
+    assert str(items[0]) == str(items[1]) == "a.mp4"
+    check_each_has_its_own(*items, cache)
+    assert len(list((tmp_path / "frames").iterdir())) == 2
+
+
+def test_pictures_that_were_replaced_are_read_again(tmp_path: Path):
+    cache, folder = FrameCache(str(tmp_path / "frames"), 1.0), write_frames(tmp_path / "a", 12)
+    assert cached_and_decoded(folder, cache)[0][0, 0, 0, 0] == 3
+    write_frames(folder, 12, value=100)  # in place, as by extracting them again
+    assert cached_and_decoded(folder, cache)[0][0, 0, 0, 0] == 103
+    assert len(list((tmp_path / "frames").iterdir())) == 2
+
+
+def test_other_pictures_of_a_folder_are_another_video(tmp_path: Path):
+    """Two lists may call different stretches of a folder by its name."""
+    cache, folder = FrameCache(str(tmp_path / "frames"), 1.0), str(write_frames(tmp_path / "a", 30))
+    check_each_has_its_own(
+        *(Item(folder, FrameFolders({folder: Frames(folder, start, 12)})) for start in (1, 9)), cache
+    )
+
+
+def test_a_video_in_a_bucket_that_was_replaced_is_read_again(make_video, bucket, tmp_path: Path):
+    cache, item = FrameCache(str(tmp_path / "frames"), 1.0), Item("gs://b/a.mp4", open_video_file)
+    for frames in (None, np.zeros((12, 48, 64, 3), np.uint8)):
+        bucket.pipe_file("/b/a.mp4", make_video("a.mp4", 12, frames=frames).read_bytes())
+        np.testing.assert_array_equal(*cached_and_decoded(item, cache))
+    assert len(list((tmp_path / "frames").iterdir())) == 2

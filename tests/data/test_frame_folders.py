@@ -15,11 +15,13 @@ from mgmae_jax.data.sources import LabelledVideos, read_source
 from mgmae_jax.errors import FileError, VideoError
 
 
-def write_frames(folder: Path, count: int, first: int = 1, pattern: str = "img_{:05}.png", size=(24, 32)) -> Path:
-    """Pictures whose red is their place in the video."""
+def write_frames(
+    folder: Path, count: int, first: int = 1, pattern: str = "img_{:05}.png", size=(24, 32), value: int = 0
+) -> Path:
+    """Pictures whose red is their place in the video, and `value` more."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
-        image = np.full((*size, 3), (10, 200, i), np.uint8)  # blue, green, red
+        image = np.full((*size, 3), (10, 200, value + i), np.uint8)  # blue, green, red
         assert cv2.imwrite(str(folder / pattern.format(first + i)), image)
     return folder
 
@@ -179,3 +181,13 @@ def test_folders_of_frames_are_trained_on(frames_root):
 def test_a_folder_of_frames_becomes_a_record(tmp_path):
     values = record_values(str(write_frames(tmp_path / "a", 7)), "a", 0, Encoding(16, 2))
     assert [values[name] for name in ("frames", "fps", "height", "width")] == [7, 25.0, 16, 22]
+
+
+def test_two_pictures_of_one_number_are_named(tmp_path):
+    folder = write_frames(write_frames(tmp_path / "a", 3, pattern="{}.png"), 1, pattern="{:02}.png")
+    for axis in ("{}", "{:02}"):
+        write_frames(folder, 1, pattern=f"flow_x_{axis}.png")  # left alone, as all flow
+    with pytest.raises(VideoError, match=r"a: has two pictures of one number \(01\.png and 1\.png\): rename one, or"):
+        video_info(folder)
+    (folder / "01.png").unlink()
+    assert video_info(folder).frames == 3

@@ -47,6 +47,27 @@ def test_numbers_that_are_not_whole_are_told(tmp_path, label):
 
 
 @pytest.mark.parametrize(
+    ("first", "message"),
+    [
+        (f"id;{'long caption ' * 30}", r"line 1: is the list separated by ';'\? Use commas"),
+        (f"id;{'caption' * 60}", r"line 1: is the list separated by ';'\? Use commas"),
+        (f"{'caption' * 60} 1 2", "line 1: separate the path from what follows by a comma"),
+        ("caption" * 60, "line 1: looks like a header, but calls no column path"),
+    ],
+)
+def test_a_line_longer_than_a_file_name_is_told(tmp_path, first, message):
+    with pytest.raises(FileError, match=message):
+        read_csv(listed(tmp_path, f"{first}\na.mp4\n"))
+
+
+def test_a_long_line_after_a_folder_of_frames_is_none(tmp_path):
+    for number in range(1, 4):
+        (tmp_path / "frames").mkdir(exist_ok=True)
+        (tmp_path / "frames" / f"{number}.png").touch()
+    assert len(read_csv(listed(tmp_path, f"frames 1 2\n{'x' * 300} 1 3\n")).paths) == 2
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a.mp4,1\nb.mp4,2\n".encode("utf-16"), "list.csv: is UTF-16: save it as UTF-8"),

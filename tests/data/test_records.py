@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -285,3 +286,55 @@ def test_the_index_says_what_the_records_hold(folder):
         "path": "jump/a.mp4", "label": "jump", "frames": 12, "height": 48, "width": 64, "fps": 25.0,
         "bytes": rows[0]["bytes"],
     }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def two_splits(tmp_path_factory, video_folder) -> Path:
+    """Records of the splits train and test."""
+    out = tmp_path_factory.mktemp("two") / "made"
+    splits = {"train": own_split(read_source(video_folder), "train")}
+    splits["test"] = own_split(read_source(video_folder).take([0, 3]), "test")
+    prepare(splits, out, "videos", None, in_processes(1), lambda done, total: None)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ("train[:2]+test", r"give one split, or parts of one, such as @train\[:10%\], and not @train\[:2\]\+test"),
+        ("train+test", r"give one split, or parts of one, such as @train\[:10%\], and not @train\+test"),
+        ("all", "give one of its splits at the end, @train, @test, and not @all"),
+        ("all[:1]", r"give one of its splits at the end, @train, @test, and not @all\[:1\]"),
+        ("train+", r"give one of its splits at the end, @train, @test, and not @train\+"),
+    ],
+)
+def test_splits_that_cannot_be_read_together_are_told(two_splits, split, message):
+    with pytest.raises(ConfigError, match=rf"config\.data\.path='.*@{re.escape(split)}': {message}"):
+        read_source(f"{two_splits}@{split}")
+
+
+def test_parts_of_a_split_are_read_together(two_splits):
+    whole = read_split(f"{two_splits}@train").names
+    assert read_split(f"{two_splits}@train[:1]+train[3:]").names == (whole[0], *whole[3:])
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+@pytest.mark.parametrize("kept", [0, 0.5])
+def test_a_damaged_description_is_named(folder, tmp_path, monkeypatch, name, kept, by_name):
+    damaged = Path(shutil.copytree(folder, tmp_path / "videos" / "1.0.0"))
+    content = (damaged / name).read_bytes()
+    (damaged / name).write_bytes(content[: int(kept * len(content))])
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with pytest.raises(
+        FileError, match=rf"{damaged}/{name}: cannot be read .*: copy the records again, or prepare the"
+    ):
+        read_source("tfds:videos" if by_name else damaged)
+
+
+def test_a_description_of_something_else_is_named(copied):
+    (copied / "dataset_info.json").write_text('{"nothing": 1}')
+    with pytest.raises(
+        FileError, match=r"copied: cannot be read as records \(ParseError: .*\); copy the records again"
+    ):
+        read_source(copied)

@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import pickle
@@ -13,6 +14,7 @@ from mgmae_jax.data.decode import open_video
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.pretrain_clips import pretrain_batches
 from mgmae_jax.data.sources import SOURCES, VideoList, read_source
+from mgmae_jax.datasets.official import read_official
 from mgmae_jax.errors import ConfigError, FileError, VideoError
 
 
@@ -176,3 +178,52 @@ def test_a_source_of_ones_own_trains_like_files(workers, tmp_path, make_video, m
     np.testing.assert_array_equal(*batches)
     with pytest.raises(VideoError, match=r"videos\.zip:1/broken\.mp4"), open_video(packed.item(3)):
         pass
+
+
+def test_a_path_that_may_not_be_looked_at_is_told(tmp_path, monkeypatch):
+    real = os.stat
+
+    def refuse(path, *args, **kwargs):
+        if str(path).startswith("/secret"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    for path in ("/secret/videos", "/secret/train.csv"):
+        with pytest.raises(FileError, match=rf"^{path}: cannot be looked at \(Permission denied\): let this user"):
+            read_source(path)
+    with pytest.raises(FileError, match=r"^/secret: cannot be looked at \(Permission denied\)"):
+        read_official(Path("/secret"), "hmdb51", "split1")
+
+
+def test_a_digest_of_local_and_remote_videos_is_the_same_in_any_folder(tmp_path, monkeypatch):
+    mixed = VideoList((str(tmp_path / "a/x.mp4"), str(tmp_path / "b.mp4"), "gs://bucket/b.mp4"))
+    remote = VideoList(("gs://bucket/a/x.mp4", "gs://bucket/b.mp4"))
+    found = set()
+    for place in ("one", "two/deep"):
+        (tmp_path / place).mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / place)
+        found.add((mixed.digest(), remote.digest()))
+    assert len(found) == 1
+    assert mixed.names() == ("a/x.mp4", "b.mp4", "gs:/bucket/b.mp4")
+    assert remote.names() == ("a/x.mp4", "b.mp4")
+
+
+def test_digests_stay_as_runs_have_written_them():
+    assert VideoList(("/v/a/x.mp4", "/v/b/y.mp4"), (0, 1)).digest() == "bb01c0991beb2bdd"
+    assert VideoList(("gs://bucket/a/x.mp4", "gs://bucket/b.mp4")).digest() == "1962bdf13a85a571"
+
+
+@pytest.mark.parametrize("path", ["{}", "{}@train", "tfds:{}", "tfds:{}@train[:2]"])
+@pytest.mark.parametrize("names", [["prepare.json"], ["prepare.json", "videos-train.array_record-00000-of-00001"],
+                                   ["train.index.jsonl", "left_out.jsonl"]])  # fmt: skip
+def test_records_that_are_not_finished_are_told(tmp_path, names, path):
+    touch(tmp_path / "records", *names)
+    message = rf"{tmp_path}/records: holds records that are not finished: give `mgmae prepare` the same command again"
+    with pytest.raises(FileError, match=message):
+        read_source(path.format(tmp_path / "records"))
+
+
+def test_videos_beside_a_file_that_is_called_as_that_of_records_are_listed(tmp_path):
+    touch(tmp_path, "a.mp4", "prepare.json")
+    assert len(read_source(tmp_path)) == 1

@@ -10,7 +10,7 @@ import pytest
 from mgmae_jax.data.batches import BatchSpec
 from mgmae_jax.data.decode import open_video
 from mgmae_jax.data.encode import Encoding
-from mgmae_jax.data.flow_places import flow_path, video_facts
+from mgmae_jax.data.flow_places import flow_path, flow_place, video_facts
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.pretrain_clips import FlowSpec, pretrain_batches
 from mgmae_jax.data.record_writer import record_values
@@ -198,3 +198,27 @@ def test_damaged_flow_is_not_prepared(videos):
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(FileError, match=r"1\.mp4\.flow\.safetensors: the flow of .*1\.mp4 cannot be read .*mgmae flow"):
         record_values(videos.paths[0], "1.mp4", -1, None)
+
+
+def records_of(make_video, tmp_path, name: str, options: dict[str, str]) -> VideoList:
+    """Records of one video, which is called as in any other: a.mp4."""
+    make_video(f"{name}/a.mp4", 12, options=options)
+    splits = {"train": own_split(read_source(tmp_path / name), name)}
+    prepare(splits, tmp_path / f"{name}_records", "videos", None, in_processes(1), lambda done, total: None)
+    return read_source(tmp_path / f"{name}_records")
+
+
+def test_flow_of_another_record_of_the_same_name_ends_the_run(make_video, tmp_path):
+    one, two = (records_of(make_video, tmp_path, name, {"g": g}) for name, g in (("one", "3"), ("two", "6")))
+    spec = dataclasses.replace(STORED, folder=str(tmp_path / "flow"))
+    steps, grid = np.zeros((11, 2, 12, 16, 2), np.float32), cell_grid(12, 16)
+    with open_video(one.item(0)) as video:
+        facts = video_facts(video, one.item(0))
+    write_flow(flow_place(one.item(0), folder=spec.folder), steps, grid, facts, "true flow")
+    assert read(one, 1, flow=spec)
+    with pytest.raises(
+        MgmaeError, match=r"is the flow of a video whose file has the digest \w+, but that of a\.mp4 is"
+    ):
+        read(two, 1, flow=spec)
+    write_flow(flow_place(one.item(0), folder=spec.folder), steps, grid, facts._replace(digest=""), "true flow")
+    assert read(two, 1, flow=spec)  # stored before records had a digest

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from mgmae_jax.datasets.find import DATASETS, Dataset, Request, find_videos
+from mgmae_jax.datasets.find import DATASETS, Dataset, Request, find_videos, flow_folders
 from mgmae_jax.errors import ConfigError
 
 
@@ -60,3 +60,14 @@ def test_a_data_set_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "walks").mkdir()
     (tmp_path / "walks" / "a.mp4").touch()
     assert find_videos(named).paths == ("walks/a.mp4",)
+
+
+def test_a_video_of_ones_own_has_its_flow_where_the_config_says(tmp_path: Path):
+    def folders(path: str, video: Path | None) -> tuple[str, str]:
+        return flow_folders(ConfigDict({"data": {"path": path}, "flow": {"path": "/flow"}}), video)
+
+    assert folders("", None) == ("", "")
+    assert folders("", Path("/videos/a.mp4")) == ("/videos", "/flow")
+    assert folders("motion_shapes", Path("a.mp4")) == ("", "/flow")
+    assert folders(str(tmp_path), Path("/videos/a.mp4")) == (str(tmp_path), "/flow")
+    assert folders(f"{tmp_path}/train.csv", None) == (str(tmp_path), "/flow")

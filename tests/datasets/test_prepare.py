@@ -1,15 +1,19 @@
 import contextlib
+import errno
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 
 from mgmae_jax.cli import main
-from mgmae_jax.data.decode import open_video
+from mgmae_jax.data.decode import Item, open_video
 from mgmae_jax.data.encode import Encoding, encode_again
+from mgmae_jax.data.record_writer import Row, ShardTask, write_shard
 from mgmae_jax.data.sources import VideoList, read_source
 from mgmae_jax.datasets.listed import ListedSplit, own_split
 from mgmae_jax.datasets.prepare import common_classes, in_processes, on_beam, prepare
@@ -270,3 +274,49 @@ print("tensorflow" in sys.modules)
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert found.stdout.splitlines()[-1:] == ["False"], found.stderr
+
+
+@pytest.mark.parametrize("encoding", [None, Encoding(32)], ids=["as it is", "encoded again"])
+def test_a_video_that_cannot_be_opened_is_left_out(tmp_path, video_list, encoding):
+    def refuse(name: str) -> BinaryIO:
+        raise FileNotFoundError(errno.ENOENT, "no such file")
+
+    rows = (
+        Row(Item("gs://b/gone.mp4", refuse), "gone.mp4", -1, None),
+        Row(video_list.videos.paths[0], "a.avi", -1, None),
+    )
+    task = ShardTask(str(tmp_path / "shard"), str(tmp_path / "listing.jsonl"), rows, encoding)
+    assert write_shard(task) == 2
+    gone, there = [json.loads(line) for line in (tmp_path / "listing.jsonl").read_text().splitlines()]
+    assert gone == {"path": "gone.mp4", "left_out": "cannot be read as a video (no such file)"}
+    assert there["path"] == "a.avi"
+
+
+def test_once_its_videos_are_repaired_the_same_command_works(tmp_path, video_list, capsys):
+    for split, content in (("train", Path(video_list.videos.paths[0]).read_bytes()), ("test", b"no")):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "a.avi").write_bytes(content)
+    out = tmp_path / "out"
+    argv = ["prepare", f"train={tmp_path}/train", f"test={tmp_path}/test", "--out", str(out), "--processes", "1"]
+    for _ in range(2):
+        assert main(argv) == 1
+        told = capsys.readouterr().err
+        assert f"{out}: none of the videos of test can be read (the first, a.avi: cannot be read as a video" in told
+        assert "): repair them, and give the same command again" in told
+    (tmp_path / "test/a.avi").write_bytes(Path(video_list.videos.paths[1]).read_bytes())
+    assert main(argv) == 0
+    assert [len(read_source(f"{out}@{split}")) for split in ("train", "test")] == [1, 1]
+
+
+def test_records_by_name_and_folders_called_like_a_data_set_are_sources(hmdb, tmp_path, monkeypatch, capsys):
+    shutil.copytree(hmdb, tmp_path / "hmdb51/split1/1.0.0")
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    assert main(["prepare", "tfds:hmdb51/split1@test", "--out", str(tmp_path / "one"), "--processes", "1"]) == 0
+    assert read_source(tmp_path / "one").names() == read_source(f"{hmdb}@test").names()
+    (tmp_path / "kinetics/train").mkdir(parents=True)
+    (tmp_path / "kinetics/train/a.avi").write_bytes(b"no")
+    monkeypatch.chdir(tmp_path)
+    assert main(["prepare", "kinetics/train", "--out", str(tmp_path / "two"), "--processes", "1"]) == 1
+    assert "none of the videos of train can be read (the first, a.avi: " in capsys.readouterr().err
+    assert main(["prepare", "kinetics/val", "--out", str(tmp_path / "three"), "--processes", "1"]) == 1
+    assert "kinetics/val: there is no such variant: give kinetics/400" in capsys.readouterr().err

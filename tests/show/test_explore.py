@@ -9,10 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from mgmae_jax.commands import explore as command
+from mgmae_jax.data.encode import encode_mp4
+from mgmae_jax.data.flow_places import flow_path
+from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.errors import FileError
 from mgmae_jax.show import explore
 from mgmae_jax.show.explore import ExploredClip, agreement, explore_page, packed_flow
 from tests.show.html_pages import HOSTILE, checked
+from tests.stored_dense import store_dense
 
 OUT = Path("explore.html")
 
@@ -56,6 +61,24 @@ def test_the_data_of_the_page_are_those_of_the_clip():
     for address, frame in zip(data["frames"], clip.frames, strict=True):
         with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as image:
             assert np.abs(np.asarray(image.convert("RGB"), float) - frame).mean() < 12
+
+
+def test_the_flow_of_a_video_may_lie_in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(command, "enable_compilation_cache", lambda folder: None)
+    video, size = tmp_path / "shapes.mp4", (32, 48)
+    video.write_bytes(encode_mp4(motion_shapes.render(0, 0, size=size, frames=12).frames, 12))
+    flow = [motion_shapes.true_flow(0, 0, size=size, frames=12, backward=way) for way in (False, True)]
+    store_dense(video, np.stack(flow), tmp_path / "flow" / flow_path(video).name)
+    fields = {
+        "clip.frames": 4,
+        "clip.size": 32,
+        "model.patch": 8,
+        "flow.source": "stored",
+        "flow.path": tmp_path / "flow",
+    }
+    arguments = [f"--config.{name}={value}" for name, value in fields.items()]
+    command.main([str(video), "--ratios=0.5", f"--out={tmp_path}/page.html", *arguments])
+    assert checked((tmp_path / "page.html").read_text()).data["clip"]["flow"] is not None
 
 
 def test_every_control_and_panel_is_there():

@@ -8,6 +8,7 @@ from mgmae_jax.commands import visualize
 from mgmae_jax.commands.config_file import load_config, load_run_config
 from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.data.encode import encode_mp4
+from mgmae_jax.data.flow_places import flow_path
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.pretrain_clips import host_clip_flow
 from mgmae_jax.datasets import motion_shapes
@@ -89,6 +90,10 @@ def test_stored_flow_is_that_of_the_video(tmp_path):
         visualize.main([*arguments, f"--out={tmp_path}/{name}.png"])
         pictures.append(cv2.imread(f"{tmp_path}/{name}.png"))
     assert (pictures[0] != pictures[1]).any()
+    flow_path(video).unlink()
+    store_dense(video, np.stack(flow), tmp_path / "flow" / flow_path(video).name)
+    visualize.main([*arguments, f"--config.flow.path={tmp_path}/flow", f"--out={tmp_path}/apart.png"])
+    assert (tmp_path / "apart.png").read_bytes() == (tmp_path / "true.png").read_bytes()
 
 
 def test_a_strategy_without_flow_shows_none(tmp_path):

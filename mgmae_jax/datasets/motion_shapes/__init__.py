@@ -176,7 +176,11 @@ def prepare(
             sample_scene, 2 * seed + (split == "test"), size=(size[0], size[1]), frames=frames, still=still
         )
         keep = functools.partial(_keep_video, folder, scene, flow)
-        with mapper(processes if len(missing) > _FEW else 1, "motion shapes") as apply:
+
+        def named(index: int) -> list[str]:
+            return [paths[index]]
+
+        with mapper(processes if len(missing) > _FEW else 1, "motion shapes", named) as apply:
             for done, _ in enumerate(apply(keep, missing), start=videos - len(missing) + 1):
                 if on_progress:
                     on_progress(done, videos)
