@@ -28,9 +28,9 @@ Indices = Callable[[int], np.ndarray]
 """Draws the frames of a clip, given how many frames its video has."""
 
 NOTES = """\
-clips/s: by the clock. Per core: clips by the processor time that reading them took; for the pipeline, by the clock and
-worker. Cropping is the pre-training recipe's, to the clip's size, and every row but the first ends with it. OpenCV
-seeks to the first frame and grabs up to the last, which gives wrong frames for some files."""
+clips/s: by the clock. Per core: clips by the processor time that reading them took; for the pipeline with workers, by
+the clock and worker. Cropping is the pre-training recipe's, to the clip's size, and every row but the first ends with
+it. OpenCV seeks to the first frame and grabs up to the last, which gives wrong frames for some files."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Rate:
       name: the row's name.
       clips: how many were read.
       seconds: how long it took, by the clock.
-      core_seconds: how much of the processors it took.
+      core_seconds: how much of the processors it took; of the pipeline with workers, how much these were given.
       unreadable: how many more could not be read.
     """
 
@@ -122,11 +122,13 @@ def pipeline_rate(
     ) as batches:
         for _ in range(max(2, 4 * workers // batch_size + 1)):  # what was read ahead while the workers started
             next(batches)
-        start, count = time.perf_counter(), 0
+        start, core_start, count = time.perf_counter(), time.process_time(), 0
         while (taken := time.perf_counter() - start) < seconds or not count:
             next(batches)
             count += batch_size
-    return Rate(f"pipeline, workers={workers}{with_flow}", count, taken, taken * max(1, workers), len(unreadable))
+        # Without workers several threads of this process read; workers have a core each, which this process is not.
+        core_taken = taken * workers if workers else time.process_time() - core_start
+    return Rate(f"pipeline, workers={workers}{with_flow}", count, taken, core_taken, len(unreadable))
 
 
 def opencv_frames(path: str, indices: Indices) -> np.ndarray:

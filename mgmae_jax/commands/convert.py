@@ -131,6 +131,9 @@ def _checked(config: ConfigDict, found: Checkpoint) -> ConfigDict:
     for field in sorted(_OF_THE_WEIGHTS & set(before.model)):
         if (asked := config.model[field]) != (has := before.model[field]):
             raise ConfigError(f"model.{field}", asked, f"{has}, as {checkpoint_name(found)} has")
+    predicted, stated = (one.get("loss", {}).get("target") for one in (before, config))
+    if stated != predicted:  # it says whether the decoder has a place in other programs
+        raise ConfigError("loss.target", stated, f"{predicted}, as {checkpoint_name(found)} has")
     TokenGrid(config.clip.frames, config.clip.size, config.clip.size, config.model.tubelet, config.model.patch)
     return config
 

@@ -25,9 +25,11 @@ from mgmae_jax.plan.duration import Duration, estimate
 from mgmae_jax.plan.memory import GIB, advice, memory_of_arguments
 from mgmae_jax.plan.report import NOTES, UNKNOWN_NOTE, Plan, as_json, memory_rows, time_rows, traffic_lines
 from mgmae_jax.plan.topology import check_libtpu, plan_on_cpu, tpu_devices
-from mgmae_jax.plan.work import Work, build_work, check_plannable, count_videos, place
+from mgmae_jax.plan.work import Work, build_work, check_plannable, count_videos, place, whole_frame_side
+from mgmae_jax.runtime.config_checks import kind_of
 from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.mesh import AXES, check_divides, check_fsdp, make_mesh
+from mgmae_jax.train.masks import build_mask_step
 
 EXAMPLE = f"""example:
   mgmae plan --config pretrain/ssv2_vit_b --on v5e:8x8 h200:8 --fsdp 1 4
@@ -143,10 +145,13 @@ def check_mesh(machines: Machines, fsdp: int, config: ConfigDict) -> None:
     Raises:
       MgmaeError: they cannot, or it does not.
     """
+    whole = kind_of(config) == "pretrain" and whole_frame_side(config, build_mask_step(config)) is not None
     try:
         check_fsdp(fsdp, machines.chips, machines.slices)
         mesh = AbstractMesh((machines.chips // fsdp, fsdp), AXES)
         check_divides("train.batch_size", config.train.batch_size, mesh, config.data.views)  # type: ignore[arg-type]
+        if whole:  # a clip's whole frames, and so its views, lie on one chip
+            check_divides("train.batch_size", config.train.batch_size, mesh)  # type: ignore[arg-type]
     except ConfigError as error:
         raise MgmaeError(f"{machines.flag} {machines.text}: {error}") from error
 

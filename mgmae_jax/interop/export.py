@@ -25,29 +25,48 @@ from mgmae_jax.runtime.files import REMEDY, whole_file, write_json, write_text
 from mgmae_jax.runtime.weights import Weights
 
 CARD_FILE = "README.md"
-_DECODER = "decoder.mask_token"
+OTHERS = "other programs' decoders predict normalised pixels"
+"""Why a decoder of another target has no place there."""
+_DECODER = "decoder."
+_TARGET = "normalised"
 _MASK = "mask."  # a masking strategy's own parameters, which stay behind
 
 
 def parts_of(weights: Weights) -> Parts:
-    """Which parts a model of this project has.
+    """Which parts a model of this project has that other programs have a place for.
 
     Raises:
       WeightsError: it has parameters that have no place in models of other programs, or lacks some that they have.
     """
     config = weights.config.model
+    behind = (_MASK, _DECODER) if _other_target(weights) else (_MASK,)
+    decodes = f"{_DECODER}mask_token" in weights.leaves and _DECODER not in behind
     parts = Parts(
         variant_of(config).depth,
-        config.decoder_depth if _DECODER in weights.leaves else None,
+        config.decoder_depth if decodes else None,
         norm="encoder.blocks.norm.scale" in weights.leaves,
         classifier=weights.classes is not None,
     )
     names = {own_name(name) for name in canonical_names(parts)}
     if missing := sorted(names - weights.leaves.keys()):
         raise WeightsError(weights.name, f"has no {missing[0]}, which models of this kind have")
-    if strays := sorted(name for name in weights.leaves.keys() - names if not name.startswith(_MASK)):
+    if strays := sorted(name for name in weights.leaves.keys() - names if not name.startswith(behind)):
         raise WeightsError(weights.name, f"has {strays[0]}, which has no place in models of other programs")
     return parts
+
+
+def _other_target(weights: Weights) -> str | None:
+    """What the decoder predicts, if it is not what other programs' decoders do; None too where there is no decoder."""
+    if not any(name.startswith(_DECODER) for name in weights.leaves):
+        return None
+    target: str = weights.config.get("loss", {}).get("target", _TARGET)
+    return target if target != _TARGET else None
+
+
+def _left_behind(weights: Weights) -> list[Line]:
+    """What is said of a decoder that other programs would take for another."""
+    target = _other_target(weights)
+    return [Line("unused", "decoder", f"predicts {target}, config.loss.target; {OTHERS}")] if target else []
 
 
 def canonical_tensors(weights: Weights, parts: Parts) -> Iterator[tuple[str, np.ndarray]]:
@@ -84,7 +103,10 @@ def hidden_tokens(weights: Weights) -> str:
 
 
 def write_pth(path: Path, weights: Weights) -> list[Line]:
-    """Writes {"model": state dict} under the names of the official programs, whole or not at all.
+    """Writes {"model": state dict, "args": {...}} under the names of the official programs, whole or not at all.
+
+    Of the options that those programs keep in "args", it has the clip's frames and size, which no tensor tells. A
+    decoder whose target only this project has stays behind.
 
     Returns:
       What became of every parameter.
@@ -101,18 +123,21 @@ def write_pth(path: Path, weights: Weights) -> list[Line]:
     for name, tensor in canonical_tensors(weights, parts):
         state[official_name(name, parts)] = torch.from_numpy(np.ascontiguousarray(tensor))
         lines.append(_line(name, (official_name(name, parts),), tensor, weights))
+    clip = weights.config.clip
     with whole_file(path) as partial:
         try:
-            torch.save({"model": state}, partial)
+            torch.save({"model": state, "args": {"num_frames": clip.frames, "input_size": clip.size}}, partial)
         except RuntimeError as error:  # of PyTorch's writer, in the place of an OSError
             raise FileError(path, f"cannot be written ({str(error).partition(chr(10))[0]}): {REMEDY}") from error
-    return lines
+    return lines + _left_behind(weights)
 
 
 def write_hugging_face(
     folder: Path, weights: Weights, card: str, mean_std: tuple[np.ndarray, np.ndarray]
 ) -> list[Line]:
     """Writes a folder that transformers opens: config.json, preprocessor_config.json, model.safetensors, README.md.
+
+    A decoder whose target only this project has stays behind.
 
     Args:
       folder: the folder, which exists.
@@ -166,7 +191,7 @@ def write_hugging_face(
     write_json(folder / CONFIG_FILE, about)
     write_json(folder / PREPROCESSOR_FILE, preprocessor_json(clip.size, *mean_std))
     write_text(folder / CARD_FILE, card)
-    return lines
+    return lines + _left_behind(weights)
 
 
 def _line(canonical: str, names: tuple[str, ...], tensor: np.ndarray, weights: Weights) -> Line:

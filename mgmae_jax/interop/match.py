@@ -64,7 +64,8 @@ class Source:
 
     def read(self) -> Shaped[np.ndarray, "..."]:
         """The values, in memory of their own; the pages of the mapped file that they came from are let go."""
-        values = np.concatenate(self.tensors)
+        mixed = len({tensor.dtype for tensor in self.tensors}) > 1  # bfloat16 and float16 have no common type
+        values = np.concatenate(self.tensors, dtype=np.float32 if mixed else None)
         for tensor in self.tensors:
             forget_pages(tensor)
         return values
@@ -253,7 +254,7 @@ def _set_aside(
                 reason = f"has the shape {list(tensor.shape)}: give [1, tokens, width]"
                 raise WeightsError(path, f"tensor {original} {reason}")
             table = position_table(int(np.prod(tensor.shape[:-1])), tensor.shape[-1])
-            if not np.allclose(tensor.reshape(table.shape).astype(np.float32), table, atol=1e-3):
+            if not np.allclose(tensor.reshape(table.shape).astype(np.float32), table, atol=_rounding(tensor)):
                 reason = (
                     "has learned positions, or another table than the published models': this project has only theirs"
                 )
@@ -265,6 +266,12 @@ def _set_aside(
             strays.append(original)
     if strays:
         raise WeightsError(path, f"has tensors that map to nothing here: {_some(strays)}")
+
+
+def _rounding(tensor: np.ndarray) -> float:
+    """How far a value from -1 to 1 may be from that which a tensor was made of, by its type."""
+    step = float(jnp.finfo(tensor.dtype).eps) if jnp.issubdtype(tensor.dtype, jnp.floating) else 0.0
+    return max(1e-3, step)
 
 
 def _check_types(sources: Mapping[str, Source], path: str) -> None:

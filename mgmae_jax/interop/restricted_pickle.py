@@ -29,6 +29,8 @@ _OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opco
 _LINE = 1024  # bytes: the longest name of a class, or a number in decimal
 _TEXT = 1 << 16  # bytes: a longer string is data that nobody here asks for, and is passed over
 _MOST_OPCODES = 1 << 24  # a hundred times what a ViT-H with its optimiser has
+MOST_ARGUMENTS = 16
+"""Of a call; what `torch.save` writes has fewer than ten."""
 _PLAIN_KEYS = (str, int, float, bool, type(None))
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})  # one for all, as a file may have millions of objects
 
@@ -259,7 +261,20 @@ def _make(made: Any, arguments: Any) -> Any:
     """What calling `made` gives: nothing is called but what `allowed` holds."""
     if isinstance(made, Skipped):
         return Skipped(made.name)
-    return made(*arguments)
+    return made(*few(arguments, MOST_ARGUMENTS))
+
+
+def few(values: Any, most: int) -> tuple[Any, ...]:
+    """The values of a tuple or list that is to be copied: a few bytes may name a long one again and again.
+
+    Raises:
+      pickle.UnpicklingError: it is something else, or has more than `most`.
+    """
+    if not isinstance(values, (tuple, list)):
+        raise pickle.UnpicklingError(f"calls something with a {type(values).__name__}, other than a tuple or list")
+    if len(values) > most:
+        raise pickle.UnpicklingError(f"calls something with {len(values)} values: more than {most} values are refused")
+    return tuple(values)
 
 
 def _set_items(target: Any, items: list[Any]) -> None:

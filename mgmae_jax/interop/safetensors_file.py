@@ -19,15 +19,18 @@ _SAFETENSORS_START = b"{"
 
 
 def read_own(path: Path) -> Weights | None:
-    """A model that `write_own` wrote; None if the file is something else.
+    """A model that `write_own` wrote; None if the file is something else, or cannot be read, which `read_model` says.
 
     Raises:
       WeightsError: it is such a file, and damaged.
     """
     if not path.is_file():
         return None
-    with path.open("rb") as file:
-        head = file.read(9)
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError:
+        return None
     if head[8:] != _SAFETENSORS_START:
         return None
     found = open_tensors(path)

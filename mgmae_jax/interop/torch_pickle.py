@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import mmap
 import pickle
 import struct
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mgmae_jax.errors import WeightsError
-from mgmae_jax.interop.restricted_pickle import Reader, Skipped, load_plain
+from mgmae_jax.interop.restricted_pickle import MOST_ARGUMENTS, Reader, Skipped, few, load_plain
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # of an entry of a zip file: its mark, and the lengths of name and extra
@@ -23,6 +24,7 @@ PREFERRED = ("model", "module", "state_dict", "model_ema")
 """Where the official programs keep a state dict; the first that a file has is taken."""
 WHOLE = "(state dict)"
 """The name of a state dict that is the whole file."""
+_SIDES = 64  # the most that a tensor may have, as numpy's arrays
 _DEEP = 2  # how far inside one another the dicts of a file are looked at
 
 
@@ -42,7 +44,7 @@ class _Tensor:
 
 
 def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:
-    size, stride = (tuple(numbers.sizes if isinstance(numbers, _Size) else numbers) for numbers in (size, stride))
+    size, stride = (numbers.sizes if isinstance(numbers, _Size) else few(numbers, _SIDES) for numbers in (size, stride))
     numbers = (offset, *size, *stride)
     if not isinstance(storage, _Storage) or not all(type(number) is int and number >= 0 for number in numbers):
         raise pickle.UnpicklingError("rebuilds a tensor from something other than a storage and sizes")
@@ -55,7 +57,7 @@ class _Size:
 
 
 def _size(sizes: Any = ()) -> _Size:
-    return _Size(tuple(sizes))
+    return _Size(few(sizes, _SIDES))
 
 
 def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
@@ -63,7 +65,9 @@ def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
 
 
 def _rebuild_from_type(function: Any, _type: Any, arguments: Any, _state: Any = None) -> Any:
-    return function(*arguments) if function in (_rebuild_tensor, _rebuild_parameter) else Skipped("a tensor's subclass")
+    if function not in (_rebuild_tensor, _rebuild_parameter):
+        return Skipped("a tensor's subclass")
+    return function(*few(arguments, MOST_ARGUMENTS))
 
 
 def _ordered_dict() -> dict[Any, Any]:
@@ -217,7 +221,8 @@ def _read_zip(path: Path, data: memoryview) -> tuple[Any, Callable[[str], memory
     if order is not None and bytes(order[:9]) != b"little":
         raise pickle.UnpicklingError("saved on a big-endian machine: save it again on a little-endian one")
     contents = load_plain(Reader(_record(data, records[f"{roots[0]}data.pkl"])), _ALLOWED, _persistent_storage)
-    return contents, lambda key: record(f"{roots[0]}data/{key}")
+    # Cached, since a record is compared with its checksum, and many tensors may be views of one.
+    return contents, functools.cache(lambda key: record(f"{roots[0]}data/{key}"))
 
 
 def _record(data: memoryview, entry: zipfile.ZipInfo) -> memoryview:

@@ -26,7 +26,7 @@ _STILL = 1e-3  # a standard deviation below this share of the mean may be roundi
 
 
 def check_difference(grid: TokenGrid, options: MaskOptions) -> None:
-    """Checks that there are two frames to compare.
+    """Checks that there are two frames to compare, or to have flow between them.
 
     Raises:
       ConfigError: the clip has one frame.
@@ -36,12 +36,11 @@ def check_difference(grid: TokenGrid, options: MaskOptions) -> None:
 
 
 def check_energy(grid: TokenGrid, options: MaskOptions) -> None:
-    """Checks that there is flow, and that each token has points of it.
+    """Checks that each token has points of the flow.
 
     Raises:
-      ConfigError: the clip has one frame, or `mask.spacing` does not divide a patch.
+      ConfigError: `mask.spacing` does not divide a patch.
     """
-    check_difference(grid, options)
     if options.follows_points:
         points_of(grid, options)
 

@@ -1,5 +1,7 @@
 """From a visibility volume to the tokens that the encoder sees (section 3.3; Table 1c)."""
 
+import decimal
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
@@ -7,19 +9,24 @@ from jaxtyping import Array, Float, Int, Key
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit
 
+_DIGITS_UP, _DIGITS_DOWN = (decimal.Context(4, rounding) for rounding in (decimal.ROUND_UP, decimal.ROUND_DOWN))
+
 
 def visible_per_tubelet(ratio: float, grid: TokenGrid) -> int:
     """Visible tokens of each tubelet: floor((1 - ratio) * h * w), which is 19 of 196 for 224 pixels and a ratio of 0.9.
 
     Raises:
-      ConfigError: no token, or every token, would be visible.
+      ConfigError: no token, or every token, would be visible, as with any ratio where a tubelet has one token.
     """
+    tokens, some = grid.per_tubelet, "are hidden and some visible"
+    if tokens == 1:
+        raise ConfigError("clip.size", grid.height, f"more than model.patch={grid.patch}, so that some tokens {some}")
     # (1 - 0.9) * 10 is 0.99..98 in floating point, but should be 1.
-    count = int((1 - ratio) * grid.per_tubelet + 1e-6) if 0 < ratio < 1 else 0
-    if not 0 < count < grid.per_tubelet:
-        least, most = 1 / grid.per_tubelet, 1 - 1 / grid.per_tubelet
-        want = f"from {least:.4g} to {most:.4g}, so that some of {grid.per_tubelet} tokens are hidden and some visible"
-        raise ConfigError("mask.ratio", ratio, want)
+    count = int((1 - ratio) * tokens + 1e-6) if 0 < ratio < 1 else 0
+    if not 0 < count < tokens:
+        # Rounded to the side that works.
+        least, most = _DIGITS_UP.divide(1, tokens), _DIGITS_DOWN.divide(tokens - 1, tokens)
+        raise ConfigError("mask.ratio", ratio, f"from {least} to {most}, so that some of {tokens} tokens {some}")
     return count
 
 

@@ -39,6 +39,8 @@ def find_strategy(grid: TokenGrid, options: MaskOptions) -> Strategy:
         raise ConfigError("mask.strategy", options.strategy, "one of " + ", ".join(STRATEGIES))
     strategy = STRATEGIES[options.strategy]
     visible_per_tubelet(options.ratio, grid)
+    if strategy.needs_flow:
+        check_difference(grid, options)
     if strategy.check is not None:
         strategy.check(grid, options)
     if (decoder := DECODERS[options.decoder]) is not None:

@@ -25,7 +25,12 @@ def attention(
     "auto" is a kernel that never writes the N x M matrix, where there is one: cuDNN's on an NVIDIA GPU, in half
     precision; splash attention on a TPU. Elsewhere it is "xla": JAX's own, and on a CPU `attend_by_products`; that
     choice is made when the program is lowered. "cudnn" insists on NVIDIA's kernel.
+
+    Raises:
+      ConfigError: that kernel is insisted on where it cannot run.
     """
+    if implementation == "cudnn":
+        _check_cudnn(str(query.dtype))
     if implementation == "auto" and traced_platform() == "tpu":
         # Imported here, because it takes a while and only TPUs need it.
         from mgmae_jax.ops.splash_attention import splash_attention
@@ -47,6 +52,15 @@ def cudnn_takes(query: Float[Array, "B N heads d"]) -> bool:
     if str(query.dtype) not in _HALF or query.shape[-1] % 8 or query.shape[-1] > 128:
         return False
     return traced_platform() == "gpu" and _compute_capability() >= 8.0
+
+
+def _check_cudnn(dtype: str) -> None:
+    platform = traced_platform()
+    if platform == "gpu" and dtype in _HALF:
+        return
+    here = f"in {dtype}" if platform == "gpu" else f"on a {platform}"
+    want = f"auto or xla {here}; cuDNN's needs an NVIDIA GPU and model.dtype=bfloat16"
+    raise ConfigError("model.attention", "cudnn", want)
 
 
 def _compute_capability() -> float:

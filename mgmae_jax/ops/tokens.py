@@ -25,7 +25,7 @@ class TokenGrid:
       patch: side of a token, in pixels.
 
     Raises:
-      ConfigError: a length is not divisible.
+      ConfigError: a length is below 1 or not divisible.
     """
 
     frames: int
@@ -35,6 +35,9 @@ class TokenGrid:
     patch: int = 16
 
     def __post_init__(self) -> None:
+        for field, length in (("tubelet", self.tubelet), ("patch", self.patch)):
+            if length < 1:
+                raise ConfigError(f"model.{field}", length, "1 or more")
         if self.frames < self.tubelet or self.frames % self.tubelet:
             raise ConfigError("clip.frames", self.frames, f"a multiple of model.tubelet={self.tubelet}")
         for side in (self.height, self.width):

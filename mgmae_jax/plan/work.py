@@ -14,8 +14,9 @@ from mgmae_jax.bench.flops import count_flops
 from mgmae_jax.errors import ConfigError, MgmaeError
 from mgmae_jax.flow.raft import init_params
 from mgmae_jax.runtime.config_checks import kind_of
-from mgmae_jax.runtime.mesh import AXES, abstract_on
+from mgmae_jax.runtime.mesh import AXES, tree_shardings
 from mgmae_jax.train.finetune import Finetuning, build_finetuning
+from mgmae_jax.train.masks import MaskStep
 from mgmae_jax.train.optim import epochs_to_steps
 from mgmae_jax.train.pretrain import Pretraining, build_pretraining
 
@@ -36,6 +37,7 @@ class Work:
 
     Args:
       trainer: what has the step.
+      state: the shapes of what it changes.
       batch: the shapes of a global batch.
       frozen: those of what the step reads and never changes.
       videos: in the data set.
@@ -46,6 +48,7 @@ class Work:
     """
 
     trainer: Pretraining | Finetuning
+    state: Any
     batch: Mapping[str, jax.ShapeDtypeStruct]
     frozen: Any
     videos: int
@@ -108,12 +111,14 @@ def build_work(config: ConfigDict, videos: int) -> Work:
     raft = isinstance(trainer, Pretraining) and trainer.masks.runs_raft
     frozen = jax.eval_shape(init_params, key) if raft else {}
     counted = copy.deepcopy(config)
-    counted.model.attention = "xla"  # no count sees into cuDNN's, which does the same operations
+    # No count sees into cuDNN's, which does the same operations, and nothing of it can be traced without a GPU.
+    counted.model.attention = "xla"
     same = build_trainer(counted, videos)
     state = jax.eval_shape(same.init, key)
     flops = count_flops(jax.jit(same.step).trace(state, frozen, batch, key).jaxpr.jaxpr)
     return Work(
         trainer=trainer,
+        state=state,
         batch=batch,
         frozen=frozen,
         videos=videos,
@@ -151,7 +156,7 @@ def batch_shapes(config: ConfigDict, trainer: Pretraining | Finetuning) -> dict[
     if isinstance(trainer, Finetuning):
         return shapes | {"label": jax.ShapeDtypeStruct((clips,), jnp.int32)}
     masks = trainer.masks
-    if (side := masks.whole_frame_side) is not None and config.data.views > 1:
+    if (side := whole_frame_side(config, masks)) is not None:
         shapes |= {
             "whole": jax.ShapeDtypeStruct((config.train.batch_size, frames, side, side, 3), jnp.uint8),
             "whole_place": jax.ShapeDtypeStruct((clips, 2, 2), jnp.float32),
@@ -170,10 +175,16 @@ def batch_shapes(config: ConfigDict, trainer: Pretraining | Finetuning) -> dict[
     return shapes
 
 
+def whole_frame_side(config: ConfigDict, masks: MaskStep) -> int | None:
+    """Pixels to a side of the whole frames that come with a batch, one for all views of a clip; None if none do."""
+    return masks.whole_frame_side if config.data.views > 1 else None
+
+
 def place(work: Work, mesh: AnyMesh) -> Placed:
     """The shapes of a step's arguments with the shardings that a run gives them."""
     # An abstract mesh has all that the rules of sharding ask of one.
-    state = abstract_on(mesh, work.trainer.init, jax.random.key(0))  # type: ignore[arg-type]
+    shardings = tree_shardings(mesh, work.state)  # type: ignore[arg-type]
+    state = jax.tree.map(_sharded, work.state, shardings)
     split, whole = NamedSharding(mesh, PartitionSpec(AXES)), NamedSharding(mesh, PartitionSpec())
     key = jax.eval_shape(lambda: jax.random.key(0))
     return Placed(
@@ -182,7 +193,11 @@ def place(work: Work, mesh: AnyMesh) -> Placed:
 
 
 def _with_sharding(tree: Any, sharding: NamedSharding) -> Any:
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree)
+    return jax.tree.map(lambda leaf: _sharded(leaf, sharding), tree)
+
+
+def _sharded(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _flow_flops(trainer: Pretraining, frozen: Any, batch: Mapping[str, jax.ShapeDtypeStruct]) -> int:

@@ -1,4 +1,8 @@
+import contextlib
+import itertools
 import json
+import time
+import types
 
 import numpy as np
 import pytest
@@ -6,6 +10,7 @@ import pytest
 from mgmae_jax import cli
 from mgmae_jax.bench import data
 from mgmae_jax.bench.data import Rate, cores_for, decord_frames, opencv_frames, pipeline_rate, read_rates
+from mgmae_jax.commands import bench_data
 from mgmae_jax.data.decode import decode_frames
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.sources import VideoList, read_source
@@ -76,6 +81,29 @@ def test_cores_for_a_step():
     assert cores_for(rate, clips=32, step_seconds=0.25) == pytest.approx(32 / 0.25 / 50)
 
 
+@pytest.mark.parametrize(("workers", "cores"), [(0, 1.75), (1, 1.0), (3, 3.0)])
+def test_what_a_pipeline_takes_of_the_processor(monkeypatch, workers, cores):
+    """Without workers this process's threads, by its own time; with them as many cores, by the clock."""
+    clock = types.SimpleNamespace(
+        perf_counter=time.perf_counter, process_time=lambda: 1.75 * time.perf_counter(), sleep=time.sleep
+    )
+    monkeypatch.setattr(data, "time", clock)
+    monkeypatch.setattr(data, "pretrain_batches", lambda *_, **__: contextlib.nullcontext(itertools.repeat({})))
+    rate = pipeline_rate(VideoList(()), CLIP, 0, 0.05, workers=workers, batch_size=2)
+    assert rate.core_seconds / rate.seconds == pytest.approx(cores, rel=0.01)
+
+
+def test_cores_are_those_of_the_row_that_takes_the_fewest(folder, monkeypatch, capsys):
+    rates = {0: (100, 2.0), 2: (90, 1.5)}  # clips, and seconds of cores, in a second
+    monkeypatch.setattr(
+        bench_data, "pipeline_rate", lambda *args: Rate("", rates[args[4]][0], 1.0, rates[args[4]][1], 0)
+    )
+    monkeypatch.setattr(bench_data, "read_rates", lambda *_: [Rate("decode", 1, 1.0, 1.0, 0)])
+    argv = ["bench", "data", "--config=pretrain/folder", f"--config.data.path={folder}", "--workers", "0", "2"]
+    assert cli.main([*argv, "--step", "0.5", "--config.train.batch_size=30", "--config.flow.source=dis"]) == 0
+    assert "in time: 1.0 for a step of 0.5 s" in capsys.readouterr().out
+
+
 def test_the_command(folder, tmp_path, capsys):
     file = tmp_path / "bench.json"
     argv = ["bench", "data", "--config=pretrain/folder", f"--config.data.path={folder}", "--config.clip.size=32"]
@@ -106,11 +134,16 @@ def test_wrong_values_are_named(options, said, capsys):
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("options", [["--seconds", "0"], ["--step=-1"], ["--workers", "-1"]])
+@pytest.mark.parametrize(
+    "options",
+    [[flag, value] for flag in ("--seconds", "--step") for value in ("0", "-1", "nan", "inf")] + [["--workers", "-1"]],
+)
 def test_options_are_checked(options, capsys):
     with pytest.raises(SystemExit):
         cli.main(["bench", "data", "--config=pretrain/folder", *options])
-    assert options[0].split("=")[0] in capsys.readouterr().err
+    flag, value = options
+    wanted = f"--workers {value}: give 0" if flag == "--workers" else f"{flag}: {value!r}: give a number of seconds"
+    assert wanted in capsys.readouterr().err
 
 
 def test_nothing_readable(tmp_path, capsys):

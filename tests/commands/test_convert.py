@@ -183,6 +183,9 @@ def test_a_config_of_other_weights_is_refused(place: Path, tmp_path: Path, capsy
         for change, has in changes.items():
             convert(source, tmp_path / "other", *options, f"--config.{change}", status=1)
             assert f"give {has}, as {source}" in capsys.readouterr().err
+    autoencoder = place / "autoencoder.pth"
+    convert(autoencoder, tmp_path / "other", *HEADS, "--config.loss.target=hog", status=1)
+    assert f"config.loss.target='hog': give normalised, as {autoencoder}" in capsys.readouterr().err
     convert(run, tmp_path / "other", "--config.model.positions=separable", status=1)
     assert "config.model.positions='separable': give flat" in capsys.readouterr().err
     files.write_folder(tmp_path / "hf", CLASSIFIER, num_frames=5)

@@ -9,6 +9,7 @@ from mgmae_jax.commands import plan
 from mgmae_jax.plan import topology
 
 SMALL = ["--config=demo", "--config.train.batch_size=16"]
+WHOLE_FRAMES = [f"--config.flow.{field}" for field in ("source=raft", "whole_frame=True", "size=64")]
 
 
 def test_a_plan_for_gpus_says_what_is_known_and_what_is_not(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -62,6 +63,10 @@ def test_a_config_of_another_kind_is_one_line(capsys: pytest.CaptureFixture, nam
         (["--on", "h200:8", "--fsdp", "3"], "--on h200:8: config.mesh.fsdp=3: give a divisor of the number of devices"),
         (["--on", "h200:8", "--fsdp", "0"], "--on h200:8: config.mesh.fsdp=0: give a divisor"),
         (["--on", "h200:128"], "--on h200:128: config.train.batch_size=16: give a multiple of the number of devices"),
+        (
+            ["--on", "h200:64", *WHOLE_FRAMES],
+            "--on h200:64: config.train.batch_size=16: give a multiple of the number of devices, which is 64",
+        ),
         (["--on", "h200:8", "--videos", "0"], "--videos 0: give 1 or more."),
         (["--on", "h200:8", "--json", "none/plan.json"], "none/plan.json: cannot be written: its folder"),
         (["--on", "h200:8", "--json", "."], ".: cannot be written: it is a folder"),

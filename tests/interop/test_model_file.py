@@ -243,6 +243,28 @@ def test_tables_of_encoder_and_decoder(tmp_path):
     assert_holds(read(tmp_path, official(AUTOENCODER) | tables), AUTOENCODER)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float16, np.float32])
+def test_a_table_in_half_precision_is_the_table(tmp_path, dtype):
+    table = np.asarray(position_table(1568, files.WIDTH)[None], dtype)
+    model = read(tmp_path, official(CLASSIFIER) | {"pos_embed": table})
+    assert [line.name for line in model.lines if line.status == "unused"] == ["pos_embed"]
+    with pytest.raises(WeightsError, match="tensor pos_embed has learned positions"):
+        read(tmp_path, official(CLASSIFIER) | {"pos_embed": table + np.asarray(0.05, dtype)})
+
+
+def test_queries_keys_and_values_of_two_half_precisions(tmp_path):
+    tensors = files.hugging_face(CLASSIFIER)
+    types = {"query": jnp.bfloat16, "key": np.float16, "value": np.float16}
+    place = "videomae.encoder.layer.0.attention.attention"
+    for part, dtype in types.items():
+        tensors[f"{place}.{part}.weight"] = np.asarray(tensors[f"{place}.{part}.weight"], dtype)
+    model = read_model(files.write_folder(tmp_path / "hf", CLASSIFIER, tensors))
+    found = model.leaves["encoder.blocks.block_0.attn.qkv.kernel"].read()
+    wanted = np.concatenate([np.asarray(tensors[f"{place}.{part}.weight"], np.float32) for part in types])
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, wanted.T)
+
+
 def test_the_other_state_dicts_of_a_file_are_named(tmp_path):
     data = checkpoint({"sampler": {"state": np.zeros(3, np.float32)}, "net": official(CLASSIFIER)})
     with pytest.raises(WeightsError, match="it has state; this is its 'sampler': --take gives net"):

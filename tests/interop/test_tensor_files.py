@@ -3,12 +3,15 @@
 import json
 import pickle
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from mgmae_jax.errors import WeightsError
+from mgmae_jax.interop.model_file import read_model
+from mgmae_jax.interop.safetensors_file import read_own
 from mgmae_jax.interop.tensor_files import open_tensors
 from tests.interop import torch_files
 
@@ -30,6 +33,22 @@ def test_shapes_that_no_array_has(tmp_path, shape):
     (tmp_path / "weights").write_bytes(struct.pack("<Q", len(header)) + header)
     with pytest.raises(WeightsError, match=r"tensor a has the shape \[0, "):
         open_tensors(tmp_path / "weights")
+
+
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(safetensors.numpy.save(ARRAYS))
+    whole = Path.open
+
+    def denied(asked, *args, **options):
+        if asked == path:
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(asked, *args, **options)
+
+    monkeypatch.setattr(Path, "open", denied)
+    assert read_own(path) is None  # so that the next reader says why
+    with pytest.raises(WeightsError, match=r"model\.safetensors: cannot be read \(Permission denied\)"):
+        read_model(path)
 
 
 def split(folder, parts, places):

@@ -1,6 +1,7 @@
 import os
 import pickle
 import zipfile
+import zlib
 
 import hypothesis
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from mgmae_jax.errors import WeightsError
 from mgmae_jax.interop import restricted_pickle
-from mgmae_jax.interop.torch_pickle import open_torch_file
+from mgmae_jax.interop.torch_pickle import WHOLE, open_torch_file
 from tests.interop import torch_files
 from tests.interop.torch_files import array_tensor, dictionary, integer, legacy, reference, tensor, text, zipped
 from tests.shared_data import shared
@@ -224,6 +225,26 @@ def test_a_few_bytes_cannot_ask_for_much_memory_or_time(read):
     bomb = b")q\x00" + b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(64))
     refused(read, legacy(b"}" + bomb + b"K\x01s", {}), "other than a dict")
     refused(read, legacy(b"}q\x00" + text("self") + b"h\x00s", {}), "no tensors")
+    # One list, given over and over to what would copy it each time.
+    many = b"](" + b"K\x01" * 65 + b"eq\x00"
+    for call, most in (
+        (reference("torch", "Size") + b"q\x01" + b"h\x01h\x00\x85R" * 1000, 64),
+        (reference("torch._utils", "_rebuild_tensor") + b"(" + storage() + b"K\x00h\x00h\x00tR", 64),
+        (reference("torch._utils", "_rebuild_parameter") + b"h\x00R", 16),
+        (reference("torch._utils", "_rebuild_parameter") + b"K\x01R", 16),
+        (rebuild_from_type(reference("torch._utils", "_rebuild_parameter"), b"h\x00"), 16),
+    ):
+        refused(read, legacy(many + call, {}), f"more than {most} values|int, other than a tuple")
+
+
+def storage():
+    """The opcodes of a storage that no tensor needs."""
+    head = b"(" + text("storage") + reference("torch", "FloatStorage") + text("0") + text("cpu")
+    return head + integer(12) + b"NtQ"
+
+
+def rebuild_from_type(function, arguments):
+    return reference("torch._tensor", "_rebuild_from_type_v2") + b"(" + function + b"N" + arguments + b"NtR"
 
 
 def test_tensors_of_more_bytes_than_their_file_are_refused(read):
@@ -232,6 +253,18 @@ def test_tensors_of_more_bytes_than_their_file_are_refused(read):
     large = np.zeros(10_000, np.float32)
     shared_by_two = dictionary({name: tensor("0", "float32", 10_000, [10_000], [1]) for name in "ab"})
     refused(read, legacy(shared_by_two, {"0": large}), "tensors of 80000 that share them")
+
+
+@pytest.mark.parametrize("zip_format", [False, True])
+def test_a_storage_is_compared_with_its_checksum_once(tmp_path, zip_format, monkeypatch):
+    view = b"" if zip_format else b"N"
+    parts = {f"{row}": tensor("0", "float32", 12, [1], [1], row, view) for row in range(12)}
+    path = tmp_path / "weights.pth"
+    path.write_bytes((zipped if zip_format else legacy)(dictionary(parts), {"0": STORAGE}))
+    file, counted = open_torch_file(path), []
+    monkeypatch.setattr(zlib, "crc32", lambda record, crc32=zlib.crc32: (counted.append(len(record)), crc32(record))[1])
+    assert {name: array.item() for name, array in file.tensors(WHOLE).items()} == {f"{i}": i for i in range(12)}
+    assert counted == [STORAGE.nbytes] * zip_format
 
 
 @pytest.mark.parametrize("make", [b")R", b")\x81", b"(t\x81"])

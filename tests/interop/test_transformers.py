@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from mgmae_jax.cli import main
-from mgmae_jax.interop.model_file import Asked
+from mgmae_jax.interop.model_file import Asked, read_model
 from mgmae_jax.interop.names import Parts, canonical_names, hugging_face_names, official_name
 from mgmae_jax.ops.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from tests.interop.run_models import classify, reconstruct
@@ -135,6 +135,9 @@ def test_our_models_there(torch, theirs, clip, hidden, sizes, tmp_path):
     again = torch.load(tmp_path / "b.pth", weights_only=True)["model"]
     assert again.keys() == whole.keys()
     assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
+    asked = Asked(heads=sizes["num_attention_heads"], decoder_heads=sizes["decoder_num_attention_heads"])
+    read = read_model(tmp_path / "b.pth", asked)
+    assert (read.frames, read.size) == (sizes["num_frames"], sizes["image_size"])
 
 
 def test_a_round_trip_keeps_every_bit(theirs, tmp_path):

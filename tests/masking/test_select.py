@@ -1,4 +1,5 @@
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,23 @@ def test_rounding_errors_do_not_lose_a_token():
 def test_a_ratio_that_leaves_none_or_all_is_named(ratio):
     with pytest.raises(ConfigError, match=r"config\.mask\.ratio="):
         visible_per_tubelet(ratio, GRID)
+
+
+@pytest.mark.parametrize("side", [32, 48, 112, 224, 448])
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+def test_the_ratios_that_are_suggested_work(side, ratio):
+    grid = TokenGrid(2, side, side)
+    with pytest.raises(ConfigError, match="so that some of") as caught:
+        visible_per_tubelet(ratio, grid)
+    least, most = map(float, re.findall(r"from (\S+) to (\S+),", caught.value.want)[0])
+    assert visible_per_tubelet(least, grid) >= grid.per_tubelet - 2  # 0.005103 is more than 1 / 196
+    assert visible_per_tubelet(most, grid) == 1
+
+
+def test_of_one_token_in_a_tubelet_no_ratio_works():
+    want = r"config\.clip\.size=16: give more than model\.patch=16, so that some tokens are hidden"
+    with pytest.raises(ConfigError, match=want):
+        visible_per_tubelet(0.5, TokenGrid(2, 16, 16))
 
 
 def test_scores_are_means_over_the_tokens_pixels_and_frames():

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mgmae_jax.errors import ConfigError
 from mgmae_jax.ops import attention as module
 from mgmae_jax.ops.attention import attend_by_products, attention, cudnn_takes
 
@@ -56,6 +57,22 @@ def test_cudnn_is_taken_where_it_works(monkeypatch, dtype, head, platform, capab
     monkeypatch.setattr(module, "traced_platform", lambda: platform)
     monkeypatch.setattr(module, "_compute_capability", lambda: capability)
     assert cudnn_takes(jnp.zeros((1, 8, 2, head), dtype)) is takes
+
+
+@pytest.mark.parametrize(
+    ("dtype", "platform", "told"),
+    [
+        ("bfloat16", "cpu", "on a cpu"),
+        ("bfloat16", "tpu", "on a tpu"),
+        ("float32", "gpu", "in float32"),
+    ],
+)
+def test_where_cudnn_cannot_run_it_is_named(monkeypatch, dtype, platform, told):
+    monkeypatch.setattr(module, "traced_platform", lambda: platform)
+    arrays = jnp.zeros((3, 1, 8, 2, 64), dtype)
+    want = rf"config\.model\.attention='cudnn': give auto or xla {told}; cuDNN's needs an NVIDIA GPU"
+    with pytest.raises(ConfigError, match=want):
+        jax.eval_shape(lambda arrays: attention(*arrays, implementation="cudnn"), arrays)
 
 
 def test_here_it_is_not():

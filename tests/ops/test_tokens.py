@@ -40,9 +40,13 @@ def test_counts_of_a_grid_that_is_not_square():
         ((16, 225, 224), r"config\.clip\.size=225: give a multiple of model\.patch=16"),
         ((16, 224, 8), r"config\.clip\.size=8"),
         ((16, 0, 224), r"config\.clip\.size=0"),
+        ((16, 224, 224, 0), r"config\.model\.tubelet=0: give 1 or more"),
+        ((16, 224, 224, -2), r"config\.model\.tubelet=-2: give 1 or more"),
+        ((16, 224, 224, 2, 0), r"config\.model\.patch=0: give 1 or more"),
+        ((16, 224, 224, 2, -16), r"config\.model\.patch=-16: give 1 or more"),
     ],
 )
-def test_lengths_that_do_not_divide_are_named(sizes, message):
+def test_lengths_that_cannot_work_are_named(sizes, message):
     with pytest.raises(ConfigError, match=message):
         TokenGrid(*sizes)
 

@@ -97,6 +97,20 @@ def test_a_chip_holds_what_the_shardings_leave_it(small: Callable[..., ConfigDic
     assert memory_of_arguments(place(work, abstract)) == memory
 
 
+@pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+def test_a_gpu_s_attention_is_planned_where_there_is_no_gpu(small: Callable[..., ConfigDict], kind: str):
+    mesh, found = AbstractMesh((8, 1), AXES), {}
+    for attention in ("xla", "cudnn"):
+        config = small(f"model.attention={attention}")
+        if kind == "finetune":
+            fields = ["model.name=tiny", "clip.frames=4", "clip.size=32", f"model.attention={attention}"]
+            config = load_config("finetune/common", [f"--config.{field}" for field in fields])
+        work = build_work(config, 1000)
+        found[attention] = place(work, mesh), work.flops
+        assert work.trainer.model.implementation == attention
+    assert found["cudnn"] == found["xla"]
+
+
 @pytest.mark.parametrize(("name", "patch", "millions"), [("vit_h", 16, 646), ("vit_g", 14, 1026)])
 def test_fsdp_leaves_a_chip_its_share_of_a_large_model_and_its_optimiser(name: str, patch: int, millions: int):
     fields = [f"model.name={name}", f"model.patch={patch}", "model.remat=True", "train.accumulate=4"]
