@@ -14,14 +14,14 @@ from mgmae_jax.commands.checkpoints import (
     model_config,
     open_checkpoint,
 )
-from mgmae_jax.commands.options import add_start_timeout, command_parser, path_option, source_option
+from mgmae_jax.commands.options import add_start_timeout, at_least, command_parser, path_option, source_option
 from mgmae_jax.data.folders import is_video
 from mgmae_jax.data.remote import is_remote, open_video_file
 from mgmae_jax.data.sources import VideoList, read_source
 from mgmae_jax.data.views import ViewSpec
 from mgmae_jax.evaluate.classes import check_numbers
 from mgmae_jax.probe.encoder import load_frozen
-from mgmae_jax.probe.features import check_ending, extract, write_features
+from mgmae_jax.probe.features import Flags, check_ending, extract, write_features
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.distributed import initialize, is_primary
 from mgmae_jax.runtime.mesh import make_mesh
@@ -49,10 +49,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--out", required=True, type=path_option("--out"), metavar="FILE", help=".npz or .safetensors")
     command.add_argument("--tokens", action="store_true", help="all tokens instead of their mean")
     command.add_argument("--sampling", choices=["dense", "uniform"], default="dense", help="of clips; default: dense")
-    command.add_argument("--clips", type=int, default=1, help="clips per video (default 1, in the middle)")
-    command.add_argument("--crops", type=int, default=1, help="crops per clip (default 1, in the centre)")
-    command.add_argument("--workers", type=int, default=2, help="processes that decode (default 2)")
-    command.add_argument("--clips-per-device", type=int, default=16, help="views processed at once (default 16)")
+    command.add_argument("--clips", type=at_least(1), default=1, help="clips per video (default 1, in the middle)")
+    command.add_argument("--crops", type=at_least(1), default=1, help="crops per clip (default 1, in the centre)")
+    command.add_argument("--workers", type=at_least(0), default=2, help="processes that decode (default 2)")
+    command.add_argument(
+        "--clips-per-device", type=at_least(1), default=16, help="views processed at once (default 16)"
+    )
     command.add_argument("--allow-missing", action="store_true", help="leave out unreadable videos, and list them")
     add_weights_options(command)
     add_start_timeout(command)
@@ -81,6 +83,7 @@ def main(argv: Sequence[str]) -> None:
         workers=args.workers,
         clips_per_device=args.clips_per_device,
         allow_missing=args.allow_missing,
+        flags=Flags("--out", "--allow-missing"),
     )
     if not is_primary():
         return

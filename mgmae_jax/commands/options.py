@@ -71,6 +71,17 @@ def seconds(value: str) -> float:
     return number
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number from `least` on."""
+
+    def parse(value: str) -> int:
+        if not value.strip().isdecimal() or int(value) < least:
+            raise argparse.ArgumentTypeError(f"{value!r}: give a whole number of {least} or more")
+        return int(value)
+
+    return parse
+
+
 def path_option(name: str) -> Callable[[str], Path]:
     """The `type` of an argument that is a local path: `~` is expanded, and a remote path is an error.
 

@@ -1,7 +1,7 @@
 """Multi-view accuracy of a classifier: softmax of every view, the mean over a video's views, every video once."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +137,12 @@ def _so_far(predictions: Predictions) -> str:
     return f"top-1 {(predictions.best[:, 0] == predictions.labels)[known].mean():.1%}"
 
 
-def unreadable_error(missing: list[Missing]) -> FileError:
-    """The error for unreadable videos when none may be missing."""
+def unreadable_error(missing: Sequence[Missing], flag: str = "--config.data.allow_missing=true") -> FileError:
+    """The error for unreadable videos when none may be missing; `flag` would allow it."""
     others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     reason = (
-        f"{missing[0].reason}{others}. An evaluation counts every video: fix it, remove it from the list, or give "
-        "--config.data.allow_missing=true to leave such videos out, as the report will then say."
+        f"{missing[0].reason}{others}. Every video counts: fix it, remove it from the list, or give {flag} to leave "
+        "such videos out, which will then be told."
     )
     return FileError(missing[0].path, reason)
 

@@ -34,7 +34,7 @@ from mgmae_jax.runtime.checkpoint import checkpoint_name, restore_params
 from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.mesh import abstract_on, make_mesh
 from mgmae_jax.runtime.run_info import write_run_info
-from mgmae_jax.runtime.session import claimed
+from mgmae_jax.runtime.session import check_same_in_all, claimed
 from mgmae_jax.runtime.weights import Checkpoint, Weights
 
 Draw = Callable[[np.ndarray, Sequence[str], str, Path], None]
@@ -80,6 +80,7 @@ def run_evaluation(
     weights = which_weights(config)
     params = restore_params(checkpoint, abstract_params(classifier, mesh), weights)
     evaluator = build_evaluator(config, classifier, mesh, classes, unlabelled=True)
+    check_same_in_all({"videos": evaluator.videos.digest()})  # in order: a prediction is of a place in the list
 
     # 2. The folder: new, or holding this evaluation.
     about: dict[str, Any] = {

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,9 +23,10 @@ from mgmae_jax.evaluate.evaluator import unreadable_error
 from mgmae_jax.evaluate.report import Missing
 from mgmae_jax.evaluate.video_map import VideoMap, Views
 from mgmae_jax.probe.encoder import FrozenEncoder, What
-from mgmae_jax.runtime.distributed import barrier, is_primary
+from mgmae_jax.runtime.distributed import barrier, from_primary, is_primary
 from mgmae_jax.runtime.files import whole_file, write_json
 from mgmae_jax.runtime.progress import Progress
+from mgmae_jax.runtime.session import check_same_in_all
 
 _STORED: Mapping[What, np.dtype] = {
     "pooled": np.dtype(np.float32),
@@ -55,6 +56,16 @@ class VideoFeatures(Generic[Videos]):
     missing: tuple[Missing, ...]
 
 
+class Flags(NamedTuple):
+    """The flags of a command that extracts features: for the folder of its cache, and for leaving videos out."""
+
+    cache: str
+    missing: str
+
+
+_FLAGS = Flags("--features", "--config.data.allow_missing=true")
+
+
 def extract(
     encoder: FrozenEncoder,
     videos: Videos,
@@ -66,6 +77,7 @@ def extract(
     workers: int,
     clips_per_device: int,
     allow_missing: bool,
+    flags: Flags = _FLAGS,
 ) -> VideoFeatures[Videos]:
     """The features of videos; to be called by every process.
 
@@ -82,10 +94,13 @@ def extract(
       workers: number of reading processes.
       clips_per_device: see `VideoMap`.
       allow_missing: whether unreadable videos are left out instead of being an error.
+      flags: what errors tell the user to change.
 
     Raises:
+      MgmaeError: the processes have different videos, or a feature is not finite.
       FileError: a video cannot be read and none may be missing; or the cache cannot be written or has no room.
     """
+    check_same_in_all({"videos": videos.digest()})
     identity = {
         "parameters": encoder.about["parameters"],
         "dtype": str(jnp.dtype(encoder.model.dtype)),
@@ -94,10 +109,11 @@ def extract(
         "views": dataclasses.asdict(views),
         "what": what,
     }
-    name = f"{what}_{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
+    # The first process's, as the videos may be in another folder elsewhere.
+    name = from_primary(f"{what}_{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}")
     shape = (len(videos), views.count, *encoder.shape(what))
     barrier(f"{name} opened")
-    kept = _Kept(cache / f"{name}.npy", shape, _STORED[what])
+    kept = _Kept(cache / f"{name}.npy", shape, _STORED[what], flags.cache)
     if kept.done < len(videos):
         apply = encoder.function(what)
 
@@ -113,14 +129,14 @@ def extract(
             for places, features, unreadable in mapped(encoder.params, left):
                 told = [Missing(videos.paths[first + place], reason) for place, reason in unreadable.items()]
                 if told and not allow_missing:
-                    raise unreadable_error(told)
+                    raise unreadable_error(told, flags.missing)
                 if not np.isfinite(features).all():
                     raise MgmaeError(f"the {what} features of {videos.paths[first + places[0]]} are not finite.")
                 kept.add(first + places, features, {first + place: reason for place, reason in unreadable.items()})
                 if shown is not None:
                     shown.advance(kept.done, what)
     barrier(f"{name} written")
-    return _readable(kept, videos, allow_missing)
+    return _readable(kept, videos, allow_missing, flags)
 
 
 class _Kept:
@@ -129,19 +145,18 @@ class _Kept:
     The first process writes; the others track in memory what it has written.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self._path, self._index = path, path.with_suffix(".json")
-        self.done, self.missing = 0, {}
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype, flag: str) -> None:
+        self._path, self._index, self._flag = path, path.with_suffix(".json"), flag
         try:
-            if self._index.exists():
-                index = json.loads(self._index.read_text(encoding="utf-8"))
-                self.done, self.missing = index["done"], {int(row): why for row, why in index["missing"].items()}
-            barrier(f"{path.stem} read")
+            # The first process's view of the file: a network file system may show others an older one.
+            begun = json.loads(self._index.read_text(encoding="utf-8")) if is_primary() and self._index.exists() else {}
+            done, missing = from_primary([begun.get("done", 0), begun.get("missing", {})])
+            self.done, self.missing = int(done), {int(row): str(why) for row, why in missing.items()}
             self._array: np.memmap | None = None
             if is_primary() and self.done < shape[0]:
                 self._array = self._open(shape, dtype)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FileError(self._index, f"cannot be used ({error}): remove it, or give another --features") from error
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise FileError(self._index, f"cannot be used ({error}): remove it, or give another {flag}") from error
 
     def _open(self, shape: tuple[int, ...], dtype: np.dtype) -> np.memmap:
         if self.done:
@@ -152,7 +167,7 @@ class _Kept:
         if size > free:
             reason = (
                 f"the features take {size / 2**30:.1f} GiB, but only {free / 2**30:.1f} GiB are free there: give a "
-                "--features on a larger disk, fewer videos or views, or pooled features"
+                f"{self._flag} on a larger disk, fewer videos or views, or pooled features"
             )
             raise FileError(self._path, reason)
         return np.lib.format.open_memmap(self._path, mode="w+", dtype=dtype, shape=shape)
@@ -178,12 +193,12 @@ class _Kept:
             raise FileError(self._path, f"cannot be read ({error}): remove it and {self._index}") from error
 
 
-def _readable(kept: _Kept, videos: Videos, allow_missing: bool) -> VideoFeatures[Videos]:
+def _readable(kept: _Kept, videos: Videos, allow_missing: bool, flags: Flags) -> VideoFeatures[Videos]:
     told = tuple(Missing(videos.paths[row], reason) for row, reason in sorted(kept.missing.items()))
     if not told:
         return VideoFeatures(kept.read(), videos, np.arange(len(videos)), ())
     if not allow_missing:  # they were allowed when the features were extracted
-        raise unreadable_error(list(told))
+        raise unreadable_error(told, flags.missing)
     rows = [row for row in range(len(videos)) if row not in kept.missing]
     if not rows:
         raise MgmaeError(f"none of {len(videos)} videos can be read; {told[0].path}: {told[0].reason}.")

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from jaxtyping import Array, Key
 from ml_collections import ConfigDict
 
 from mgmae_jax.data.sources import LabelledVideos
-from mgmae_jax.data.views import ViewSpec
+from mgmae_jax.data.views import Sampling, ViewSpec
 from mgmae_jax.datasets.find import find_videos
 from mgmae_jax.evaluate.classes import class_names, count_classes, match_classes
 from mgmae_jax.evaluate.predictions import PREDICTIONS_FILE, PredictionFile, Predictions
@@ -48,7 +48,13 @@ PROBE_MACHINE_FIELDS = (
 )
 """Fields that do not change the result: a probe may resume with other values. (A checksum identifies the encoder.)"""
 
-_MINIMA = {**TRAINER_MINIMA, "probe.neighbours": 1, "optim.warmup_epochs": 0, "train.batch_size": 1}
+_MINIMA = {
+    **TRAINER_MINIMA,
+    "probe.neighbours": 1,
+    "optim.warmup_epochs": 0,
+    "train.batch_size": 1,
+    **dict.fromkeys(("views.clips", "views.crops", "eval.clips", "eval.crops"), 1),
+}
 
 
 def run_probe(
@@ -113,8 +119,8 @@ def run_probe(
             best, probabilities = vote(config, train_features, test_features, mesh)
         else:
             best, probabilities = train_probe(config, encoder, train_features, test_features, mesh, out)
-        predictions = Predictions.none(test_features.videos)
-        predictions.fill(np.arange(len(best)), best, probabilities)
+        predictions = Predictions.none(tests)
+        predictions.fill(test_features.places, best, probabilities)
         report = make_report(
             predictions, test_features.missing, {**about, "missing_in_training": len(train_features.missing)}
         )
@@ -134,6 +140,8 @@ def check_probe(config: ConfigDict) -> None:
     check_one_of(config, "probe.kind", KINDS)
     check_one_of(config, "probe.encoder", ENCODERS)
     check_one_of(config, "probe.pool", tuple(POOLS))
+    for part in ("views", "eval"):
+        check_one_of(config, f"{part}.sampling", get_args(Sampling))
     check_minima(config, _MINIMA)
     check_positive(config, "probe.temperature", "optim.lr")
 

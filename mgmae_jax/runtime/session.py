@@ -185,7 +185,7 @@ def claimed(
     """
     with contextlib.ExitStack() as stack:
         changes: list[str] = []
-        _check_same_in_all(config.to_dict(), _PROCESS_FIELDS)
+        check_same_in_all(config.to_dict(), _PROCESS_FIELDS)
         with agree_on_errors():
             if is_primary():
                 stack.enter_context(locked(folder, flag))
@@ -226,7 +226,7 @@ def restored(
         process has another identity than the first, such as another list of videos.
     """
     options, identity = config.checkpoint, dict(identity or {})
-    _check_same_in_all(identity | {"steps": total})
+    check_same_in_all(identity | {"steps": total})
     with (
         Checkpoints(
             workdir / FOLDER, every=options.every, keep=options.keep, keep_period=options.get("keep_period")
@@ -255,7 +255,7 @@ def restored(
         yield OpenRun(workdir, mesh, key, state, start, total, checkpoints, writer, identity, tuple(changes))
 
 
-def _check_same_in_all(what: Mapping[str, Any], excepted: Sequence[str] = ()) -> None:
+def check_same_in_all(what: Mapping[str, Any], excepted: Sequence[str] = ()) -> None:
     """Checks that every process has what the first one has: they run one program. Every process must call this.
 
     Raises:

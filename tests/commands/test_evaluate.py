@@ -121,7 +121,7 @@ def told(run: Path, capsys: pytest.CaptureFixture, *overrides: str) -> str:
         (["a.mp4,falling", "b.mp4"], "line 2: give every line a label, or none"),
         (["path,label,split", "a.mp4,falling,test"], "line 1: has the column 'split'"),
         ([], "{list}: lists no video"),
-        (["gone.mp4,falling"], "gone.mp4: no such file. An evaluation counts every video"),
+        (["gone.mp4,falling"], "gone.mp4: no such file. Every video counts"),
     ],
 )
 def test_a_list_that_cannot_be_measured_is_told(

@@ -62,6 +62,20 @@ def test_every_probe_reports_on_every_test_video(run: Path, videos: dict[str, Pa
     assert (out / "confusion.png").exists()
 
 
+def test_a_missing_test_video_keeps_its_place_in_the_list(run: Path, videos: dict[str, Path], tmp_path: Path):
+    rows = [json.loads(line) for line in videos["test"].read_text().splitlines()]
+    lines = [f"{videos['test'].parent / row['path']},{row['label']}" for row in rows]
+    listed = tmp_path / "test.csv"
+    listed.write_text("\n".join(["path,label", *lines[:2], f"gone.mp4,{rows[0]['label']}", *lines[2:]]))
+    out = ["--config.probe.kind=knn", f"--out={tmp_path / 'out'}", "--config.data.allow_missing=true"]
+    probe(run, videos | {"test": listed}, *out)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["split"] == report["about"]["split"]
+    assert [one["path"] for one in report["missing"]] == [str(tmp_path / "gone.mp4")]
+    places = [int(line.split(",")[0]) for line in (tmp_path / "out" / "predictions.csv").read_text().splitlines()[1:]]
+    assert places == [place for place in range(TEST + 1) if place != 2]
+
+
 def test_the_network_before_training_is_probed_beside_it(run: Path, videos: dict[str, Path], tmp_path: Path):
     probe(run, videos, "--config.probe.pool=tubelet", "--out", str(tmp_path))
     probe(run, videos, "--config.probe.pool=tubelet", "--config.probe.encoder=random")
@@ -108,6 +122,8 @@ def test_a_probe_is_not_mixed_with_another(run: Path, videos: dict[str, Path], t
         ("--config.optim.lr=0.0", "config.optim.lr=0.0: give a number above 0"),
         ("--config.train.batch_size=12", "config.train.batch_size=12: give a multiple of the number of devices"),
         ("--config.eval.clips=0", "config.eval.clips=0: give 1 or more"),
+        ("--config.views.clips=0", "config.views.clips=0: give 1 or more"),
+        ("--config.views.sampling=all", "config.views.sampling='all': give one of uniform, dense"),
     ],
 )
 def test_wrong_values_name_the_field(run: Path, videos: dict[str, Path], override: str, message: str, capsys):
@@ -159,7 +175,9 @@ def test_unreadable_videos_are_errors_or_left_out(run: Path, videos: dict[str, P
     listed.write_text("\n".join([good[0], "gone.mp4", *good[1:]]))
     command = ["features", str(listed), "--checkpoint", str(run), "--out", str(tmp_path / "f.npz"), "--workers", "0"]
     assert main(command) == 1
-    assert "gone.mp4: no such file" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "gone.mp4: no such file" in told
+    assert "give --allow-missing to leave such videos out" in told
     found = np.load(features_of(run, listed, tmp_path / "f.npz", "--allow-missing"))
     assert found["paths"].tolist() == good
     whole = np.load(features_of(run, videos["test"], tmp_path / "all.npz"))
@@ -187,6 +205,27 @@ def test_cut_off_it_goes_on(run: Path, videos: dict[str, Path], tmp_path: Path, 
     assert seen[0][0] == 0
     assert seen[1][0] == len(seen[0])
     np.testing.assert_allclose(found["features"], whole["features"], atol=1e-6)
+
+
+def test_a_damaged_cache_is_told_with_the_flag_of_the_command(
+    run: Path, videos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    command = ["features", str(videos["test"]), "--checkpoint", str(run), "--out", str(tmp_path / "f.npz")]
+    monkeypatch.setattr(features_module, "_readable", lambda *_: 1 / 0)  # as if killed before the file was written
+    with pytest.raises(ZeroDivisionError):
+        main([*command, "--workers", "0"])
+    (index,) = (tmp_path / "f.npz.partial").glob("*.json")
+    index.write_text("[1]")
+    assert main([*command, "--workers", "0"]) == 1
+    assert f"{index.name}: cannot be used" in (told := capsys.readouterr().err)
+    assert "remove it, or give another --out" in told
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--clips", "0"), ("--workers", "-1"), ("--clips-per-device", "x")])
+def test_a_wrong_number_names_its_flag(flag: str, value: str, capsys):
+    with pytest.raises(SystemExit):
+        main(["features", "x.mp4", "--checkpoint", "run", "--out", "f.npz", flag, value])
+    assert f"argument {flag}: {value!r}: give a whole number of" in capsys.readouterr().err
 
 
 def test_another_ending_is_refused(run: Path, tmp_path: Path, capsys):
