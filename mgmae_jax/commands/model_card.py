@@ -6,7 +6,7 @@ from typing import Any
 
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.evaluate.report import REPORT_FILE
-from mgmae_jax.interop.export import hidden_tokens
+from mgmae_jax.interop.export import hidden_tokens, parts_of
 from mgmae_jax.interop.hub import is_on_hub
 from mgmae_jax.runtime.config_checks import kind_of
 from mgmae_jax.runtime.metrics import METRICS_FILE, read_metrics
@@ -28,7 +28,7 @@ print(model.config.id2label[label])
     False: """```python
 from transformers import VideoMAEModel
 
-model = VideoMAEModel.from_pretrained("{name}")  # the encoder; VideoMAEForPreTraining has the decoder too
+model = VideoMAEModel.from_pretrained("{name}")  # the encoder; {decoder}
 ```""",
 }
 
@@ -48,6 +48,7 @@ def model_card(weights: Weights, name: str, workdir: Path | None) -> str:
     kind = "a video classifier" if classifier else "a masked autoencoder of videos"
     place = str(weights.source.get("from", ""))
     origin = f" from {place}" if is_on_hub(place) else ""  # a local path is nobody else's business
+    decoder = "VideoMAEForPreTraining has the decoder too" if parts_of(weights).decoder_depth else "there is no decoder"
     lines = [
         "---",
         "library_name: transformers",
@@ -63,7 +64,7 @@ def model_card(weights: Weights, name: str, workdir: Path | None) -> str:
         "",
         "## Use",
         "",
-        _USE[classifier].format(name=name, frames=clip.frames),
+        _USE[classifier].format(name=name, frames=clip.frames, decoder=decoder),
         "",
     ]
     if classifier and weights.classes:

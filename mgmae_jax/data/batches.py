@@ -20,6 +20,7 @@ from mgmae_jax.data.decode import Readable
 from mgmae_jax.data.sources import VideoList
 from mgmae_jax.data.workers import WorkerBatches, with_workers
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError, VideoError
+from mgmae_jax.runtime.files import write_text
 from mgmae_jax.runtime.share import Share
 
 Read = Callable[[Readable, int | None, int], dict[str, np.ndarray]]
@@ -167,20 +168,24 @@ class BadVideos:
     """The bad videos of a run; calling it with a path and a reason adds one.
 
     Args:
-      path: a JSON-lines file that each bad video is appended to; those listed there before a restart count as seen.
-        With None, no list is kept.
+      path: a JSON-lines file with each bad video; those listed there before a restart count as seen. With None, no list
+        is kept.
       total: number of videos in the data set.
       max_fraction: the share of bad videos that a run tolerates, from 0 to 1.
 
     Raises:
-      FileError: a line of the list was not written by this class.
+      FileError: the list cannot be read, or a line of it was not written by this class.
     """
 
     def __init__(self, path: Path | None, total: int, max_fraction: float) -> None:
         self._path, self._total, self._max_fraction = path, total, max_fraction
         self._reasons: dict[str, str] = {}
         if path is not None and path.exists():
-            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            try:
+                lines = path.read_text(encoding="utf-8").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise FileError(path, f"cannot be read ({error}); remove it") from error
+            for number, line in enumerate(lines, 1):
                 try:
                     entry = json.loads(line)
                     self._reasons[entry["path"]] = entry["reason"]
@@ -201,13 +206,14 @@ class BadVideos:
 
         Raises:
           MgmaeError: more than `max_fraction` of the videos are bad; it lists them.
+          FileError: the list cannot be written.
         """
         if path not in self._reasons:
             self._reasons[path] = reason
             logging.warning("Bad video, another takes its place: %s: %s", path, reason)
-            if self._path is not None:
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"path": path, "reason": reason}) + "\n")
+            if self._path is not None:  # whole: half a line would keep the run from resuming
+                known = [json.dumps({"path": path, "reason": reason}) for path, reason in self._reasons.items()]
+                write_text(self._path, "".join(f"{line}\n" for line in known))
         if self.count > self._max_fraction * self._total:
             shown = [f"  {path}: {reason}" for path, reason in list(self._reasons.items())[:20]]
             where = f" (all of them: {self._path})" if self._path else ""

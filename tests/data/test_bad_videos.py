@@ -1,4 +1,6 @@
+import errno
 import json
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +59,25 @@ def test_a_fraction_of_zero_bears_none_and_of_one_bears_all():
     bad = BadVideos(None, total=1, max_fraction=1)
     bad("a.mp4", "no such file")
     assert bad.count == 1
+
+
+def test_a_list_that_cannot_be_written_or_read_is_told(tmp_path, warnings_logged):
+    path = tmp_path / "bad_videos.jsonl"
+    bad = BadVideos(path, total=100, max_fraction=0.1)
+    bad("a.mp4", "no such file")
+    whole = path.read_bytes()
+
+    def full(self, content):
+        raise OSError(errno.ENOSPC, "No space left")
+
+    with pytest.MonkeyPatch.context() as disk:
+        disk.setattr(Path, "write_bytes", full)
+        with pytest.raises(FileError, match=r"bad_videos\.jsonl: cannot be written \(No space left\)"):
+            bad("b.mp4", "no such file")
+    assert path.read_bytes() == whole
+    path.write_bytes(b"\xff")
+    with pytest.raises(FileError, match=r"bad_videos\.jsonl: cannot be read"):
+        BadVideos(path, total=100, max_fraction=0.1)
 
 
 @pytest.mark.parametrize("line", ["{", "3", '{"path": "a.mp4"}'])
