@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     """Tube masks and motion guided masks, on a clip of the demo's size."""
     config = ConfigDict()
     config.kind = "ablation"  # what the config is for
-    config.title = config_dict.placeholder(str)  # above the table; unset: the file
+    config.title = config_dict.placeholder(str)  # above the table; a grid of your own needs one
     config.paper = config_dict.placeholder(str)  # what the paper reports, for the reader of the table
     config.seed = 12  # the first; the others follow
     config.seeds = 5  # how many, at most 20 (as --seeds)

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -148,6 +147,8 @@ def read_grid(name: str, config: ConfigDict, resolve: Resolve, seeds: int | None
     count = config.seeds if seeds is None else seeds
     if not 1 <= count <= MAX_SEEDS:
         raise ConfigError("seeds", count, f"1 to {MAX_SEEDS}; --seeds as well")
+    if ".py" in name and not config.title:
+        raise ConfigError("title", config.title, "a title, which tells the grid from others of its file's name")
     names = [row[0] for row in config.rows if row and not isinstance(row, str)]
     named = len(names) == len(config.rows) and all(isinstance(name, str) for name in names)
     if not names or not named or len(set(names)) < len(names) or RANDOM in names:
@@ -178,7 +179,7 @@ def read_grid(name: str, config: ConfigDict, resolve: Resolve, seeds: int | None
     tuning, tuning_config = _stage(config.finetune, "finetune", resolve) if config.finetune.config else (None, None)
     grid = Grid(
         name=name.rpartition("/")[2].rpartition(":")[2].removesuffix(".py"),
-        title=config.title or (os.path.abspath(name) if ".py" in name else name),
+        title=config.title or name,
         paper=config.paper or "",
         axis=config.axis or "",
         classes=config.classes,

@@ -109,7 +109,7 @@ class Video:
         return (width, height) if self._timeline.placement.transpose else (height, width)
 
     def state(self) -> tuple[object, ...]:
-        """What differs once another file has its name, as far as that costs nothing: the bytes of the file."""
+        """What tells another file of the same name apart, where it can be had for nothing: its size in bytes."""
         return (self._container.size,)
 
     @property

@@ -137,7 +137,8 @@ def _find(tfds: Any, path: str, field: str) -> tuple[Any, str]:
             builder = tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir())
     except Exception as error:  # of a damaged file, TFDS passes on whatever reading it raises
         check_finished(name)
-        _check_files(Path(name) if here else Path(data_dir(), name.partition(":")[0]))
+        if name:
+            _check_files(Path(name) if here else Path(data_dir(), name.partition(":")[0]), deep=not here)
         reason = str(error).strip().partition("\n")[0][:200]
         if not isinstance(error, tfds.core.registered.DatasetNotFoundError | FileNotFoundError | ValueError):
             raise FileError(name, f"cannot be read as records ({type(error).__name__}: {reason}); {_AGAIN}") from error
@@ -149,13 +150,17 @@ def _find(tfds: Any, path: str, field: str) -> tuple[Any, str]:
     return builder, split or _default(builder, field)
 
 
-def _check_files(root: Path) -> None:
-    """Checks the files by which TFDS reads records, in a folder and those inside it.
+def _check_files(root: Path, *, deep: bool) -> None:
+    """Checks the files by which TFDS reads the records in a folder.
+
+    Args:
+      root: the folder.
+      deep: whether it is that of a data set, with folders for its configs and versions.
 
     Raises:
       FileError: one is missing or damaged.
     """
-    for info in sorted(root.rglob(INFO)):
+    for info in (info for pattern in (("*/*/", "*/") if deep else ("",)) for info in sorted(root.glob(pattern + INFO))):
         for path in (info, info.with_name("features.json")):
             read_object(path, remedy=f": {_AGAIN}")
 

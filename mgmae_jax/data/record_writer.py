@@ -8,6 +8,7 @@ beside it.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -76,7 +77,7 @@ def write_shard(task: ShardTask) -> int:
       The number of videos of the task.
 
     Raises:
-      FileError: the shard cannot be written.
+      FileError: the shard cannot be written, or what a video lies on cannot be reached.
     """
     listing = Path(task.listing)
     if listing.exists():
@@ -89,6 +90,9 @@ def write_shard(task: ShardTask) -> int:
                 try:
                     values = record_values(row.item, row.name, row.label, task.encoding)
                 except VideoError as error:
+                    if _is_out_of_reach(error):  # and so may be all that follow, which are there
+                        told = f"{error.reason}: see why, and run the same command again"
+                        raise FileError(error.path, told) from error
                     lines.append(json.dumps({"path": row.name, "left_out": error.reason}))
                     continue
                 writer.write(encode_example(values))
@@ -98,6 +102,14 @@ def write_shard(task: ShardTask) -> int:
             raise FileError(task.path, f"cannot be written ({error}): {_REMEDY}") from error
     write_text(listing, "".join(f"{line}\n" for line in lines), _REMEDY)
     return len(task.rows)
+
+
+def _is_out_of_reach(error: VideoError) -> bool:
+    """Whether a bucket or a file system failed, rather than the video."""
+    cause = error.__cause__
+    if not isinstance(cause, OSError) or isinstance(cause, av.FFmpegError):  # which a damaged video raises
+        return False
+    return cause.errno in (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT)
 
 
 def index_row(name: str, class_name: str | None, values: Mapping[str, Value]) -> dict[str, Any]:

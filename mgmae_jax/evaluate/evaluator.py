@@ -142,7 +142,7 @@ def unreadable_error(missing: Sequence[Missing], flag: str = "--config.data.allo
     others = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
     reason = (
         f"{missing[0].reason}{others}. Every video counts: fix it, remove it from the list, or give {flag} to leave "
-        "such videos out, which will then be told."
+        "such videos out; they are then listed."
     )
     return FileError(missing[0].path, reason)
 

@@ -17,7 +17,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from mgmae_jax.errors import FileError, PeerError
-from mgmae_jax.runtime.checkpoint_errors import damaged, first_line, reading_error
+from mgmae_jax.runtime.checkpoint_errors import first_line, reading_error
 from mgmae_jax.runtime.preemption import Preemption
 from mgmae_jax.runtime.weights import Checkpoint, Weights
 
@@ -155,7 +155,9 @@ class Checkpoints:
           The state, bit for bit what was saved, with the shardings of `abstract_state`.
 
         Raises:
-          FileError: there is no such checkpoint, it is damaged, or its tensors do not match `abstract_state`.
+          FileError: there is no such checkpoint, it is damaged or cannot be read now, or its tensors do not match
+            `abstract_state`.
+          MemoryError: there is not enough memory for it.
         """
         path = self._path(step)
         _check_tensors(path, _tensors(_read_metadata(path).metadata), _tensors(abstract_state))
@@ -165,13 +167,9 @@ class Checkpoints:
         """Returns the dictionary that was saved with a checkpoint, the latest by default.
 
         Raises:
-          FileError: there is no such checkpoint, or it is damaged.
+          FileError: there is no such checkpoint, or it is damaged or cannot be read now.
         """
-        path = self._path(step)
-        description = _read_metadata(path)
-        if description.init_timestamp_nsecs is None:  # Orbax takes a record that it cannot read for an empty one.
-            raise damaged(path, ValueError("its record of the run is missing or unreadable"))
-        return description.custom_metadata or {}
+        return _read_metadata(self._path(step), record=True).custom_metadata or {}
 
     def _path(self, step: int | None) -> Path:
         self.wait()
@@ -354,11 +352,17 @@ def _check_tensors(path: Path | str, saved: dict[str, Any], wanted: dict[str, An
         raise FileError(path, reason)
 
 
-def _read_metadata(path: Path) -> Any:
+def _read_metadata(path: Path, *, record: bool = False) -> Any:
+    """What Orbax says of a checkpoint: the list of its tensors, and with `record` what was saved with them."""
     try:
         description = ocp.metadata(path)
-        if description.metadata is None:  # Orbax warns about unreadable metadata, and continues without it.
+        # Orbax continues without what it cannot read, whatever the reason is; reading the files again tells it.
+        if description.metadata is None:
+            (path / _STATE / "_METADATA").read_bytes()
             raise ValueError("its list of tensors is unreadable")
+        if record and description.init_timestamp_nsecs is None:
+            (path / "_CHECKPOINT_METADATA").read_bytes()
+            raise ValueError("its record of the run is missing or unreadable")
     except Exception as error:
         raise reading_error(path, error) from error
     return description

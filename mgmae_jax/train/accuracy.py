@@ -65,6 +65,7 @@ class AccuracyHook:
         report = self._evaluator(state.params if state.ema is None else state.ema, predictions, self._preempted)
         accuracies = {name: getattr(report, name).value for name in ("top1", "top5", "mean_class")}
         best = self._kept is None or accuracies["top1"] > self._measured[self._kept]
+        highest = accuracies["top1"] > max(self._measured.values(), default=-1)
         self._measured[done] = accuracies["top1"]
         if best:
             self._kept = done
@@ -75,7 +76,7 @@ class AccuracyHook:
         self._writer.write(done, accuracies)
         if is_primary():
             shutil.rmtree(predictions)
-            label = ", the best so far" if best else ""
+            label = ", the best so far" if highest else ", the best that is kept" if best else ""
             print(f"\nstep {done}: top-1 {report.top1}, top-5 {report.top5}{label}", file=sys.stderr, flush=True)
 
     def _drop_unknown(self, folder: Path) -> int | None:

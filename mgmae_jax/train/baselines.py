@@ -220,18 +220,20 @@ def guess_hook(
     return hook
 
 
-def guessed_at_once(config: ConfigDict, mesh: Mesh, *, whole_frames: bool) -> int:
-    """How many videos are guessed at once: a divisor of the batch that takes no more memory than a step.
+def guessed_at_once(config: ConfigDict, mesh: Mesh) -> int:
+    """How many videos are guessed at once: a part of the batch that takes no more memory than a step, if there is one.
+
+    Every device has whole videos of a part, so that any process can read its share of it.
 
     Args:
       config: the run's config.
-      mesh: the devices, over which the clips are divided.
-      whole_frames: whether a video's whole frames come along, which are divided over the devices as well.
+      mesh: the devices.
     """
-    videos, views = config.train.batch_size, config.data.views
-    most = min(videos * views // config.train.accumulate, max(_GUESSED_CLIPS, mesh.size))
-    counts = [count for count in range(1, videos + 1) if videos % count == 0 and count * views % mesh.size == 0]
-    counts = [count for count in counts if count % mesh.size == 0] if whole_frames and views > 1 else counts
+    videos: int = config.train.batch_size
+    views: int = config.data.views
+    most = min(videos * views // config.train.accumulate, max(_GUESSED_CLIPS, mesh.size * views))
+    parts = [count for count in range(mesh.size, videos, mesh.size) if videos % count == 0]
+    counts = [*parts, videos]
     return max((count for count in counts if count * views <= most), default=counts[0])
 
 
@@ -259,7 +261,7 @@ def measure_guesses(
       mesh: the devices.
       first: the first step.
     """
-    at_once = guessed_at_once(config, mesh, whole_frames=pretraining.masks.whole_frame_side is not None)
+    at_once = guessed_at_once(config, mesh)
     batches = -(-_GUESSED_CLIPS // (at_once * config.data.views))
     first = first * config.train.batch_size // at_once
     spec = dataclasses.replace(batch_spec(config, mesh), batch_size=at_once)

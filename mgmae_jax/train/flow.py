@@ -213,7 +213,8 @@ def run_flow_training(
         ) as opened,
         MetricWriter(workdir / "validation", is_primary()) as validation_writer,
     ):
-        validation_writer.truncate_from(opened.start + 1)
+        # A start from other weights, interrupted before its first checkpoint, may have left scores of step 0.
+        validation_writer.truncate_from(opened.start + 1 if opened.start else 0)
         pairs = f"pairs drawn on the {config.data.draw}"
         opened.announce("RAFT-small", pairs, f"from {config.init}" if config.init else "from scratch")
         announce_stages(stages)

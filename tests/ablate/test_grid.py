@@ -14,7 +14,7 @@ from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import config_names
 from mgmae_jax.commands.flow import shard
 from mgmae_jax.configs.ablation import common
-from mgmae_jax.errors import MgmaeError
+from mgmae_jax.errors import ConfigError, MgmaeError
 from mgmae_jax.train.finetune import build_finetuning
 from mgmae_jax.train.pretrain import build_pretraining
 from tests.ablate.run_grid import small_grid
@@ -88,12 +88,11 @@ def test_a_folder_is_named_by_what_was_changed_and_another_value_has_another():
     assert other.seeds[0] == 100
 
 
-def test_grids_without_a_title_are_called_by_their_file(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    titles = [read_grid(name, own(), load_config)[0].title for name in ("a/mine.py", "./a/mine.py", "b/mine.py")]
-    assert titles == [f"{tmp_path}/{name}" for name in ("a/mine.py", "a/mine.py", "b/mine.py")]
-    assert read_grid("ablation/common", own(), load_config)[0].title == "ablation/common"
+def test_a_grid_of_ones_own_has_a_title():
+    with pytest.raises(ConfigError, match=r"config\.title=None: give a title"):
+        read_grid("a/mine.py", own(), load_config)
     assert read_grid("a/mine.py", own(title="Mine"), load_config)[0].title == "Mine"
+    assert read_grid("ablation/common", own(), load_config)[0].title == "ablation/common"
 
 
 def test_a_field_that_a_later_version_adds_changes_no_folder():

@@ -21,9 +21,10 @@ def names(number: int) -> list[str]:
 
 
 def test_results_come_in_order():
+    before = multiprocessing.active_children()
     with mapper(2, "doubling", names) as apply:
         assert list(apply(doubled, [2, 0, 1])) == [4, 0, 2]
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) <= set(before)
 
 
 def test_a_process_that_dies_names_the_videos_that_were_not_done():

@@ -292,6 +292,19 @@ def test_a_video_that_cannot_be_opened_is_left_out(tmp_path, video_list, encodin
     assert there["path"] == "a.avi"
 
 
+@pytest.mark.parametrize("encoding", [None, Encoding(32)], ids=["as it is", "encoded again"])
+def test_a_bucket_out_of_reach_stops_it(tmp_path, video_list, encoding):
+    def expired(name: str) -> BinaryIO:
+        raise OSError(errno.EIO, "the credentials have expired")
+
+    rows = (Row(Item("gs://b/a.mp4", expired), "a.mp4", -1, None),)
+    task = ShardTask(str(tmp_path / "shard"), str(tmp_path / "listing.jsonl"), rows, encoding)
+    with pytest.raises(FileError, match=r"gs://b/a\.mp4: .*the credentials have expired.*run the same command again"):
+        write_shard(task)
+    assert not list(tmp_path.glob("*shard*"))
+    assert not (tmp_path / "listing.jsonl").exists()
+
+
 def test_once_its_videos_are_repaired_the_same_command_works(tmp_path, video_list, capsys):
     for split, content in (("train", Path(video_list.videos.paths[0]).read_bytes()), ("test", b"no")):
         (tmp_path / split).mkdir()

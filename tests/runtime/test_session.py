@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+import types
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,31 @@ def test_a_checkpoint_that_cannot_be_read_now_stays_where_it_is(
     with monkeypatch.context() as failing:
         failing.setattr(checkpoint.ocp, "load", fails)
         with pytest.raises(told[0], match=told[1]), opened(tmp_path):
+            pass
+    with opened(tmp_path) as run:
+        assert run.start == 4
+
+
+@pytest.mark.parametrize("unknown", ["metadata", "init_timestamp_nsecs"])
+def test_neither_does_one_whose_description_cannot_be_read_now(tmp_path: Path, monkeypatch, unknown: str):
+    with opened(tmp_path) as run:
+        for step in (2, 4):
+            advance(run, step)
+
+    def unread(path: Path) -> Any:
+        """What Orbax gives, whatever the error was."""
+        return types.SimpleNamespace(**{"metadata": {}, "init_timestamp_nsecs": 1, unknown: None})
+
+    def fails(path: Path) -> bytes:
+        raise OSError(errno.ESTALE, "read")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(checkpoint.ocp, "metadata", unread)
+        failing.setattr(Path, "read_bytes", fails)
+        with (
+            pytest.raises(FileError, match=r"checkpoints/4: cannot be read now \(Stale file handle\)"),
+            opened(tmp_path),
+        ):
             pass
     with opened(tmp_path) as run:
         assert run.start == 4

@@ -11,6 +11,7 @@ from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.datasets import motion_shapes
 from mgmae_jax.masking.mask_input import MaskOptions
 from mgmae_jax.ops.tokens import TokenGrid, TokenSplit
+from mgmae_jax.runtime.share import Share
 from mgmae_jax.train.baselines import (
     BASELINES,
     guess_errors,
@@ -141,19 +142,21 @@ def test_masks_that_depend_on_a_model_are_guessed_without_one(strategy):
 
 
 @pytest.mark.parametrize(
-    ("batch", "views", "accumulate", "devices", "whole", "at_once"),
+    ("batch", "views", "accumulate", "devices", "at_once"),
     [
-        (64, 1, 1, 1, False, 64),  # as the step
-        (384, 4, 1, 8, False, 64),  # 256 clips are enough
-        (384, 4, 12, 8, False, 32),  # and no more than the step has at once
-        (384, 4, 12, 8, True, 32),
-        (24, 2, 4, 8, True, 8),  # 12 clips, but the whole frames of 8 videos
-        (512, 1, 1, 512, False, 512),
-        (16, 4, 8, 64, False, 16),
+        (64, 1, 1, 1, 64),  # as the step
+        (384, 4, 1, 8, 64),  # 256 clips are enough
+        (384, 4, 12, 8, 32),  # and no more than the step has at once
+        (384, 4, 1, 128, 128),  # whole videos on every device
+        (384, 4, 16, 16, 16),
+        (64, 2, 16, 8, 8),
+        (512, 1, 1, 512, 512),
+        (16, 4, 8, 64, 16),  # there is no part of this batch for every device
     ],
 )
-def test_no_more_is_guessed_at_once_than_a_step_has_room_for(batch, views, accumulate, devices, whole, at_once):
+def test_no_more_is_guessed_at_once_than_a_step_has_room_for(batch, views, accumulate, devices, at_once):
     fields = {"train.batch_size": batch, "data.views": views, "train.accumulate": accumulate}
     config = load_config("demo", [f"--config.{name}={value}" for name, value in fields.items()])
-    mesh = types.SimpleNamespace(size=devices)
-    assert guessed_at_once(config, mesh, whole_frames=whole) == at_once
+    assert guessed_at_once(config, types.SimpleNamespace(size=devices)) == at_once
+    if batch % devices == 0:
+        assert len(Share((devices - 1,), devices).examples(at_once, views)) == at_once // devices
