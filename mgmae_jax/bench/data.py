@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import importlib.util
 import itertools
-import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from mgmae_jax.bench.report import markdown_table
 from mgmae_jax.data.augment import crop_resize, multi_scale_crop_box
 from mgmae_jax.data.batches import BatchSpec, random_stream
+from mgmae_jax.data.cores import usable_cores
 from mgmae_jax.data.decode import open_video
 from mgmae_jax.data.frame_cache import FrameCache
 from mgmae_jax.data.frames import ClipSpec, pretrain_indices
@@ -225,5 +225,4 @@ def _rate(name: str, way: Callable[[int], np.ndarray], seconds: float) -> Rate:
 
 def default_workers() -> list[int]:
     """Numbers of workers to measure: none, one, and as many as this process has cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return sorted({0, 1, cores})
+    return sorted({0, 1, usable_cores()})

@@ -1,6 +1,5 @@
 """The machine and the versions that a measurement was made with."""
 
-import os
 import platform
 from pathlib import Path
 from typing import TypedDict
@@ -9,6 +8,7 @@ import jax
 import jaxlib.version
 
 import mgmae_jax
+from mgmae_jax.data.cores import usable_cores
 from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.run_info import git_revision
 
@@ -42,7 +42,7 @@ def describe_machine() -> Machine:
         "device_kind": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "mgmae_jax": mgmae_jax.__version__,
         "jax": jax.__version__,
         "jaxlib": jaxlib.version.__version__,

@@ -10,7 +10,6 @@ import importlib
 import importlib.util
 import io
 import math
-import os
 import shutil
 import sys
 import time
@@ -27,6 +26,7 @@ from ml_collections import ConfigDict
 
 from mgmae_jax.bench.measure import WARM_UP, Measurement
 from mgmae_jax.bench.moving_clips import moving_batch
+from mgmae_jax.data.cores import usable_cores
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError
 from mgmae_jax.ops.imagenet import IMAGENET_MEAN, IMAGENET_STD
 from mgmae_jax.runtime.device_info import peak_resident_gib
@@ -196,7 +196,7 @@ class _Program:
         for name in absent:
             del sys.modules[name]  # einops asks whether it is there
 
-        self.torch.set_num_threads(_cores())
+        self.torch.set_num_threads(usable_cores())
         self.torch.manual_seed(0)
         self.on_gpu: bool = self.torch.cuda.is_available()
         self.device: Any = self.torch.device("cuda" if self.on_gpu else "cpu")
@@ -256,10 +256,6 @@ class _NoScaler:
 
     def state_dict(self) -> dict[str, float]:
         return {"scale": 1.0}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _window(config: ConfigDict) -> tuple[int, int, int]:
