@@ -271,7 +271,7 @@ def few(values: Any, most: int) -> tuple[Any, ...]:
       pickle.UnpicklingError: it is something else, or has more than `most`.
     """
     if not isinstance(values, (tuple, list)):
-        raise pickle.UnpicklingError(f"calls something with {type(values).__name__}, which is no tuple or list")
+        raise pickle.UnpicklingError(f"calls something with {type(values).__name__}, other than a tuple or list")
     if len(values) > most:
         raise pickle.UnpicklingError(f"calls something with {len(values)} values: more than {most} values are refused")
     return tuple(values)

@@ -51,7 +51,7 @@ def test_they_see_synthetic_motion(bundled):
     assert error < 0.4 * still
 
 
-def test_half_precision_changes_no_error_and_most_flow_by_less_than_a_hundredth_of_a_pixel(bundled):
+def test_half_precision_changes_no_error_and_most_flow_by_less_than_a_fiftieth_of_a_pixel(bundled):
     """Weights that round to the bundled ones, as the trained did. Where the network is lost, it may go elsewhere."""
     rng = np.random.default_rng(0)
 
@@ -69,7 +69,7 @@ def test_half_precision_changes_no_error_and_most_flow_by_less_than_a_hundredth_
         flows = [method(frames, np.array([0]), np.array([1]))[0] for method in methods]
         changes.append(np.linalg.norm(flows[0] - flows[1], axis=-1).ravel())
         errors.append([np.linalg.norm(flow - pair.flow, axis=-1).mean() for flow in flows])
-    assert np.median(np.concatenate(changes)) < 0.01
+    assert np.median(np.concatenate(changes)) < 0.02
     one, two = np.mean(errors, axis=0)
     assert abs(one - two) < 0.02 * one
 
