@@ -25,7 +25,7 @@ from mgmae_jax.plan.duration import Duration, estimate
 from mgmae_jax.plan.memory import GIB, advice, memory_of_arguments
 from mgmae_jax.plan.report import NOTES, UNKNOWN_NOTE, Plan, as_json, memory_rows, time_rows, traffic_lines
 from mgmae_jax.plan.topology import check_libtpu, plan_on_cpu, tpu_devices
-from mgmae_jax.plan.work import Work, build_work, check_plannable, count_videos, place, whole_frame_side
+from mgmae_jax.plan.work import Work, build_work, check_plannable, count_videos, place
 from mgmae_jax.runtime.config_checks import kind_of
 from mgmae_jax.runtime.files import write_json
 from mgmae_jax.runtime.mesh import AXES, check_divides, check_fsdp, make_mesh
@@ -145,11 +145,12 @@ def check_mesh(machines: Machines, fsdp: int, config: ConfigDict) -> None:
     Raises:
       MgmaeError: they cannot, or it does not.
     """
-    whole = kind_of(config) == "pretrain" and whole_frame_side(config, build_mask_step(config)) is not None
+    views = config.data.views
+    whole = kind_of(config) == "pretrain" and build_mask_step(config).given_whole_side(views) is not None
     try:
         check_fsdp(fsdp, machines.chips, machines.slices)
         mesh = AbstractMesh((machines.chips // fsdp, fsdp), AXES)
-        check_divides("train.batch_size", config.train.batch_size, mesh, config.data.views)  # type: ignore[arg-type]
+        check_divides("train.batch_size", config.train.batch_size, mesh, views)  # type: ignore[arg-type]
         if whole:  # a clip's whole frames, and so its views, lie on one chip
             check_divides("train.batch_size", config.train.batch_size, mesh)  # type: ignore[arg-type]
     except ConfigError as error:

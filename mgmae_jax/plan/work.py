@@ -16,7 +16,6 @@ from mgmae_jax.flow.raft import init_params
 from mgmae_jax.runtime.config_checks import kind_of
 from mgmae_jax.runtime.mesh import AXES, tree_shardings
 from mgmae_jax.train.finetune import Finetuning, build_finetuning
-from mgmae_jax.train.masks import MaskStep
 from mgmae_jax.train.optim import epochs_to_steps
 from mgmae_jax.train.pretrain import Pretraining, build_pretraining
 
@@ -156,7 +155,7 @@ def batch_shapes(config: ConfigDict, trainer: Pretraining | Finetuning) -> dict[
     if isinstance(trainer, Finetuning):
         return shapes | {"label": jax.ShapeDtypeStruct((clips,), jnp.int32)}
     masks = trainer.masks
-    if (side := whole_frame_side(config, masks)) is not None:
+    if (side := masks.given_whole_side(config.data.views)) is not None:
         shapes |= {
             "whole": jax.ShapeDtypeStruct((config.train.batch_size, frames, side, side, 3), jnp.uint8),
             "whole_place": jax.ShapeDtypeStruct((clips, 2, 2), jnp.float32),
@@ -173,11 +172,6 @@ def batch_shapes(config: ConfigDict, trainer: Pretraining | Finetuning) -> dict[
         else:
             shapes["flow"] = jax.ShapeDtypeStruct((*pairs, size, size, 2), jnp.float32)
     return shapes
-
-
-def whole_frame_side(config: ConfigDict, masks: MaskStep) -> int | None:
-    """Pixels to a side of the whole frames that come with a batch, one for all views of a clip; None if none do."""
-    return masks.whole_frame_side if config.data.views > 1 else None
 
 
 def place(work: Work, mesh: AnyMesh) -> Placed:

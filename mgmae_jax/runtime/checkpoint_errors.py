@@ -18,12 +18,6 @@ class DamagedCheckpointError(FileError):
     """A checkpoint cannot be read, now or later."""
 
 
-def damaged(path: Path, error: Exception) -> DamagedCheckpointError:
-    """The error of a damaged checkpoint."""
-    reason = f"is damaged ({first_line(error)}): move it away to use the checkpoint before it."
-    return DamagedCheckpointError(path, reason)
-
-
 def reading_error(path: Path, error: Exception) -> Exception:
     """What to raise when reading a checkpoint raised `error`.
 
@@ -38,7 +32,8 @@ def reading_error(path: Path, error: Exception) -> Exception:
             return FileError(path, told)
         if isinstance(cause, MemoryError) or "RESOURCE_EXHAUSTED" in str(cause):
             return MemoryError(f"{path}: {first_line(cause)}")
-    return damaged(path, error)
+    told = f"is damaged ({first_line(error)}): move it away to use the checkpoint before it."
+    return DamagedCheckpointError(path, told)
 
 
 def first_line(error: BaseException) -> str:

@@ -95,5 +95,5 @@ def open_clips(
         flow=flow_spec(config, masks),
         on_bad=on_bad,
         cache=frame_cache(config),
-        whole=masks.whole_frame_side if spec.views > 1 else None,
+        whole=masks.given_whole_side(spec.views),
     )

@@ -139,6 +139,10 @@ class MaskStep:
         """Pixels to a side of the whole frames that RAFT sees, once for all views; None if it sees each view."""
         return (self.flow.size or self.grid.height) if self.runs_raft and self.flow.whole_frame else None
 
+    def given_whole_side(self, views: int) -> int | None:
+        """That of the whole frames which come with a batch, if its clips have several views; None if none come."""
+        return self.whole_frame_side if views > 1 else None
+
     def init(self, key: Key[Array, ""], width: int) -> dict[str, Any]:
         """The strategy's own parameters, as {"mask": ...}; empty where it learns nothing.
 

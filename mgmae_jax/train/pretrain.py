@@ -229,7 +229,7 @@ def run_pretraining(
     mesh = make_mesh(config.mesh.fsdp)
     clips = config.train.batch_size * config.data.views
     check_divides("train.batch_size", config.train.batch_size, mesh, config.data.views)
-    if config.data.views > 1 and build_mask_step(config).whole_frame_side:
+    if build_mask_step(config).given_whole_side(config.data.views) is not None:
         check_divides("train.batch_size", config.train.batch_size, mesh)  # a clip's views lie on one device
     videos = find_clips(config)
     pretraining = build_pretraining(config, len(videos))
