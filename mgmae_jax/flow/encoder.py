@@ -7,6 +7,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 
+ENCODER_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+"""How RAFT's code draws the encoders' kernels (He et al., 2015)."""
+
+
 def instance_norm(x: Float[Array, "*B H W C"]) -> Float[Array, "*B H W C"]:
     """Subtracts each channel's mean over the image and divides by its standard deviation (eps 1e-5, no affine part)."""
     wide = x.astype(jnp.float32)
@@ -21,22 +25,31 @@ class Pointwise(nn.Module):
     features: int
     stride: int
     dtype: DTypeLike
+    init: nn.initializers.Initializer
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
         """Returns the features of every `stride`-th pixel."""
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (1, 1, x.shape[-1], self.features))
+        kernel = self.param("kernel", self.init, (1, 1, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         x = x[:, :: self.stride, :: self.stride].astype(self.dtype)
         return x @ kernel[0, 0].astype(self.dtype) + bias.reshape(1, 1, 1, -1)
 
 
-def conv(features: int, size: int, stride: int = 1, *, dtype: DTypeLike, name: str) -> nn.Module:
+def conv(
+    features: int,
+    size: int,
+    stride: int = 1,
+    *,
+    dtype: DTypeLike,
+    name: str,
+    init: nn.initializers.Initializer = ENCODER_INIT,
+) -> nn.Module:
     """A convolution with torch's symmetric padding, whose output at stride 2 sits on the even pixels."""
     if size == 1:
-        return Pointwise(features, stride, dtype, name=name)
-    pad = size // 2
-    return nn.Conv(features, (size, size), (stride, stride), [(pad, pad), (pad, pad)], dtype=dtype, name=name)
+        return Pointwise(features, stride, dtype, init, name=name)
+    sides, pad = (size, size), (size // 2, size // 2)
+    return nn.Conv(features, sides, (stride, stride), [pad, pad], dtype=dtype, kernel_init=init, name=name)
 
 
 class Stem(nn.Module):
@@ -50,7 +63,7 @@ class Stem(nn.Module):
     @nn.compact
     def __call__(self, image: Float[Array, "B H W 3"]) -> Float[Array, "B h w 32"]:
         """Returns the features at half the resolution; H and W must be even."""
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (7, 7, 3, 32)).astype(self.dtype)
+        kernel = self.param("kernel", ENCODER_INIT, (7, 7, 3, 32)).astype(self.dtype)
         bias = self.param("bias", nn.initializers.zeros, (32,)).astype(self.dtype)
         # An eighth row and column of zeros turn the kernel into 4x4 blocks, three pixels of padding into whole ones.
         kernel = _two_by_two(jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0))).transpose(3, 0, 1, 2))

@@ -15,6 +15,14 @@ from mgmae_jax.ops.sampling import pixel_grid, resize_aligned
 CELL = 8
 """Pixels to a side of one cell of the flow that the network refines."""
 HIDDEN, CONTEXT, MOTION = 96, 64, 82  # channels of the recurrent update
+UPDATE_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+"""How RAFT's code draws the kernels of the recurrent update: torch's default. It has to be as small as this: the
+correlation is large, and gates that it saturates at first stay so, which leaves the context and later updates without
+effect."""
+
+
+def _conv(features: int, size: int, *, dtype: DTypeLike, name: str) -> nn.Module:
+    return conv(features, size, dtype=dtype, name=name, init=UPDATE_INIT)
 
 
 class MotionEncoder(nn.Module):
@@ -26,11 +34,11 @@ class MotionEncoder(nn.Module):
     def __call__(self, window: Float[Array, "P h w D"], flow: Float[Array, "P h w xy=2"]) -> Float[Array, "P h w 82"]:
         """`window` is the correlation lookup, `flow` in cells."""
         flow = flow.astype(self.dtype)
-        correlation = nn.relu(conv(96, 1, dtype=self.dtype, name="correlation")(window.astype(self.dtype)))
-        motion = nn.relu(conv(64, 7, dtype=self.dtype, name="flow1")(flow))
-        motion = nn.relu(conv(32, 3, dtype=self.dtype, name="flow2")(motion))
+        correlation = nn.relu(_conv(96, 1, dtype=self.dtype, name="correlation")(window.astype(self.dtype)))
+        motion = nn.relu(_conv(64, 7, dtype=self.dtype, name="flow1")(flow))
+        motion = nn.relu(_conv(32, 3, dtype=self.dtype, name="flow2")(motion))
         both = jnp.concatenate([correlation, motion], axis=-1)
-        return jnp.concatenate([nn.relu(conv(80, 3, dtype=self.dtype, name="out")(both)), flow], axis=-1)
+        return jnp.concatenate([nn.relu(_conv(80, 3, dtype=self.dtype, name="out")(both)), flow], axis=-1)
 
 
 class Gate(nn.Module):
@@ -40,7 +48,7 @@ class Gate(nn.Module):
     def __call__(self) -> tuple[Float[Array, "3 3 I O"], Float[Array, "O"]]:
         """Returns (kernel, bias)."""
         inputs = HIDDEN + CONTEXT + MOTION
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, inputs, HIDDEN))
+        kernel = self.param("kernel", UPDATE_INIT, (3, 3, inputs, HIDDEN))
         return kernel, self.param("bias", nn.initializers.zeros, (HIDDEN,))
 
 
@@ -92,8 +100,8 @@ class FlowHead(nn.Module):
     @nn.compact
     def __call__(self, hidden: Float[Array, "P h w 96"]) -> Float[Array, "P h w xy=2"]:
         """Returns the update in float32."""
-        x = nn.relu(conv(128, 3, dtype=self.dtype, name="conv1")(hidden))
-        return conv(2, 3, dtype=self.dtype, name="conv2")(x).astype(jnp.float32)
+        x = nn.relu(_conv(128, 3, dtype=self.dtype, name="conv1")(hidden))
+        return _conv(2, 3, dtype=self.dtype, name="conv2")(x).astype(jnp.float32)
 
 
 class RaftSmall(nn.Module):
@@ -129,9 +137,10 @@ class RaftSmall(nn.Module):
         iters: int,
         for_cpu: bool = False,
         every: bool = False,
+        errors: Float[Array, "{iters} P h w xy=2"] | None = None,
     ) -> Float[Array, "*I P h w xy=2"]:
         """Flow from map 1 to map 2 in cells, after `iters` updates from zero; with `every`, after each update, [iters,
-        ...].
+        ...]. `errors`, in training, are added to the flow before each update.
 
         The updates are a `lax.scan`; with `for_cpu` they are unrolled and look the correlation up by gather, because
         XLA's CPU backend runs convolutions inside a loop, and small batched products, on slow paths.
@@ -143,9 +152,13 @@ class RaftSmall(nn.Module):
         start = pixel_grid(height, width)[None]
         look_up = lookup_by_gather if for_cpu else lookup_for_gradient if every else lookup
 
-        def update(self: "RaftSmall", carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array | None]:
+        def update(
+            self: "RaftSmall", carry: tuple[Array, Array], error: Array | None
+        ) -> tuple[tuple[Array, Array], Array | None]:
             hidden, flow = carry
             flow = jax.lax.stop_gradient(flow)  # each update learns only its own step
+            if error is not None:
+                flow = flow + error
             window = look_up(pyramid, start + flow)
             hidden = self.gru(hidden, context_part, self.motion_encoder(window, flow))
             flow = flow + self.flow_head(hidden)
@@ -154,12 +167,12 @@ class RaftSmall(nn.Module):
         carry = (hidden, jnp.zeros((pairs, height, width, 2), jnp.float32))
         if for_cpu:
             each = []
-            for _ in range(iters):
-                carry = update(self, carry, None)[0]
+            for number in range(iters):
+                carry = update(self, carry, None if errors is None else errors[number])[0]
                 each.append(carry[1])
             return jnp.stack(each) if every else carry[1]
         scan = nn.scan(update, variable_broadcast="params", split_rngs={"params": False}, length=iters)
-        carry, flows = scan(self, carry, None)
+        carry, flows = scan(self, carry, errors)
         return carry[1] if flows is None else flows
 
     def __call__(

@@ -36,6 +36,6 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
         "model.decoder_depth": 4,
         "train.profile_steps": "",
     },
-    "flow": {"train.profile_steps": ""},
+    "flow": {"train.perturb": 0.0, "train.profile_steps": ""},
 }
 """By the kind of config, and the dotted name of the field."""

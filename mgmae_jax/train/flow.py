@@ -40,6 +40,7 @@ from mgmae_jax.runtime.mesh import check_divides, make_mesh, process_share
 from mgmae_jax.runtime.metrics import MetricWriter
 from mgmae_jax.runtime.session import open_run
 from mgmae_jax.train.flow_pairs import bank_arrays, draw_pairs
+from mgmae_jax.train.flow_perturbation import draw_errors
 from mgmae_jax.train.flow_validation import FlowValidation
 from mgmae_jax.train.loop import train
 from mgmae_jax.train.optim import Schedule, cosine_schedule, muon_direction
@@ -72,6 +73,7 @@ class FlowTraining:
       iters: RAFT's updates in the loss.
       dtype: the dtype of RAFT's convolutions; parameters, correlation, positions, flow and loss are float32.
       ema_decay: the decay of the average of the parameters, which is what is validated and kept.
+      perturb: part of the updates before which the flow is given an error; see `draw_errors`.
       pairs: makes frame pairs from the frozen arrays and the batch: "image1", "image2", "flow" (see
         `flow_pairs.pair.Pair`).
     """
@@ -81,6 +83,7 @@ class FlowTraining:
     iters: int
     dtype: DTypeLike
     ema_decay: float
+    perturb: float = 0.0
     pairs: Callable[[Any, Mapping[str, Array]], Mapping[str, Array]] = lambda frozen, batch: batch
 
     def init(self, key: Key[Array, ""]) -> TrainState:
@@ -94,7 +97,7 @@ class FlowTraining:
     def step(
         self, state: TrainState, frozen: Any, batch: Mapping[str, Array], key: Key[Array, ""]
     ) -> tuple[TrainState, dict[str, Array]]:
-        """One step, to be jitted with `state` donated; nothing in it is random, so `key` is not used.
+        """One step, to be jitted with `state` donated; `key` draws the errors that the flow is given.
 
         Returns:
           The state after the step, and its metrics (scalars): also "epe", the end-point error of the last update in
@@ -102,14 +105,21 @@ class FlowTraining:
         """
         with jax.named_scope("pairs"):
             pairs = self.pairs(frozen, batch)
-        (loss, error), grads = jax.value_and_grad(self.loss, has_aux=True)(state.params, pairs)
+        (loss, error), grads = jax.value_and_grad(self.loss, has_aux=True)(state.params, pairs, key)
         with jax.named_scope("update"):
             state, metrics = apply_update(state, self.optimiser, loss, grads, self.schedule(state.step), self.ema_decay)
         return state, metrics | {"epe": error}
 
-    def loss(self, params: Any, pairs: Mapping[str, Array]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def loss(
+        self, params: Any, pairs: Mapping[str, Array], key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """The sequence loss, and the end-point error of the last update."""
-        flows = flow_after_each(params, pairs["image1"], pairs["image2"], iters=self.iters, dtype=self.dtype)
+        image1, image2 = pairs["image1"], pairs["image2"]
+        errors = None
+        if self.perturb:
+            number, height, width, _ = image1.shape
+            errors = draw_errors(key, self.perturb, self.iters, number, height // CELL, width // CELL)
+        flows = flow_after_each(params, image1, image2, iters=self.iters, dtype=self.dtype, errors=errors)
         return sequence_loss(flows, pairs["flow"]), end_point_error(flows[-1], pairs["flow"]).mean()
 
 
@@ -120,21 +130,28 @@ def flow_after_each(
     *,
     iters: int,
     dtype: DTypeLike = jnp.float32,
+    errors: Float[Array, "{iters} P h w xy=2"] | None = None,
 ) -> Float[Array, "{iters} P H W xy=2"]:
-    """Flow in pixels after each of `iters` updates, with gradients; sides divide by 8."""
+    """Flow in pixels after each of `iters` updates, with gradients; sides divide by 8. `errors`: see `draw_errors`."""
     raft = RaftSmall(dtype)
     one, two = (image.astype(jnp.float32) * jnp.float32(2 / 255) - 1 for image in (image1, image2))
     with jax.named_scope("encode"):
         features = apply_module(raft, params, jnp.concatenate([one, two]), method="features")
         context = apply_module(raft, params, one, method="context")
     features1, features2 = jnp.split(features, 2)
-    refine = functools.partial(apply_module, raft, method="refine", iters=iters, every=True)
+
+    def refine(params: Any, *inputs: Array, for_cpu: bool) -> Array:
+        *maps, errors = inputs
+        options = {"method": "refine", "iters": iters, "every": True, "for_cpu": for_cpu, "errors": errors}
+        return apply_module(raft, params, *maps, **options)
+
     with jax.named_scope("refine"):
         flows = jax.lax.platform_dependent(
             params,
             features1,
             features2,
             context,
+            errors,
             cpu=functools.partial(refine, for_cpu=True),
             default=functools.partial(refine, for_cpu=False),
         )
@@ -281,7 +298,7 @@ def check_flow_config(config: ConfigDict) -> None:
     """
     check_minima(config, _MINIMA)
     check_positive(config, "optim.lr", "optim.clip")
-    check_shares(config, "optim.warmup", "optim.b1", "optim.b2", "train.ema")
+    check_shares(config, "optim.warmup", "optim.b1", "optim.b2", "train.ema", "train.perturb")
     check_one_of(config, "data.draw", ("host", "device"))
     profile_steps(config)
     if config.validate.size % CELL or config.validate.size < MIN_SIDE:
@@ -303,6 +320,7 @@ def build_flow_training(config: ConfigDict, stage: Stage, total: int) -> FlowTra
         iters=stage.iters,
         dtype=parse_dtype("train.dtype", config.train.dtype),
         ema_decay=config.train.ema,
+        perturb=config.train.perturb,
         **options,
     )
 

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mgmae_jax.flow.raft import RaftSmall, init_params, upsample_flow
+from mgmae_jax.flow.correlation import correlation_pyramid, lookup_by_gather
+from mgmae_jax.flow.raft import HIDDEN, RaftSmall, init_params, upsample_flow
+from mgmae_jax.ops.sampling import pixel_grid
 from tests.shared_data import shared
 
 RAFT = RaftSmall()
@@ -79,3 +81,23 @@ def test_bfloat16_stays_close_and_returns_float32(random_params, maps):
     error = jnp.linalg.norm(low - exact, axis=-1) * 8
     length = jnp.linalg.norm(exact, axis=-1) * 8
     assert 0 < error.mean() < 0.1 * length.mean()
+
+
+def test_the_update_is_not_saturated_at_first():
+    """What a gate saturates cannot be learned from: the hidden state of one that is stays at -1 and 1."""
+    rng = np.random.default_rng(0)
+    image = jax.image.resize(jnp.asarray(rng.normal(size=(1, 24, 24, 3)), jnp.float32), (1, 96, 96, 3), "cubic")
+    image = jnp.tanh(image)
+
+    @jax.jit
+    def hidden(params):
+        def update(raft):
+            features, context = raft.features(image), raft.context(image)
+            hidden = jnp.tanh(context[..., :HIDDEN])
+            window = lookup_by_gather(correlation_pyramid(features, features), pixel_grid(12, 12)[None])
+            motion = raft.motion_encoder(window, jnp.zeros((1, 12, 12, 2)))
+            return raft.gru(hidden, raft.gru.context_part(jax.nn.relu(context[..., HIDDEN:])), motion)
+
+        return RAFT.apply({"params": params}, method=update)
+
+    assert (jnp.abs(hidden(init_params(jax.random.key(0)))) > 0.9).mean() < 0.05

@@ -15,7 +15,7 @@ from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.data.flow_files import find_pairs
 from mgmae_jax.errors import ConfigError
 from mgmae_jax.flow.clip_flow import pair_flow
-from mgmae_jax.flow.raft import RaftSmall, init_params
+from mgmae_jax.flow.raft import RaftSmall, init_params, upsample_flow
 from mgmae_jax.interop.flow_weights import load_flow_weights, save_flow_weights
 from mgmae_jax.runtime.checkpoint import restore_params
 from mgmae_jax.runtime.metrics import MetricWriter, read_metrics
@@ -27,6 +27,7 @@ from mgmae_jax.train.flow import (
     read_stages,
     sequence_loss,
 )
+from mgmae_jax.train.flow_perturbation import LARGEST, SMALLEST, draw_errors
 from mgmae_jax.train.flow_validation import REAL_ITERS, FlowValidation, score_pair
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -73,13 +74,41 @@ def test_both_programs_have_one_gradient(params):
     keys = jax.random.split(jax.random.key(0), 3)
     inputs = [jax.random.normal(key, (1, 8, 8, width)) for key, width in zip(keys, (128, 128, 160), strict=True)]
 
+    errors = draw_errors(jax.random.key(1), 0.9, 2, 1, 8, 8)
+
     def total(params, for_cpu):
-        options = {"iters": 2, "for_cpu": for_cpu, "every": True, "method": "refine"}
+        options = {"iters": 2, "for_cpu": for_cpu, "every": True, "errors": errors, "method": "refine"}
         return jnp.square(RaftSmall().apply({"params": params}, *inputs, **options)).sum()
 
     one, two = (jax.jit(jax.grad(lambda params, cpu=cpu: total(params, cpu)))(params) for cpu in (True, False))
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-4 * float(jnp.abs(a).max() + 1e-3))
+
+
+def test_errors_are_smooth_rare_and_of_every_size():
+    errors = draw_errors(jax.random.key(0), 0.25, 8, 64, 16, 24)
+    assert errors.shape == (8, 64, 16, 24, 2)
+    largest = jnp.abs(errors).max(axis=(2, 3, 4))
+    assert 0.15 < (largest > 0).mean() < 0.35
+    sizes = largest[largest > 0]
+    assert sizes.min() < 2 * SMALLEST
+    assert sizes.max() > LARGEST
+    steps = jnp.abs(jnp.diff(errors, axis=3)).max(axis=(2, 3, 4))
+    assert (steps <= largest / 4).all()
+    assert not draw_errors(jax.random.key(0), 0.0, 8, 4, 16, 24).any()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_each_update_finds_the_error_in_the_flow(params, share):
+    """A network whose head asks for no change ends at the sum of the errors."""
+    still = dict(params) | {"flow_head": jax.tree.map(jnp.zeros_like, params["flow_head"])}
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8))
+    errors = draw_errors(jax.random.key(3), share, 3, 2, 8, 8)
+    flows = jax.jit(lambda *options: flow_after_each(*options[:3], iters=3, errors=options[3]))(
+        still, images[:2], images[2:], errors
+    )
+    np.testing.assert_allclose(flows, jax.vmap(upsample_flow)(jnp.cumsum(errors, axis=0)), atol=1e-4)
+    assert bool(errors.any()) == (share > 0)
 
 
 @pytest.mark.slow
@@ -120,6 +149,7 @@ def test_the_curriculum_numbers_steps_and_pairs():
         ("optim.lr=0.0", "optim.lr"),
         ("optim.warmup=1.0", "optim.warmup"),
         ("train.ema=1.0", "train.ema"),
+        ("train.perturb=1.0", "train.perturb"),
         ("data.draw='gpu'", "data.draw"),
         ("validate.size=65", "validate.size"),
         ("validate.pairs=0", "validate.pairs"),

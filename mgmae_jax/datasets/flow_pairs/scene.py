@@ -26,6 +26,8 @@ FAST = 1 / 6
 """Part of the scenes in which the camera sweeps: nearly all that the frame shows moves by tens of pixels."""
 _ATTACHED = 0.15
 """Part of the shapes that move with the camera, such as handlebars, or what it follows."""
+_CLEAN = 0.3
+"""Part of the scenes that a good camera takes: sharp, uncompressed, in full colour and with hardly any noise."""
 
 
 class Scene(NamedTuple):
@@ -126,6 +128,9 @@ def sample_scene(seed: int, index: int, size: int, *, photometric: bool = True) 
         if rng.random() < 0.5:
             block_offset[1] = block_offset[0]
         blur[:] = np.clip(rng.uniform(-0.6, 1.4) + 0.15 * rng.standard_normal(2), 0, 2)
+        if rng.random() < _CLEAN:
+            shutter = quantisation = 0.0
+            saturation, noise, blur[:] = 1.0, min(noise, 1.0), 0
     colour = np.stack([np.exp(0.2 * rng.standard_normal((LAYERS, 3))), 20 * rng.standard_normal((LAYERS, 3))], axis=1)
     shape = rng.integers(1, SHAPES, LAYERS)
     shape[0] = 0
