@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 # A stream's id is its place here, so names are only ever appended: moving one would change every run. An empty name
 # keeps the place of a stream that was never drawn.
-STREAMS = ("init", "mask", "", "", "drop_path", "dropout", "mixup")
+STREAMS = ("init", "mask", "", "", "drop_path", "dropout", "mixup", "flow_error")
 
 
 def stream(root_key: jax.Array, step: jax.Array | int, name: str) -> jax.Array:

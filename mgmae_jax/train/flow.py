@@ -38,6 +38,7 @@ from mgmae_jax.runtime.config_checks import (
 from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.mesh import check_divides, make_mesh, process_share
 from mgmae_jax.runtime.metrics import MetricWriter
+from mgmae_jax.runtime.rng import stream
 from mgmae_jax.runtime.session import open_run
 from mgmae_jax.train.flow_pairs import bank_arrays, draw_pairs
 from mgmae_jax.train.flow_perturbation import draw_errors
@@ -97,7 +98,7 @@ class FlowTraining:
     def step(
         self, state: TrainState, frozen: Any, batch: Mapping[str, Array], key: Key[Array, ""]
     ) -> tuple[TrainState, dict[str, Array]]:
-        """One step, to be jitted with `state` donated; `key` draws the errors that the flow is given.
+        """One step, to be jitted with `state` donated; the errors that the flow is given derive from `key` by the step.
 
         Returns:
           The state after the step, and its metrics (scalars): also "epe", the end-point error of the last update in
@@ -105,7 +106,8 @@ class FlowTraining:
         """
         with jax.named_scope("pairs"):
             pairs = self.pairs(frozen, batch)
-        (loss, error), grads = jax.value_and_grad(self.loss, has_aux=True)(state.params, pairs, key)
+        own_key = stream(key, state.step, "flow_error")
+        (loss, error), grads = jax.value_and_grad(self.loss, has_aux=True)(state.params, pairs, own_key)
         with jax.named_scope("update"):
             state, metrics = apply_update(state, self.optimiser, loss, grads, self.schedule(state.step), self.ema_decay)
         return state, metrics | {"epe": error}

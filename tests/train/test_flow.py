@@ -1,5 +1,6 @@
 """Training of the flow network: the loss, the step, and a run that is cut off."""
 
+import dataclasses
 import functools
 import json
 from types import SimpleNamespace
@@ -109,6 +110,21 @@ def test_each_update_finds_the_error_in_the_flow(params, share):
     )
     np.testing.assert_allclose(flows, jax.vmap(upsample_flow)(jnp.cumsum(errors, axis=0)), atol=1e-4)
     assert bool(errors.any()) == (share > 0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_each_step_has_errors_of_its_own(params, share):
+    training = build_flow_training(config(f"--config.train.perturb={share}"), Stage(0, 2, 0, 64, 2, 2), 2)
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    pairs = {"image1": images, "image2": images[::-1], "flow": np.zeros((2, 64, 64, 2), np.float32)}
+    state = training.start(params)
+    step = jax.jit(training.step)
+    first, again, second = (
+        float(step(dataclasses.replace(state, step=jnp.int32(number)), {}, pairs, jax.random.key(1))[1]["loss"])
+        for number in (0, 0, 1)
+    )
+    assert first == again
+    assert (first == second) == (share == 0)
 
 
 @pytest.mark.slow
