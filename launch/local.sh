@@ -88,11 +88,13 @@ for ((i = 0; i < processes; i++)); do
 done
 
 remaining=("${pids[@]}")
+failed=0 # the status of a process that did not end as it was asked to
+ending= # whether the others are being ended
+patience=30 # times 0.2 s
 while ((${#remaining[@]})); do
   sleep 0.2 & # `wait` for the processes themselves would not see a signal that comes just before it
   wait $! || true
   left=()
-  failed=0
   for pid in "${remaining[@]}"; do
     if kill -0 "$pid" 2>/dev/null; then
       left+=("$pid")
@@ -100,15 +102,17 @@ while ((${#remaining[@]})); do
     fi
     code=0
     wait "$pid" || code=$?
+    [[ -z $ending ]] || continue
+    ((status && (code == 130 || code == 143))) && continue # stopped, and saved
     # 3: another one has failed, whose status says more
     if ((code && (!failed || failed == 3))); then failed=$code; fi
   done
-  if ((failed && !status)); then
-    status=$failed
-    echo "$0: a process ended with status $status; ending the others" >&2
+  if [[ -z $ending ]] && ((failed && !status && (failed != 3 || patience-- == 0))); then
+    ending=yes
+    echo "$0: a process ended with status $failed; ending the others" >&2
     end_all KILL # they wait for the one that is gone, and could not save without it
   fi
   remaining=("${left[@]}")
 done
 [[ -z $killer ]] || kill "$killer" 2>/dev/null || true
-exit "$status"
+exit "$((failed ? failed : status))"

@@ -4,7 +4,8 @@
 #   export TPU=my-v5e-64 ZONE=us-west4-a
 #   launch/tpu_vm.sh create v5litepod-64 v2-alpha-tpuv5-lite --spot    its type, its image, more options of gcloud
 #   launch/tpu_vm.sh install                                           this project, on every host
-#   launch/tpu_vm.sh run pretrain --config pretrain/ssv2_vit_b --workdir /mnt/shared/runs/ssv2
+#   launch/tpu_vm.sh run pretrain --config pretrain/ssv2_vit_b --workdir /mnt/shared/runs/ssv2 \
+#     --config.data.path=/mnt/shared/ssv2/train.csv
 #   launch/tpu_vm.sh logs                                              follows the first host; logs 3: that host
 #   launch/tpu_vm.sh stop                                              the run saves and ends; run ... resumes it
 #   launch/tpu_vm.sh delete                                            the TPU, after a question
@@ -97,15 +98,15 @@ run_detached() {
   (($#)) || fail "run: give the command of mgmae, as in: run pretrain --config demo --workdir runs/demo"
   # SIGTERM goes to mgmae, not to its data workers, and leaves it five minutes to save. A unit of this name that still
   # runs is an error, so that two runs never share the chips; what is left of one that ended is replaced.
-  local unit="sudo systemd-run --unit=mgmae --collect --uid=\$(id -un) --working-directory=\$PWD"
+  local unit="sudo systemd-run --unit=mgmae --collect --uid=\$(id -un) --working-directory=\"\$PWD\""
   unit+=" -p KillMode=mixed -p TimeoutStopSec=300 -p LimitMEMLOCK=infinity -p LimitNOFILE=1048576"
-  unit+=" -p StandardOutput=append:\$PWD/$LOG -p StandardError=append:\$PWD/$LOG"
+  unit+=" -p StandardOutput=append:\"\$PWD\"/$LOG -p StandardError=append:\"\$PWD\"/$LOG"
   local name
   for name in MGMAE_CACHE JAX_COMPILATION_CACHE_DIR LIBTPU_INIT_ARGS XLA_FLAGS; do
     if [[ -n ${!name:-} ]]; then unit+=" --setenv=$name=$(printf %q "${!name}")"; fi
   done
   # The remote shell splits the command again, so each argument is quoted for it; systemd makes $ of $$.
-  on all "cd $folder && $unit \$PWD/.venv/bin/mgmae$(printf ' %q' "${@//\$/\$\$}")"
+  on all "cd $folder && $unit \"\$PWD\"/.venv/bin/mgmae$(printf ' %q' "${@//\$/\$\$}")"
 }
 
 logs() {

@@ -25,12 +25,12 @@ class Pointwise(nn.Module):
     features: int
     stride: int
     dtype: DTypeLike
-    init: nn.initializers.Initializer
+    kernel_init: nn.initializers.Initializer
 
     @nn.compact
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
         """Returns the features of every `stride`-th pixel."""
-        kernel = self.param("kernel", self.init, (1, 1, x.shape[-1], self.features))
+        kernel = self.param("kernel", self.kernel_init, (1, 1, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         x = x[:, :: self.stride, :: self.stride].astype(self.dtype)
         return x @ kernel[0, 0].astype(self.dtype) + bias.reshape(1, 1, 1, -1)

@@ -63,6 +63,9 @@ class Checkpoints:
             preservation_policy=policies.AnyPreservationPolicy(kept),
             cleanup_tmp_directories=True,
         )
+        # Orbax asks JAX for a SIGTERM too, at its own steps. JAX agrees on the call after the last number that it was
+        # asked, which `Preemption` would then never reach, and the signal would be lost.
+        self._checkpointer._manager.reached_preemption = lambda step: False
         self._saving: tuple[int, ocp.AsyncResponse] | None = None
         self._preemption = Preemption()
         logging.getLogger("absl").addFilter(_not_from_orbax)

@@ -144,8 +144,8 @@ def flow_after_each(
 
     def refine(params: Any, *inputs: Array, for_cpu: bool) -> Array:
         *maps, errors = inputs
-        options = {"method": "refine", "iters": iters, "every": True, "for_cpu": for_cpu, "errors": errors}
-        return apply_module(raft, params, *maps, **options)
+        options: dict[str, Any] = {"iters": iters, "every": True, "for_cpu": for_cpu, "errors": errors}
+        return apply_module(raft, params, *maps, method="refine", **options)
 
     with jax.named_scope("refine"):
         flows = jax.lax.platform_dependent(

@@ -9,6 +9,7 @@ import pytest
 
 from mgmae_jax.cli import main
 from mgmae_jax.datasets import motion_shapes
+from mgmae_jax.runtime.preemption import Preemption
 from tests.train.finetuned import finetuned_run
 
 VIDEOS = 18
@@ -57,6 +58,18 @@ def test_the_report_agrees_with_its_predictions(report: tuple[Path, dict], video
         assert shares == sorted(shares, reverse=True)
         assert row["probability"] == row["top5_probabilities"].split()[0]
     assert len({row["prediction"] for row in rows}) > 1
+
+
+def test_sigterm_leaves_what_is_known_and_the_same_command_resumes(
+    report: tuple[Path, dict], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(Preemption, "reached", lambda self: True)
+        evaluate(run, tmp_path, status=143)
+    assert "the predictions so far are saved. Run the same command to resume." in capsys.readouterr().err
+    known = len((tmp_path / "predictions.csv").read_text().splitlines()) - 1
+    assert 0 < known < VIDEOS
+    assert evaluate(run, tmp_path)["top1"] == report[1]["top1"]
 
 
 def test_the_report_says_what_was_evaluated(report: tuple[Path, dict], run: Path):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from mgmae_jax.errors import FileError
@@ -307,3 +308,14 @@ def test_sigterm_reaches_the_checkpoints_outside_of_others(tmp_path: Path):
             os.kill(os.getpid(), signal.SIGTERM)
             assert last.preempted()
         assert last.preempted()
+
+
+def test_a_save_asks_nobody_for_a_sigterm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """JAX agrees on the number after the last one that it was asked with, and only `Preemption` knows its numbers."""
+    asked = []
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda step: asked.append(step) or False)
+    with Checkpoints(tmp_path, every=1, keep=1) as checkpoints:
+        for step in (1, 2):
+            assert checkpoints.save(step, small(step), {})
+    assert steps_in(tmp_path) == [2]
+    assert asked == []

@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -90,6 +91,13 @@ def test_when_one_process_fails_the_others_end_and_its_status_is_returned():
     assert "ended with status 7; ending the others" in done.stderr
 
 
+def test_the_status_is_that_of_the_failure_and_not_of_those_who_left_because_of_it():
+    fails_last = "if ((JAX_PROCESS_ID)); then exit 3; fi; sleep 1; exit 7"
+    done = local("-n", "2", "--devices-per-process", "1", "--", "bash", "-c", fails_last)
+    assert done.returncode == 7
+    assert "ended with status 7; ending the others" in done.stderr
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_lets_every_process_save_and_leave(number: signal.Signals, status: int):
     program = (
@@ -113,7 +121,16 @@ def test_processes_that_do_not_leave_are_ended_after_the_grace_time():
         for _ in range(2):
             assert run.stdout.readline().endswith("ready\n")
         os.kill(run.pid, signal.SIGTERM)
-        assert run.wait(timeout=60) == 143
+        assert run.wait(timeout=60) == 137
+
+
+def test_a_run_that_could_not_save_has_its_own_status():
+    fails = "trap 'exit $((JAX_PROCESS_ID ? 3 : 1))' TERM; echo ready; while :; do sleep 0.1; done"
+    with started("bash", "-c", fails) as run:
+        for _ in range(2):
+            assert run.stdout.readline().endswith("ready\n")
+        os.kill(run.pid, signal.SIGTERM)
+        assert run.wait(timeout=60) == 1
 
 
 def program(folder: Path, name: str, script: str) -> None:
@@ -160,6 +177,19 @@ def test_under_slurm_each_task_has_its_cores_and_workers_for_them(slurm: Callabl
     ]
     assert "--config.data.workers=1\n" in slurm("probe", SLURM_CPUS_PER_TASK="2").stdout
     assert "workers" not in slurm("train-flow").stdout  # it has no such field
+    assert "\n--workers=10\n" in slurm("features", "LIST").stdout
+
+
+@pytest.mark.parametrize(
+    ("tasks", "given", "devices"), [("1", None, "0,1,2,3"), ("4", None, "none"), ("1", "2,3", "2,3")]
+)
+def test_the_one_task_of_a_node_has_all_its_gpus(
+    slurm: Callable[..., subprocess.CompletedProcess], programs: Path, tasks: str, given: str | None, devices: str
+):
+    program(programs, "srun", 'echo "${JAX_LOCAL_DEVICE_IDS-none}"')
+    environ = {} if given is None else {"JAX_LOCAL_DEVICE_IDS": given}
+    done = slurm("pretrain", SLURM_NTASKS_PER_NODE=tasks, SLURM_GPUS_ON_NODE="4", **environ)
+    assert done.stdout == f"{devices}\n"
 
 
 def test_workers_given_to_slurm_by_hand_count(slurm: Callable[..., subprocess.CompletedProcess]):
@@ -175,6 +205,16 @@ def test_a_job_that_sigterm_stopped_is_queued_again_and_no_other(
     assert (tmp_path / "scontrol").exists() == again
     if again:
         assert (tmp_path / "scontrol").read_text() == "requeue 7\n"
+
+
+@pytest.mark.parametrize(("left", "again"), [(3600, False), (300, True), (-10, True)])
+def test_tasks_that_srun_ended_because_one_failed_are_not_queued_again(
+    slurm: Callable[..., subprocess.CompletedProcess], tmp_path: Path, left: int, again: bool
+):
+    """It ends them by SIGTERM and returns that status, which says that a run is saved only as the time runs out."""
+    done = slurm("pretrain", STEP_STATUS="143", SLURM_JOB_END_TIME=str(int(time.time()) + left))
+    assert done.returncode == 143
+    assert (tmp_path / "scontrol").exists() == again
 
 
 def test_what_a_slurm_job_lacks_is_told(slurm: Callable[..., subprocess.CompletedProcess]):
@@ -283,11 +323,14 @@ def test_a_host_without_python_says_so(tpu: Tpu, programs: Path):
     assert "there is no Python 3.11 or 3.12, and uv could not get one" in done.stderr
 
 
-def test_a_run_on_a_tpu_is_detached_and_its_arguments_stay_whole(tpu: Tpu, tmp_path: Path):
-    done = tpu("run", "pretrain", "--workdir", "/mnt/my runs", "--config.data.path=a$b", MGMAE_CACHE="/mnt/the cache")
+@pytest.mark.parametrize("folder", ["mgmae-jax", "my project"])
+def test_a_run_on_a_tpu_is_detached_and_its_arguments_stay_whole(tpu: Tpu, tmp_path: Path, folder: str):
+    (tmp_path / "home" / folder).mkdir(exist_ok=True)
+    environ = {"MGMAE_CACHE": "/mnt/the cache", "FOLDER": folder}
+    done = tpu("run", "pretrain", "--workdir", "/mnt/my runs", "--config.data.path=a$b", **environ)
     assert done.returncode == 0, done.stderr
     words = done.stdout.partition("systemd-run\n")[2].splitlines()
-    here = str(tmp_path / "home" / "mgmae-jax")
+    here = str(tmp_path / "home" / folder)
     assert words[-5:] == [f"{here}/.venv/bin/mgmae", "pretrain", "--workdir", "/mnt/my runs", "--config.data.path=a$$b"]
     assert {"--unit=mgmae", f"--working-directory={here}", "KillMode=mixed", "TimeoutStopSec=300"} < set(words)
     assert {f"StandardOutput=append:{here}/mgmae.log", "--setenv=MGMAE_CACHE=/mnt/the cache"} < set(words)

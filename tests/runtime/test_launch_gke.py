@@ -9,6 +9,7 @@ import yaml
 
 from mgmae_jax.commands import pretrain
 from mgmae_jax.commands.config_file import load_config
+from mgmae_jax.runtime.peers import FAILED_ELSEWHERE
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch"
 JOB_SET = LAUNCH / "gke_jobset.yaml"
@@ -45,10 +46,11 @@ def test_a_preempted_set_restarts_without_limit_and_an_error_a_few_times():
     assert rule["action"] == "RestartJobSetAndIgnoreMaxRestarts"
     assert rule["onJobFailureReasons"] == ["PodFailurePolicy"]
     assert 0 < spec["failurePolicy"]["maxRestarts"] < 10
-    evicted, saved = job["podFailurePolicy"]["rules"]
+    evicted, saved, left = job["podFailurePolicy"]["rules"]
     assert evicted["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}]
     assert saved["onExitCodes"] == {"containerName": "mgmae", "operator": "In", "values": [143]}
     assert {evicted["action"], saved["action"]} == {"FailJob"}
+    assert left == {"action": "Ignore", "onExitCodes": saved["onExitCodes"] | {"values": [FAILED_ELSEWHERE]}}
     assert (job["backoffLimit"], pods["restartPolicy"]) == (0, "Never")
 
 
