@@ -1,11 +1,13 @@
 """`mgmae COMMAND`: pre-training, pictures and measurements from the command line."""
 
+import functools
 import importlib
 import io
 import os
+import select
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from absl import flags
 
@@ -47,11 +49,37 @@ MORE_MEMORY = {
     "features": f"{_FEWER} (--clips-per-device).",
     "flow": "Give smaller frames (--size).",
     "train-flow": "Give fewer pairs a step (train.batch_size).",
-    "bench": _PRETRAIN,
+    "bench": f"{_FEWER} (--batch-size; with guess and overfit train.batch_size, data.views), {_OR_MORE}.",
 }
 """What to do when a command is out of memory, where a field of its config or an option decides."""
 
 
+def _ends_with_its_reader(run: Callable[..., int]) -> Callable[..., int]:
+    """Has `main` end quietly where nobody reads what it prints any longer, as in `mgmae plan ... | head`."""
+
+    @functools.wraps(run)
+    def until_closed(argv: Sequence[str] | None = None) -> int:
+        try:
+            try:
+                status: int | SystemExit = run(argv)
+            except SystemExit as ended:  # of argparse, which has printed the help or what is wrong
+                status = ended
+            sys.stdout.flush()  # as Python does at its end, where an error has no handler
+        except BrokenPipeError:
+            if not _stdout_is_closed():  # but the pipe of a worker, for example
+                raise
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())  # for what is left to flush
+            os.close(nowhere)
+            return 141
+        if isinstance(status, SystemExit):
+            raise status
+        return status
+
+    return until_closed
+
+
+@_ends_with_its_reader
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
@@ -60,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       The exit status: 0, 1 for an error that the message explains, 2 for a wrong command line, 3 if another process
-      of the run failed, 130 for Ctrl-C, 143 for a training run that SIGTERM stopped and that is saved.
+      of the run failed, 130 for Ctrl-C, 141 if nobody reads what it prints any longer (`| head`), 143 for a training
+      run that SIGTERM stopped and that is saved.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
@@ -116,6 +145,17 @@ def _failed(name: str, error: BaseException) -> int:
         peers.leave(told, status, error)
     print(f"\n{told}", file=sys.stderr)
     return status
+
+
+def _stdout_is_closed() -> bool:
+    """Whether standard output is a pipe that nobody reads any longer."""
+    try:
+        output = sys.stdout.fileno()
+    except io.UnsupportedOperation:  # of what a test captures
+        return False
+    poll = select.poll()
+    poll.register(output, 0)  # errors are always told
+    return bool(poll.poll(0))
 
 
 def _first_line(error: BaseException) -> str:

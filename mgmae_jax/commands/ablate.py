@@ -58,7 +58,12 @@ def parser() -> argparse.ArgumentParser:
         "--jobs", type=int, default=1, metavar="N", help="cells to run at a time, each on its share of the CPU cores"
     )
     at_once.add_argument(
-        "--devices", nargs="+", default=[], metavar="GPU", help="a cell at a time on each, by CUDA_VISIBLE_DEVICES"
+        "--devices",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="GPU",
+        help="a cell at a time on each, by CUDA_VISIBLE_DEVICES",
     )
     command.add_argument("--retry", action="store_true", help="try the parts that failed again")
     only = command.add_mutually_exclusive_group()
@@ -72,6 +77,8 @@ def main(argv: Sequence[str]) -> None:
     command = parser()
     args = command.parse_args(argv)
     if args.table is not None:
+        if given := _without_effect(command, args):
+            command.error(f"{', '.join(given)}: only with --grid; the DIR of --table is the --out of a grid")
         for grid in known_grids(args.table):
             print(write_tables(read_results(grid, args.table), args.table))
         return
@@ -102,6 +109,12 @@ def main(argv: Sequence[str]) -> None:
         print_line(f"{len(others)} cells are being run by other processes: {'; '.join(map(str, others))}")
     if results.failures:
         raise MgmaeError(f"{len(results.failures)} parts failed, see the table; --retry tries them again")
+
+
+def _without_effect(command: argparse.ArgumentParser, args: argparse.Namespace) -> list[str]:
+    """The options that are given beside `--table`, which does without them."""
+    options = ("out", "seeds", "shard", "jobs", "devices", "retry", "list", "dry_run")
+    return [f"--{name.replace('_', '-')}" for name in options if getattr(args, name) != command.get_default(name)]
 
 
 def shard_of(value: str, environ: Mapping[str, str]) -> str:

@@ -16,7 +16,8 @@ from mgmae_jax.bench.measure import Measurement
 from mgmae_jax.bench.pretrain import pretrain_cases
 from mgmae_jax.commands.bench_config import PAPER, load_bench_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.options import command_parser, path_option
+from mgmae_jax.commands.options import command_parser, parse_with_overrides, path_option
+from mgmae_jax.commands.output_files import check_plot
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.masking.strategies import STRATEGIES
 from mgmae_jax.runtime.files import write_json
@@ -52,17 +53,17 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("what", choices=["masking", "pretrain", *OTHER_BENCHES], help="what to measure")
     command.add_argument("--config", metavar="NAME", help=f"{CONFIG_HELP}; default: {PAPER}")
     command.add_argument(
-        "--batch-size", type=int, nargs="+", default=[2], metavar="N",
+        "--batch-size", type=int, nargs="+", action="extend", metavar="N",
         help="clips per call, over all devices (default 2); masking: one or more numbers",
     )  # fmt: skip
     command.add_argument("--repeats", type=int, default=20, help="timed calls (default 20)")
     command.add_argument(
-        "--strategies", nargs="+", choices=list(STRATEGIES), default=list(SHOWN), metavar="NAME",
+        "--strategies", nargs="+", action="extend", choices=list(STRATEGIES), metavar="NAME",
         help=f"masking: of {', '.join(STRATEGIES)} (default {' '.join(SHOWN)}); tube is always measured",
     )  # fmt: skip
     for option, field in (("--flow-size", "size"), ("--flow-iters", "iters")):
         command.add_argument(
-            option, type=int, nargs="+", default=[], metavar="N",
+            option, type=int, nargs="+", action="extend", default=[], metavar="N",
             help=f"masking: also measure the fast masks with each of these flow.{field}",
         )  # fmt: skip
     command.add_argument(
@@ -83,7 +84,8 @@ def main(argv: Sequence[str]) -> None:
         importlib.import_module(f"mgmae_jax.commands.bench_{argv[0]}").main(argv[1:])
         return
     command = parser()
-    args, overrides = command.parse_known_args(argv)
+    args, overrides = parse_with_overrides(command, argv)
+    args.batch_size = args.batch_size or [2]
     _check(command, args)
     batches = sorted(set(args.batch_size))
     load_bench_config(args.config, overrides, batches[0], "cpu")  # report a mistake before anything starts
@@ -96,7 +98,7 @@ def main(argv: Sequence[str]) -> None:
         cases = pretrain_cases(config, args.official)
     else:
         sizes, updates = tuple(args.flow_size), tuple(args.flow_iters)
-        sweep = Sweep(tuple(batches), tuple(args.strategies), sizes, updates, args.official)
+        sweep = Sweep(tuple(batches), tuple(args.strategies or SHOWN), sizes, updates, args.official)
         cases = masking_cases(config, sweep, _flow_params(config))
     print(report.heading(machine, config, batches, args.repeats), flush=True)
     measurements: list[Measurement] = []
@@ -126,15 +128,17 @@ def _check(command: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     Raises:
       FileError: a file cannot be written, or a plot not as what its name says.
     """
+    if args.what in OTHER_BENCHES:
+        command.error(f"give {args.what} first: mgmae bench {args.what} ...")
     if args.repeats < 1 or min(args.batch_size) < 1:
         command.error(f"--repeats {args.repeats}, --batch-size {' '.join(map(str, args.batch_size))}: give 1 or more")
     if args.what == "pretrain":
-        if args.flow_size or args.flow_iters or args.plot or args.strategies != list(SHOWN):
+        if args.flow_size or args.flow_iters or args.plot or args.strategies:
             command.error("--strategies, --flow-size, --flow-iters and --plot: only with masking")
         if len(args.batch_size) > 1:
             command.error("--batch-size: give one number with pretrain, or run `mgmae bench step`")
-    if args.plot and args.plot.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise FileError(args.plot, "a plot is written as .png, .svg or .pdf; give a name with one of these extensions.")
+    if args.plot:
+        check_plot(args.plot)
     for file in filter(None, (args.json, args.plot)):
         if not file.parent.is_dir():
             raise FileError(file, "cannot be written: its folder does not exist")

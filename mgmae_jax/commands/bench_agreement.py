@@ -3,7 +3,6 @@
 import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,9 +16,11 @@ from mgmae_jax.bench.flow import mask_flow
 from mgmae_jax.bench.flow_methods import CLASSICAL
 from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line, markdown_table
-from mgmae_jax.commands.bench_flow import find_method, short_name
+from mgmae_jax.commands.bench_flow import BUNDLED, find_method, method_names
 from mgmae_jax.commands.config_file import load_config
-from mgmae_jax.commands.options import command_parser, path_option, source_option
+from mgmae_jax.commands.file_names import short_names
+from mgmae_jax.commands.options import command_parser, parse_with_overrides, path_option, source_option
+from mgmae_jax.commands.output_files import check_plot, make_folder
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.remote import is_remote
 from mgmae_jax.data.sources import read_source
@@ -57,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     command = command_parser("bench agreement", __doc__, EXAMPLE)
     command.add_argument("videos", metavar="VIDEOS", type=source_option("VIDEOS"), help="a folder of videos, or a list")
     command.add_argument("--reference", required=True, metavar="METHOD", help="what the others are compared with")
-    command.add_argument("--methods", nargs="+", default=["bundled"], metavar="METHOD", help="default: bundled")
+    command.add_argument("--methods", nargs="+", action="extend", metavar="METHOD", help=f"default: {BUNDLED}")
     command.add_argument("--masks", type=int, default=8, help="random masks per clip (default 8)")
     command.add_argument(
         "--pictures",
@@ -78,15 +79,20 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae bench agreement"."""
     command = parser()
-    args, overrides = command.parse_known_args(argv)
+    args, overrides = parse_with_overrides(command, argv)
     if args.masks < 1:
         command.error(f"--masks {args.masks}: give 1 or more")
+    if args.plot:
+        check_plot(args.plot)
     config, masks = motion_masks(overrides)
     grid, mask = masks.grid, masks.mask
     spec = ClipSpec(config.clip.frames, config.clip.stride, config.clip.size)
     check_backend()
     reference = find_way(args.reference, overrides)
-    ways = {name: find_way(name, overrides) for name in args.methods}
+    ways = {name: find_way(name, overrides) for name in args.methods or [BUNDLED]}
+    short = method_names([args.reference, *ways])
+    videos = video_files(args.videos, "VIDEOS")
+    video_names = short_names(videos, "VIDEOS")
     enable_compilation_cache(config.compile_cache or None)
     if args.pictures:
         make_folder(args.pictures)
@@ -95,13 +101,13 @@ def main(argv: Sequence[str]) -> None:
     cells = (grid.tubelets, grid.rows, grid.columns)
     rows: list[dict[str, Any]] = []
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for path in video_files(args.videos, "VIDEOS"):
+    for path in videos:
         try:
             clip, title = video_clip(path, spec, None)
         except VideoError as error:
             raise VideoError(error.path, f"{error.reason}; leave it out of the list") from error
         reference_flow, reference_tokens = reference(path, clip, keys)
-        row = {"video": Path(path).stem, "mean_flow": float(np.linalg.norm(reference_flow, axis=-1).mean())}
+        row = {"video": video_names[path], "mean_flow": float(np.linalg.norm(reference_flow, axis=-1).mean())}
         for name, way in ways.items():
             flow, own = way(path, clip, keys)
             row[name] = agreement(reference_tokens, own)
@@ -112,7 +118,7 @@ def main(argv: Sequence[str]) -> None:
                     f"{title}. {row[name]:.0%} of the visible tokens agree, over {args.masks} masks; one is shown."
                 )
                 picture = agreement_strip(
-                    (short_name(args.reference), short_name(name)),
+                    (short[args.reference], short[name]),
                     (in_pixels(reference_flow, grid), in_pixels(flow, grid)),
                     (np.asarray(reference_tokens[0]).reshape(cells), np.asarray(own[0]).reshape(cells)),
                     base=int(base_frame(keys[0], grid.frames, mask)),
@@ -120,7 +126,7 @@ def main(argv: Sequence[str]) -> None:
                     tubelet=grid.tubelet,
                     caption=caption,
                 )
-                write_png(args.pictures / f"{Path(path).stem}_{short_name(name)}.png", picture)
+                write_png(args.pictures / f"{video_names[path]}_{short[name]}.png", picture)
         rows.append(row)
         print(f"{row['video']}: " + ", ".join(f"{name} {row[name]:.3f}" for name in ways), flush=True)
     mean = {key: float(np.mean([row[key] for row in rows])) for key in ("mean_flow", *ways)}
@@ -128,13 +134,13 @@ def main(argv: Sequence[str]) -> None:
     if args.plot:
         cost = {name: float(np.median(times)) * 1000 for name, times in seconds.items()}
         rows.append({"video": "ms a clip", **cost})
-        points = {short_name(name): [CostPoint(cost[name], mean[name])] for name in ways}
-        draw_cost(points, short_name(args.reference), args.plot)
+        points = {short[name]: [CostPoint(cost[name], mean[name])] for name in ways}
+        draw_cost(points, short[args.reference], args.plot)
     machine = describe_machine()
     print(
         f"\n{machine_line(machine)}\nVisible tokens in common with {args.reference}: {spec.frames} frames of "
         f"{spec.size}x{spec.size}, {spec.stride} apart, mask ratio {mask.ratio}, RAFT {config.flow.iters} updates; "
-        f"{args.masks} masks a clip\n\n{table(rows, list(ways))}"
+        f"{args.masks} masks a clip\n\n{table(rows, {name: short[name] for name in ways})}"
     )
     if args.json:
         content = {"bench": "agreement", "machine": machine, "reference": args.reference, "rows": rows}
@@ -216,21 +222,9 @@ def in_pixels(flow: np.ndarray, grid: TokenGrid) -> np.ndarray:
     return np.asarray(resample_cells(jnp.asarray(flow[: grid.frames - 1]), grid.height, grid.width))
 
 
-def make_folder(folder: Path) -> None:
-    """Makes the folder for pictures.
-
-    Raises:
-      FileError: the folder cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(folder, f"cannot hold pictures: {error.strerror or error}") from error
-
-
-def table(rows: Sequence[Mapping[str, Any]], methods: Sequence[str]) -> str:
-    """The rows as a Markdown table; a row without flow is one of times."""
-    lines = [("video", "mean flow px", *map(short_name, methods))]
+def table(rows: Sequence[Mapping[str, Any]], methods: Mapping[str, str]) -> str:
+    """The rows as a Markdown table, for methods with their short names; a row without flow is one of times."""
+    lines = [("video", "mean flow px", *methods.values())]
     for row in rows:
         flow, places = (f"{row['mean_flow']:.1f}", 3) if "mean_flow" in row else ("", 0)
         lines.append((row["video"], flow, *(f"{row[name]:.{places}f}" for name in methods)))

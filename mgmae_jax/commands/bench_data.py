@@ -9,7 +9,7 @@ from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.options import command_parser, path_option, seconds
+from mgmae_jax.commands.options import command_parser, parse_with_overrides, path_option, seconds
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.errors import MgmaeError
 from mgmae_jax.runtime.config_checks import check_kind
@@ -33,7 +33,12 @@ def parser() -> argparse.ArgumentParser:
     command = command_parser("bench data", __doc__, EXAMPLE)
     command.add_argument("--config", required=True, metavar="NAME", help=f"{CONFIG_HELP}; one for pre-training")
     command.add_argument(
-        "--workers", type=int, nargs="+", metavar="N", help="worker processes to try (default: 0, 1 and all cores)"
+        "--workers",
+        type=int,
+        nargs="+",
+        action="extend",
+        metavar="N",
+        help="worker processes to try (default: 0, 1 and all cores)",
     )
     command.add_argument("--seconds", type=seconds, default=5.0, help="how long each row is measured (default 5)")
     command.add_argument("--step", type=seconds, metavar="SECONDS", help="time of a training step to find cores for")
@@ -44,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae bench data"."""
     command = parser()
-    args, overrides = command.parse_known_args(argv)
+    args, overrides = parse_with_overrides(command, argv)
     if any(number < 0 for number in args.workers or ()):
         command.error(f"--workers {' '.join(map(str, args.workers))}: give 0 or more")
     config = load_config(args.config, overrides)

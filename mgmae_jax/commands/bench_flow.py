@@ -1,9 +1,7 @@
 """`mgmae bench flow`: end-point error, outliers and time of optical flow on pairs with known true flow."""
 
 import argparse
-import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +10,7 @@ from mgmae_jax.bench.flow import score_pair
 from mgmae_jax.bench.flow_methods import CLASSICAL, Method, classical_method, raft_method
 from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line, markdown_table
+from mgmae_jax.commands.file_names import as_word, short_names
 from mgmae_jax.commands.options import command_parser, path_option
 from mgmae_jax.data.flow_files import find_pairs
 from mgmae_jax.flow.metrics import THRESHOLDS
@@ -28,6 +27,8 @@ EXAMPLE = f"""example:
 PAIRS is a folder: each pair in a folder of its own (two images and a .flo file), or the layouts of FlyingChairs, Sintel
 or KITTI. A method is a file of RAFT-small's weights, `bundled` (those of the package), or one of
 {", ".join(CLASSICAL)}."""
+BUNDLED = "bundled"
+"""The method of the package's own weights."""
 _COLUMNS = (("epe", "EPE px"), *((f"over_{pixels}px", f"> {pixels} px") for pixels in THRESHOLDS), ("ms", "ms"))
 
 
@@ -37,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "pairs", metavar="PAIRS", type=path_option("PAIRS"), help="a folder of frame pairs with true flow"
     )
-    command.add_argument("--methods", nargs="+", default=["bundled"], metavar="METHOD", help="default: bundled")
+    command.add_argument("--methods", nargs="+", action="extend", metavar="METHOD", help=f"default: {BUNDLED}")
     command.add_argument("--iters", type=int, default=12, help="RAFT's updates (default 12)")
     command.add_argument("--repeats", type=int, default=5, help="timed calls per pair (default 5)")
     command.add_argument("--json", type=path_option("--json"), metavar="FILE", help="write all numbers to this file")
@@ -51,7 +52,8 @@ def main(argv: Sequence[str]) -> None:
     if args.iters < 1 or args.repeats < 1:
         command.error(f"--iters {args.iters}, --repeats {args.repeats}: give 1 or more")
     check_backend()
-    methods = {name: find_method(name, args.iters) for name in args.methods}
+    methods = {name: find_method(name, args.iters) for name in args.methods or [BUNDLED]}
+    names = method_names(methods)
     pairs = find_pairs(args.pairs)
     enable_compilation_cache()
     machine = describe_machine()
@@ -65,7 +67,9 @@ def main(argv: Sequence[str]) -> None:
         own = [row for row in rows if row["method"] == name]
         mean = {key: float(np.mean([row[key] for row in own])) for key, _ in _COLUMNS}
         rows.append({"pair": "mean", "size": "", "method": name} | mean)
-    print(f"{machine_line(machine)}\nRAFT: {args.iters} updates; median of {args.repeats} calls\n\n{table(rows)}")
+    print(
+        f"{machine_line(machine)}\nRAFT: {args.iters} updates; median of {args.repeats} calls\n\n{table(rows, names)}"
+    )
     if args.json:
         write_json(args.json, {"bench": "flow", "machine": machine, "iters": args.iters, "rows": rows})
 
@@ -77,23 +81,31 @@ def find_method(name: str, iters: int, **options: Any) -> Method:
       WeightsError: it is a file without RAFT-small's weights.
       MgmaeError: the method is unknown, or a path that cannot be used.
     """
-    if name == "bundled" or "." in name or "/" in name:
+    if name == BUNDLED or _is_file(name):
         return raft_method(load_flow_params(local_text(name, "METHOD")), iters, **options)
     return classical_method(name)
 
 
-def short_name(method: str) -> str:
-    """A method's name for tables and file names; for a file its stem; then the fields that differ for it, if any."""
-    name, *fields = method.split(",")
-    return re.sub(r"\W+", "-", "-".join([Path(name).stem, *fields]))
+def method_names(methods: Iterable[str]) -> dict[str, str]:
+    """The names of methods for tables and file names: for a file see `short_names`; then the fields that differ.
+
+    Raises:
+      MgmaeError: a file is given twice.
+    """
+    words = {method: method.split(",") for method in methods}
+    given = dict.fromkeys(name for name, *_ in words.values())
+    files = short_names(filter(_is_file, given), "METHOD", [name for name in given if not _is_file(name)])
+    return {method: as_word("-".join([files.get(name, name), *fields])) for method, (name, *fields) in words.items()}
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as a Markdown table."""
+def _is_file(name: str) -> bool:
+    return "." in name or "/" in name
+
+
+def table(rows: Sequence[dict[str, Any]], names: Mapping[str, str]) -> str:
+    """The rows as a Markdown table, with the short names of the methods."""
     lines = [("pair", "size", "method", *(head for _, head in _COLUMNS))]
     for row in rows:
         shares = [f"{row[f'over_{pixels}px']:.1%}" for pixels in THRESHOLDS]
-        lines.append(
-            (row["pair"], row["size"], short_name(row["method"]), f"{row['epe']:.3f}", *shares, f"{row['ms']:.4g}")
-        )
+        lines.append((row["pair"], row["size"], names[row["method"]], f"{row['epe']:.3f}", *shares, f"{row['ms']:.4g}"))
     return markdown_table(lines)

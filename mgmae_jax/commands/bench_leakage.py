@@ -9,7 +9,7 @@ from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line, markdown_table
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.options import command_parser, path_option
+from mgmae_jax.commands.options import command_parser, parse_with_overrides, path_option
 from mgmae_jax.interop.flow_weights import load_flow_params
 from mgmae_jax.masking.strategies import STRATEGIES
 from mgmae_jax.runtime.backend import check_backend
@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         "--config", default="pretrain/common", metavar="NAME", help=f"{CONFIG_HELP}; default: pretrain/common"
     )
     command.add_argument(
-        "--strategies", nargs="+", choices=list(STRATEGIES), default=list(_SHOWN), metavar="NAME",
+        "--strategies", nargs="+", action="extend", choices=list(STRATEGIES), metavar="NAME",
         help=f"of {', '.join(STRATEGIES)}; default: {' '.join(_SHOWN)}",
     )  # fmt: skip
     command.add_argument("--videos", type=int, default=32, metavar="N", help="2 or more; default: 32")
@@ -51,16 +51,17 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae bench leakage"."""
     command = parser()
-    args, overrides = command.parse_known_args(argv)
+    args, overrides = parse_with_overrides(command, argv)
     if args.videos < 2 or args.masks < 1:
         command.error(f"--videos {args.videos}, --masks {args.masks}: give 2 or more videos, 1 or more masks")
     config = load_config(args.config, overrides)
     check_kind(config, "pretrain")
     check_backend()
     enable_compilation_cache(config.compile_cache or None)
-    raft = any(way.step.runs_raft for way in ways(config, args.strategies))
+    strategies = args.strategies or list(_SHOWN)
+    raft = any(way.step.runs_raft for way in ways(config, strategies))
     flow_params = load_flow_params(config.flow.weights) if raft else {}
-    rows = measure_leakage(config, args.strategies, flow_params, args.videos, args.masks)
+    rows = measure_leakage(config, strategies, flow_params, args.videos, args.masks)
     machine, clip = describe_machine(), config.clip
     print(
         f"{machine_line(machine)}\n{args.videos} procedural videos, {args.masks} masks each: {clip.frames} frames of "

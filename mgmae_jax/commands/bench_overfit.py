@@ -13,7 +13,7 @@ from mgmae_jax.bench.machine import describe_machine
 from mgmae_jax.bench.report import machine_line, markdown_table
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.options import command_parser, path_option
+from mgmae_jax.commands.options import command_parser, parse_with_overrides, path_option
 from mgmae_jax.interop.flow_weights import load_flow_params
 from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae bench overfit"."""
     command = parser()
-    args, overrides = command.parse_known_args(argv)
+    args, overrides = parse_with_overrides(command, argv)
     if args.steps < _ROWS:
         command.error(f"--steps {args.steps}: give {_ROWS} or more")
     config = load_config(args.config, overrides)

@@ -11,7 +11,7 @@ from mgmae_jax.bench.report import machine_line
 from mgmae_jax.bench.step import NOTES, ROUNDS, matrix_rate, model_flops, numbers, step_times, table
 from mgmae_jax.commands.bench_config import PAPER, load_bench_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.options import command_parser, path_option
+from mgmae_jax.commands.options import command_parser, parse_with_overrides, path_option
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.runtime.backend import check_backend
 from mgmae_jax.runtime.files import write_json
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     command = command_parser("bench step", __doc__, EXAMPLE)
     command.add_argument("--config", metavar="NAME", help=f"{CONFIG_HELP}; default: {PAPER}")
     command.add_argument(
-        "--batch-size", type=int, nargs="+", default=[], metavar="N",
+        "--batch-size", type=int, nargs="+", action="extend", default=[], metavar="N",
         help="clips a step, over all devices (default 2; with --compiled 24 a chip)",
     )  # fmt: skip
     command.add_argument("--compiled", metavar="SLICE", help="say what the compiled steps cost this TPU slice: v5e:8x8")
@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae bench step"."""
     command = parser()
-    args, overrides = command.parse_known_args(argv)
+    args, overrides = parse_with_overrides(command, argv)
     if args.calls < 1 or min(args.batch_size, default=1) < 1:
         command.error(f"--calls {args.calls}, --batch-size {' '.join(map(str, args.batch_size))}: give 1 or more")
     if args.json and not args.json.parent.is_dir():

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from mgmae_jax.commands.options import command_parser, path_option, source_option
+from mgmae_jax.commands.output_files import make_folder
 from mgmae_jax.data.check import Checked, check_videos, statistics
 from mgmae_jax.data.cores import usable_cores
 from mgmae_jax.data.sources import VideoList, read_source
@@ -52,20 +53,21 @@ def main(argv: Sequence[str]) -> int:
     if args.processes < 1:
         command.error(f"--processes {args.processes}: give 1 or more")
     videos = read_source(args.videos, "VIDEOS")
+    make_folder(args.out)
     shown = np.unique(np.linspace(0, len(videos) - 1, min(_PICTURES, len(videos))).astype(int)).tolist()
     bar, began, broken = Progress(len(videos), start_step=len(videos), unit="video"), time.monotonic(), 0
     checked: list[Checked] = []
     pictures: dict[int, np.ndarray] = {}
-    stopped: MgmaeError | None = None
+    stopped: MgmaeError | KeyboardInterrupt | None = None
     try:
         for one in check_videos(videos, args.processes, shown, _WIDTH):
-            if one.picture is not None:
-                pictures[len(checked)] = one.picture
             checked.append(dataclasses.replace(one, picture=None))  # as there may be hundreds of thousands
+            if one.picture is not None:
+                pictures[len(checked) - 1] = one.picture
             broken += one.problem is not None
             speed = len(checked) / max(time.monotonic() - began, 1e-9)
             bar.advance(len(checked), f"{broken} broken  {speed:.1f} videos/s")
-    except MgmaeError as error:  # what was found until then may have taken hours
+    except (MgmaeError, KeyboardInterrupt) as error:  # what was found until then may have taken hours
         if not checked:
             raise
         stopped = error

@@ -60,6 +60,22 @@ def asked_of(args: argparse.Namespace) -> Asked:
     return Asked(args.take, args.heads, args.decoder_heads)
 
 
+def check_unasked(asked: Asked, flag: str) -> None:
+    """Checks that nothing is said of another program's file where there is none.
+
+    Args:
+      asked: see `asked_of`.
+      flag: what would name the file.
+
+    Raises:
+      MgmaeError: something is said of it.
+    """
+    if asked != Asked():
+        raise MgmaeError(
+            f"--take, --heads and --decoder-heads are for the model of {flag}: give it, or leave them out."
+        )
+
+
 def print_summary(place: str, model: Model) -> None:
     """Says in one line on standard error what was read of another program's file."""
     if is_primary():

@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_dict, config_flags
 
 from mgmae_jax.commands.config_names import run_config
+from mgmae_jax.commands.options import OVERRIDE
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.interop.hub import is_on_hub
 from mgmae_jax.masking.presets import PRESET, fill_preset, forget_preset
@@ -50,6 +51,7 @@ def load_config(value: str, overrides: Sequence[str] = (), flag: str = "--config
     if not isinstance(config, ConfigDict):
         raise FileError(value, f"its get_config() gives a {type(config).__name__}, not an ml_collections.ConfigDict")
     check_fields(config, value)
+    _check_fields_of(overrides, config)
     return _with_preset(_with_paths(_with_overrides(config, overrides)))
 
 
@@ -85,7 +87,8 @@ def load_run_config(checkpoint: Checkpoint, overrides: Sequence[str] = ()) -> Co
     else:
         saved = read_object(run_folder(checkpoint) / CONFIG, "the config of a run", ".")
     config = ConfigDict(_open_fields(saved))
-    if any(override.startswith(f"--config.{PRESET}=") for override in overrides):
+    _check_fields_of(overrides, config)
+    if kind_of(config) == "pretrain" and any(one.startswith(f"{OVERRIDE}{PRESET}=") for one in overrides):
         forget_preset(config)
     return _with_preset(_with_paths(_with_overrides(config, overrides)))
 
@@ -97,7 +100,7 @@ def check_flags(overrides: Sequence[str]) -> None:
       MgmaeError: an argument is not an override.
     """
     for override in overrides:
-        if not override.startswith("--config."):
+        if not override.startswith(OVERRIDE):
             hint = "a field of the config is changed by --config.FIELD=VALUE."
             raise MgmaeError(f"unknown argument {override!r}: {hint}")
 
@@ -145,12 +148,31 @@ def _no_field(field: str, known: Collection[str]) -> str:
     return f'has no field "{last}"; ' + (f'did you mean "{near[0]}"?' if near else all_fields)
 
 
-def _with_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+def _check_fields_of(overrides: Sequence[str], config: ConfigDict) -> None:
+    """Checks that each override gives a value to a field of the config.
+
+    Raises:
+      MgmaeError: one does not.
+    """
     known = set(_fields(config))
     for override in overrides:
-        flag = override.partition("=")[0]
-        if (field := flag.removeprefix("--config.").partition("[")[0]) not in known:
+        flag, equals, _ = override.partition("=")
+        field, bracket, _ = flag.removeprefix(OVERRIDE).partition("[")
+        if field not in known:
             raise MgmaeError(f"{flag}: the config {_no_field(field, known)}")
+        value: Any = config
+        for name in field.split("."):
+            value = value[name]
+        if isinstance(value, ConfigDict):
+            raise MgmaeError(f"{flag}: is a section, with the fields {', '.join(value)}: give one of them a value.")
+        if bracket:
+            whole = f"as in {OVERRIDE}{field}='(1, 2)'" if isinstance(value, tuple | list) else "as it is not a list"
+            raise MgmaeError(f"{flag}: an item of a field cannot be changed alone: give the whole field, {whole}.")
+        if not equals and not isinstance(value, bool):
+            raise MgmaeError(f"{flag}: has no value: give it as {flag}=VALUE.")
+
+
+def _with_overrides(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     values, argv = flags.FlagValues(), ["mgmae", *overrides]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)

@@ -28,7 +28,7 @@ from mgmae_jax.commands.checkpoints import (
 )
 from mgmae_jax.commands.config_file import check_flags, load_run_config, run_folder
 from mgmae_jax.commands.model_card import model_card
-from mgmae_jax.commands.options import command_parser, path_option
+from mgmae_jax.commands.options import command_parser, parse_with_overrides, path_option
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError
 from mgmae_jax.evaluate.classes import read_classes, write_classes
 from mgmae_jax.evaluate.run import which_weights
@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae convert"."""
-    args, overrides = parser().parse_known_args(argv)
+    args, overrides = parse_with_overrides(parser(), argv)
     check_flags(overrides)
     source, destination = args.source, args.destination
     if destination.exists():
@@ -100,7 +100,8 @@ def main(argv: Sequence[str]) -> None:
         if overrides or wanted != "safetensors":
             raise MgmaeError(f"{source} is RAFT's: it becomes a .safetensors file, and has no config.")
         return convert_flow(source, destination, args.take)
-    found = open_checkpoint(source, asked_of(args), print_report)
+    read: list[tuple[str, Model]] = []
+    found = open_checkpoint(source, asked_of(args), lambda place, model: read.append((place, model)))
     weights = found if isinstance(found, Weights) else weights_of_run(Path(found), overrides)
     weights = dataclasses.replace(weights, config=_checked(model_config(found, overrides), found))
     lines: list[Line] = []
@@ -115,6 +116,8 @@ def main(argv: Sequence[str]) -> None:
         with new_folder(destination) as partial:
             card = model_card(weights, destination.name, folder)
             lines = write_hugging_face(partial, weights, card, (IMAGENET_MEAN, IMAGENET_STD))
+    for place, model in read:  # once all is written, since nobody may read what is printed
+        print_report(place, model)
     print_lines(lines)
     print(f"wrote {destination}: {FORMATS[wanted]}")
     if lines and (remark := hidden_tokens(weights)):

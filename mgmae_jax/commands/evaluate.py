@@ -15,7 +15,7 @@ from mgmae_jax.commands.checkpoints import (
 )
 from mgmae_jax.commands.config_file import check_flags, load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.options import add_start_timeout, command_parser, path_option
+from mgmae_jax.commands.options import add_start_timeout, command_parser, parse_with_overrides, path_option
 from mgmae_jax.evaluate.classes import read_classes
 from mgmae_jax.evaluate.report import Report
 from mgmae_jax.evaluate.run import run_evaluation
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae evaluate"."""
-    args, overrides = parser().parse_known_args(argv)
+    args, overrides = parse_with_overrides(parser(), argv)
     initialize(args.start_timeout)  # first: an error that one process meets ends the others too
     check_flags(overrides)
     checkpoint = open_checkpoint(args.checkpoint, asked_of(args))

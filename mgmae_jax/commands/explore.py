@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.options import command_parser, path_option, text_option
+from mgmae_jax.commands.options import command_parser, parse_with_overrides, path_option, text_option
 from mgmae_jax.commands.pictures import FLOW_SOURCES
 from mgmae_jax.commands.strategy_masks import both_ways, mask_steps, raft_both_ways, read_both_ways, visible_tokens
 from mgmae_jax.data.frames import ClipSpec
@@ -64,11 +64,11 @@ def parser() -> argparse.ArgumentParser:
         help="the page, .html; default: explore.html",
     )  # fmt: skip
     command.add_argument(
-        "--strategies", nargs="+", default=list(_STRATEGIES), metavar="NAME", choices=list(STRATEGIES),
+        "--strategies", nargs="+", action="extend", metavar="NAME", choices=list(STRATEGIES),
         help=f"up to {MOST_STRATEGIES} of {', '.join(STRATEGIES)} (default {' '.join(_STRATEGIES)})",
     )  # fmt: skip
     command.add_argument(
-        "--ratios", nargs="+", type=float, default=list(_RATIOS), metavar="RATIO",
+        "--ratios", nargs="+", action="extend", type=float, metavar="RATIO",
         help=f"up to {MOST_RATIOS} shares of the tokens to hide (default {' '.join(map(str, _RATIOS))})",
     )  # fmt: skip
     command.add_argument(
@@ -84,9 +84,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae explore"."""
-    args, overrides = parser().parse_known_args(argv)
+    args, overrides = parse_with_overrides(parser(), argv)
     check_page_path(args.out)
-    strategies, ratios = list(dict.fromkeys(args.strategies)), sorted(set(args.ratios))
+    strategies, ratios = list(dict.fromkeys(args.strategies or _STRATEGIES)), sorted(set(args.ratios or _RATIOS))
     _check(strategies, ratios, overrides)
     overrides += [f"--config.flow.weights={args.weights}"] if args.weights else []
     config = load_config(args.config, overrides)

@@ -14,7 +14,14 @@ from mgmae_jax.commands.checkpoints import (
     model_config,
     open_checkpoint,
 )
-from mgmae_jax.commands.options import add_start_timeout, at_least, command_parser, path_option, source_option
+from mgmae_jax.commands.options import (
+    add_start_timeout,
+    at_least,
+    command_parser,
+    parse_with_overrides,
+    path_option,
+    source_option,
+)
 from mgmae_jax.data.folders import is_video
 from mgmae_jax.data.remote import is_remote, open_video_file
 from mgmae_jax.data.sources import VideoList, read_source
@@ -63,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae features"."""
-    args, overrides = parser().parse_known_args(argv)
+    args, overrides = parse_with_overrides(parser(), argv)
     initialize(args.start_timeout)  # first: an error that one process meets ends the others too
     check_ending(args.out)
     checkpoint = open_checkpoint(args.checkpoint, asked_of(args))

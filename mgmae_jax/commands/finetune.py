@@ -8,11 +8,12 @@ from mgmae_jax.commands.checkpoints import (
     CHECKPOINT_HELP,
     add_weights_options,
     asked_of,
+    check_unasked,
     checkpoint_option,
     open_checkpoint,
 )
 from mgmae_jax.commands.config_file import load_config
-from mgmae_jax.commands.options import training_parser
+from mgmae_jax.commands.options import parse_with_overrides, training_parser
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.config_checks import check_kind
 from mgmae_jax.runtime.distributed import initialize
@@ -44,12 +45,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae finetune"."""
-    args, overrides = parser().parse_known_args(argv)
+    args, overrides = parse_with_overrides(parser(), argv)
     initialize(args.start_timeout)  # first: an error that one process meets ends the others too
     if args.init is not None:
         overrides = [*overrides, f"--config.init={args.init}"]
     config = load_config(args.config, overrides)
     check_kind(config, "finetune")
+    asked = asked_of(args)
+    if not config.init:
+        check_unasked(asked, "--init")
     enable_compilation_cache(config.compile_cache or None)
-    open_init = functools.partial(open_checkpoint, asked=asked_of(args))
+    open_init = functools.partial(open_checkpoint, asked=asked)
     run_finetuning(config, args.workdir, ["mgmae", "finetune", *argv], args.allow_change, open_init)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.options import command_parser
+from mgmae_jax.commands.options import command_parser, parse_with_overrides
 from mgmae_jax.data.flow_places import flow_place
 from mgmae_jax.data.host_flow import MIN_SIDE
 from mgmae_jax.data.sources import read_source
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae flow"."""
-    args, overrides = parser().parse_known_args(argv)
+    args, overrides = parse_with_overrides(parser(), argv)
     config = load_config(args.config, overrides)
     if "flow" not in config or "data" not in config:
         raise FileError(args.config, "has no flow: give one of the configs for pre-training, such as pretrain/folder")

@@ -3,7 +3,7 @@
 import argparse
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mgmae_jax.commands.config_names import CONFIG_HELP
@@ -11,6 +11,8 @@ from mgmae_jax.runtime.distributed import FLAG, START_TIMEOUT_S
 from mgmae_jax.runtime.paths import local_path, local_text, source_path
 from mgmae_jax.runtime.run_info import ALLOW_CHANGE
 
+OVERRIDE = "--config."
+"""How an argument begins that changes a field of the config."""
 _MAX_SECONDS = 7 * 24 * 3600
 
 
@@ -25,6 +27,25 @@ def command_parser(name: str, doc: str | None, epilog: str) -> argparse.Argument
     return argparse.ArgumentParser(
         f"mgmae {name}", description=doc, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+
+def parse_with_overrides(command: argparse.ArgumentParser, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options of a command, and the arguments that change fields of its config.
+
+    These are taken out before argparse sees them, which takes an option that it does not know for a value of another
+    one if it holds a space: "--config.data.path=/my videos".
+
+    Args:
+      command: the parser.
+      argv: the arguments.
+
+    Returns:
+      The options; then every "--config.FIELD=VALUE", and after them the arguments that the parser does not know, which
+      `check_flags` refuses.
+    """
+    overrides = [word for word in argv if word.startswith(OVERRIDE)]
+    args, unknown = command.parse_known_args([word for word in argv if not word.startswith(OVERRIDE)])
+    return args, [*overrides, *unknown]
 
 
 def training_parser(name: str, doc: str | None, epilog: str, *, keeps: str) -> argparse.ArgumentParser:
@@ -42,6 +63,7 @@ def training_parser(name: str, doc: str | None, epilog: str, *, keeps: str) -> a
     command.add_argument(
         ALLOW_CHANGE,
         nargs="+",
+        action="extend",
         default=[],
         metavar="FIELD",
         help="resume with other values of these fields of the config (optim.lr, train.epochs), or of video_list",

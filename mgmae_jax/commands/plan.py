@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from mgmae_jax.bench.report import markdown_table
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.options import command_parser, path_option
+from mgmae_jax.commands.options import command_parser, parse_with_overrides, path_option
 from mgmae_jax.errors import ConfigError, FileError, MgmaeError
 from mgmae_jax.plan.chips import CHIPS, Machines, parse_machines
 from mgmae_jax.plan.compile import compile_step
@@ -53,7 +53,12 @@ def parser() -> argparse.ArgumentParser:
         "--on", required=True, nargs="+", action="extend", metavar="CHIPS", help="machines: v5e:8x8, h200:8"
     )
     command.add_argument(
-        "--fsdp", nargs="+", type=int, metavar="N", help="values of mesh.fsdp to plan for (default: the config's)"
+        "--fsdp",
+        nargs="+",
+        action="extend",
+        type=int,
+        metavar="N",
+        help="values of mesh.fsdp to plan for (default: the config's)",
     )
     command.add_argument(
         "--utilisation",
@@ -82,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae plan"."""
-    args, overrides = parser().parse_known_args(argv)
+    args, overrides = parse_with_overrides(parser(), argv)
     config = load_config(args.config, overrides)
     check_plannable(config)
     machines = [parse_machines(text) for text in args.on]

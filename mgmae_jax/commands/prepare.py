@@ -53,9 +53,7 @@ def parser() -> argparse.ArgumentParser:
         "--processes", type=int, default=usable_cores(), metavar="N", help="default: one for each core that it may use"
     )
     command.add_argument("--runner", help="of Apache Beam, instead of processes: DirectRunner, DataflowRunner, ...")
-    command.add_argument(
-        "--beam-options", default="", metavar="TEXT", help='of the runner: "--project=NAME --region=europe-west4"'
-    )
+    command.add_argument("--beam-options", metavar="TEXT", help='of the runner: "--project=NAME --region=europe-west4"')
     return command
 
 
@@ -65,12 +63,18 @@ def main(argv: Sequence[str]) -> None:
     args = command.parse_args(argv)
     if args.processes < 1:
         command.error(f"--processes {args.processes}: give 1 or more")
+    if args.beam_options is not None and not args.runner:
+        command.error(f"--beam-options {args.beam_options!r}: only with --runner")
+    try:
+        beam_options = shlex.split(args.beam_options or "")
+    except ValueError as error:
+        command.error(f"--beam-options {args.beam_options!r}: {error}: close what it opens")
     name, splits = _splits(args.sources, args.manual_dir)
     encoding = None
     if args.short_side is not None or args.key_frames is not None or args.codec is not None:
         given = {"key_frames": args.key_frames, "codec": args.codec}
         encoding = Encoding(args.short_side, **{key: value for key, value in given.items() if value is not None})
-    run = on_beam(args.runner, shlex.split(args.beam_options)) if args.runner else in_processes(args.processes)
+    run = on_beam(args.runner, beam_options) if args.runner else in_processes(args.processes)
     bar: Progress | None = None
     began = time.monotonic()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mgmae_jax.commands.config_file import load_config
-from mgmae_jax.commands.options import training_parser
+from mgmae_jax.commands.options import parse_with_overrides, training_parser
 from mgmae_jax.commands.pictures import masked_clip
 from mgmae_jax.interop.flow_weights import load_flow_params
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae pretrain"."""
-    args, overrides = parser().parse_known_args(argv)
+    args, overrides = parse_with_overrides(parser(), argv)
     initialize(args.start_timeout)  # first: an error that one process meets ends the others too
     config = load_config(args.config, overrides)
     check_kind(config, "pretrain")

@@ -13,7 +13,7 @@ from mgmae_jax.commands.checkpoints import (
 )
 from mgmae_jax.commands.config_file import load_config, load_run_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.options import add_start_timeout, command_parser, path_option
+from mgmae_jax.commands.options import add_start_timeout, command_parser, parse_with_overrides, path_option
 from mgmae_jax.probe.run import run_probe
 from mgmae_jax.runtime.compile_cache import enable_compilation_cache
 from mgmae_jax.runtime.config_checks import check_kind
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae probe"."""
-    args, overrides = parser().parse_known_args(argv)
+    args, overrides = parse_with_overrides(parser(), argv)
     initialize(args.start_timeout)  # first: an error that one process meets ends the others too
     config = load_config(args.config, overrides)
     check_kind(config, "probe")

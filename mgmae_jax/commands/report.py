@@ -39,7 +39,11 @@ def parser() -> argparse.ArgumentParser:
         help="the page, .html; default: report.html",
     )  # fmt: skip
     command.add_argument(
-        "--names", nargs="+", metavar="NAME", help="what to call the runs; default: their folders' names"
+        "--names",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="what to call the runs; default: their folders' names",
     )
     command.add_argument(
         "--previews", type=int, default=_PREVIEWS, metavar="N",

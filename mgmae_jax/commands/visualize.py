@@ -13,13 +13,14 @@ from mgmae_jax.commands.checkpoints import (
     CHECKPOINT_HELP,
     add_weights_options,
     asked_of,
+    check_unasked,
     checkpoint_option,
     model_config,
     open_checkpoint,
 )
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.commands.config_names import CONFIG_HELP
-from mgmae_jax.commands.options import command_parser, path_option, text_option
+from mgmae_jax.commands.options import command_parser, parse_with_overrides, path_option, text_option
 from mgmae_jax.commands.pictures import mask_and_reconstruct
 from mgmae_jax.commands.strategy_pictures import flow_reader, strategies_picture, strategy_steps
 from mgmae_jax.data.frames import ClipSpec
@@ -85,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
         "--config", default="pretrain/common", metavar="NAME", help=f"{CONFIG_HELP}; default: pretrain/common"
     )
     command.add_argument(
-        "--strategies", nargs="+", choices=list(STRATEGIES), metavar="NAME",
+        "--strategies", nargs="+", action="extend", choices=list(STRATEGIES), metavar="NAME",
         help="instead, a row for the masks of each of these strategies, side by side: " + ", ".join(STRATEGIES),
     )  # fmt: skip
     command.add_argument("--start", type=int, metavar="FRAME", help="first frame; default: the clip is in the middle")
@@ -99,10 +100,17 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command; `argv` is without "mgmae visualize"."""
-    args, overrides = parser().parse_known_args(argv)
+    command = parser()
+    args, overrides = parse_with_overrides(command, argv)
     if args.out.suffix.lower() not in (".png", ".gif", ".mp4"):
         raise FileError(args.out, "pictures are written as .png, .gif or .mp4; give --out one of these extensions.")
+    asked = asked_of(args)
+    if not args.checkpoint:
+        check_unasked(asked, "--checkpoint")
     if args.synthetic_flow is not None:
+        without = ("checkpoint", "config", "strategies", "start", "weights")
+        if given := [f"--{name}" for name in without if getattr(args, name) != command.get_default(name)]:
+            raise MgmaeError(f"{', '.join(given)}: without effect on the pairs of --synthetic-flow; leave it out.")
         if overrides:
             raise MgmaeError(f"unknown argument {overrides[0]!r}: --synthetic-flow reads no config.")
         return draw_synthetic_pairs(args.synthetic_flow, args.seed, args.out)
@@ -112,7 +120,7 @@ def main(argv: Sequence[str]) -> None:
         if args.out.suffix.lower() != ".png":
             raise FileError(args.out, "strategies are drawn side by side as .png")
     overrides += [f"--config.flow.weights={args.weights}"] if args.weights else []
-    checkpoint = open_checkpoint(args.checkpoint, asked_of(args)) if args.checkpoint else None
+    checkpoint = open_checkpoint(args.checkpoint, asked) if args.checkpoint else None
     config = model_config(checkpoint, overrides) if checkpoint else load_config(args.config, overrides)
     check_backend()
     compared = strategy_steps(config, args.strategies or [])

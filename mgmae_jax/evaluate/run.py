@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.views import ViewSpec
 from mgmae_jax.datasets.find import find_videos
-from mgmae_jax.errors import ConfigError, StoppedError
+from mgmae_jax.errors import ConfigError
 from mgmae_jax.evaluate.classes import read_classes
 from mgmae_jax.evaluate.evaluator import Evaluator, checksum
 from mgmae_jax.evaluate.predictions import Predictions
@@ -33,7 +33,7 @@ from mgmae_jax.ops.apply import apply_module
 from mgmae_jax.runtime.checkpoint import checkpoint_name, restore_params
 from mgmae_jax.runtime.distributed import is_primary
 from mgmae_jax.runtime.mesh import abstract_on, make_mesh
-from mgmae_jax.runtime.preemption import Preempted, Preemption
+from mgmae_jax.runtime.preemption import stoppable
 from mgmae_jax.runtime.run_info import write_run_info
 from mgmae_jax.runtime.session import check_same_in_all, claimed
 from mgmae_jax.runtime.weights import Checkpoint, Weights
@@ -98,14 +98,8 @@ def run_evaluation(
             about |= {"config": config.to_dict(), "run": write_run_info(out, stated, argv, weights=source)}
 
         # 3. The predictions, and their accuracy.
-        preemption = Preemption()
-        try:
-            predictions, missing = evaluator.predict(params, out, progress=True, preempted=preemption.reached)
-        except Preempted as stop:
-            told = "stopped by SIGTERM; the predictions so far are saved. Run the same command to resume."
-            raise StoppedError(told) from stop
-        finally:
-            preemption.close()
+        with stoppable("the predictions") as preempted:
+            predictions, missing = evaluator.predict(params, out, progress=True, preempted=preempted)
         if predictions.labels is None:
             unlabelled = make_unlabelled_report(predictions, missing, about)
             if is_primary():

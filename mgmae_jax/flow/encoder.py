@@ -6,7 +6,6 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-
 ENCODER_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 """How RAFT's code draws the encoders' kernels (He et al., 2015)."""
 

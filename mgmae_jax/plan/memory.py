@@ -92,10 +92,10 @@ def advice(memory: Memory, hbm_gib: float, config: ConfigDict, chips: int, fsdp:
         )
     clips = config.train.batch_size * config.data.views // chips
     parts = config.train.accumulate
-    if clips >= 2 * parts:
-        at_once = clips // parts
+    more = next((divisor for divisor in range(parts + 1, clips + 1) if clips % divisor == 0), None)
+    if more is not None:
         changes.append(
-            f"train.accumulate={2 * parts} (now {parts}): {at_once // 2} clips a chip at once instead of {at_once}"
+            f"train.accumulate={more} (now {parts}): {clips // more} clips a chip at once instead of {clips / parts:g}"
         )
     if not config.model.remat:
         changes.append("model.remat=True: activations of one block at a time, for about a third more operations")

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from mgmae_jax.data.sources import VideoList
@@ -24,7 +25,8 @@ from mgmae_jax.evaluate.report import Missing
 from mgmae_jax.evaluate.video_map import VideoMap, Views
 from mgmae_jax.probe.encoder import FrozenEncoder, What
 from mgmae_jax.runtime.distributed import barrier, from_primary, is_primary
-from mgmae_jax.runtime.files import whole_file, write_json
+from mgmae_jax.runtime.files import REMEDY, whole_file, write_json
+from mgmae_jax.runtime.preemption import stoppable
 from mgmae_jax.runtime.progress import Progress
 from mgmae_jax.runtime.session import check_same_in_all
 
@@ -98,6 +100,7 @@ def extract(
 
     Raises:
       MgmaeError: the processes have different videos, or a feature is not finite.
+      StoppedError: this process, or another one of the run, received SIGTERM; the same call resumes.
       FileError: a video cannot be read and none may be missing; or the cache cannot be written or has no room.
     """
     check_same_in_all({"videos": videos.digest()})
@@ -124,9 +127,10 @@ def extract(
         mapped = VideoMap(of_views, mesh, views, workers=workers, clips_per_device=clips_per_device)
         shown = Progress(len(videos), kept.done, unit="video") if is_primary() else None
         first = kept.done
-        with contextlib.closing(shown) if shown else contextlib.nullcontext():
+        progress = contextlib.closing(shown) if shown else contextlib.nullcontext()
+        with stoppable("the features") as preempted, progress:
             left = [videos.item(i) for i in range(first, len(videos))]
-            for places, features, unreadable in mapped(encoder.params, left):
+            for places, features, unreadable in mapped(encoder.params, left, preempted):
                 told = [Missing(videos.paths[first + place], reason) for place, reason in unreadable.items()]
                 if told and not allow_missing:
                     raise unreadable_error(told, flags.missing)
@@ -136,7 +140,9 @@ def extract(
                 if shown is not None:
                     shown.advance(kept.done, what)
     barrier(f"{name} written")
-    return _readable(kept, videos, allow_missing, flags)
+    found = _readable(kept, videos, allow_missing, flags)
+    barrier(f"{name} read")  # a caller may remove the cache
+    return found
 
 
 class _Kept:
@@ -257,5 +263,8 @@ def write_features(
                 np.savez(file, **members, about=about_text)
         else:
             whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-            save_file(whole, partial, {name: json.dumps(value) for name, value in texts.items()})
+            try:
+                save_file(whole, partial, {name: json.dumps(value) for name, value in texts.items()})
+            except SafetensorError as error:  # in the place of an OSError
+                raise FileError(path, f"cannot be written ({error}): {REMEDY}") from error
     return features.shape

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
+
+from mgmae_jax.errors import StoppedError
 
 
 class Preempted(Exception):
@@ -48,3 +52,25 @@ class Preemption:
         if self._previous_handler is not None:
             signal.signal(signal.SIGTERM, self._previous_handler)
             self._previous_handler = None
+
+
+@contextlib.contextmanager
+def stoppable(saved: str) -> Iterator[Callable[[], bool]]:
+    """Listens for SIGTERM during long work that the same command resumes.
+
+    Args:
+      saved: what of the work is saved at any time, such as "the predictions".
+
+    Yields:
+      `Preemption.reached`.
+
+    Raises:
+      StoppedError: the work was left by `Preempted`.
+    """
+    preemption = Preemption()
+    try:
+        yield preemption.reached
+    except Preempted as left:
+        raise StoppedError(f"stopped by SIGTERM; {saved} so far are saved. Run the same command to resume.") from left
+    finally:
+        preemption.close()

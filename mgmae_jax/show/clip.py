@@ -132,6 +132,8 @@ def _asked(name: str, spec: ClipSpec) -> dict[str, Any]:
 
 
 def _title(name: str, indices: np.ndarray) -> str:
+    if len(indices) == 1:
+        return f"{name}: frame {indices[0]}"
     repeated = int((np.diff(indices) == 0).sum())
     end = f", the last {repeated + 1} times (the video is short)" if repeated else ""
     return f"{name}: frames {indices[0]} to {indices[-1]}, {indices[1] - indices[0]} apart{end}"

@@ -99,6 +99,12 @@ def test_every_kind_has_its_common_config():
         ("--config.ratio=1", '--config.ratio: the config has no field "ratio"; did you mean "mask.ratio"?'),
         ("--config.mask.ratio.x=1", 'the config has no field "x"; config.mask.ratio is a value.'),
         ("--config.train.epochs=many", "flag --config.train.epochs=many: could not convert string to float: 'many'."),
+        ("--config.optim.b1[0]=1", "--config.optim.b1[0]: an item of a field cannot be changed alone: give the whole"),
+        ("--config.data[0]=3", "--config.data[0]: is a section, with the fields"),
+        ("--config.mask={}", "--config.mask: is a section, with the fields"),
+        ("--config.mask", "--config.mask: is a section, with the fields"),
+        ("--config.data.path", "--config.data.path: has no value: give it as --config.data.path=VALUE."),
+        ("--config.flow.size", "--config.flow.size: has no value: give it as --config.flow.size=VALUE."),
         ("--bogus=1", "unknown argument '--bogus=1': a field of the config is changed by --config.FIELD=VALUE."),
     ],
 )  # fmt: skip
@@ -106,6 +112,25 @@ def test_a_wrong_override_is_told(override: str, message: str):
     with pytest.raises(MgmaeError) as told:
         load_config("demo", [override])
     assert message in str(told.value)
+
+
+def test_a_forgotten_value_is_not_taken_from_the_next_override():
+    with pytest.raises(MgmaeError, match=r"^--config\.data\.path: has no value: give it as --config\.data\.path=VALUE"):
+        load_config("demo", ["--config.data.path", "--config.seed=3"])
+    config = load_config("demo", ["--config.model.remat", "--config.seed=3"])
+    assert (config.model.remat, config.seed) == (True, 3)
+
+
+def test_an_item_of_a_list_is_not_changed_alone():
+    with pytest.raises(MgmaeError, match=r"steps\[0\]: .* give the whole field, as in --config.train.steps='\(1, 2\)'"):
+        load_config("flow/raft_small", ["--config.train.steps[0]=5"])
+
+
+def test_a_run_of_another_kind_has_no_preset(tmp_path: Path):
+    (tmp_path / "config.json").write_text(json.dumps(load_config("finetune/common").to_dict()))
+    (tmp_path / FOLDER / "3").mkdir(parents=True)
+    with pytest.raises(MgmaeError, match=r'^--config\.mask\.preset: the config has no field "preset"'):
+        load_run_config(tmp_path, ["--config.mask.preset=fast"])
 
 
 def test_a_tuple_and_an_unset_field_are_changed():

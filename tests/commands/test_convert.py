@@ -204,6 +204,16 @@ def test_what_a_classifier_of_half_the_tokens_is_elsewhere(place: Path, tmp_path
     assert remark not in (convert(place / "hf", tmp_path / "all", "--to", "huggingface") / "README.md").read_text()
 
 
+def test_it_is_written_before_anything_is_printed(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("mgmae_jax.commands.convert.print_lines", broken)
+    with pytest.raises(BrokenPipeError):
+        convert(place / "classifier.pth", tmp_path / "one.safetensors", *HEADS)
+    assert (tmp_path / "one.safetensors").is_file()
+
+
 def test_raft_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture):
     with np.load(Path(__file__).parents[1] / "golden/raft_small.npz") as arrays:
         tensors = {f"module.{name[2:]}": arrays[name] for name in arrays.files if name.startswith("w:")}

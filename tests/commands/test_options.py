@@ -7,6 +7,7 @@ import pytest
 from mgmae_jax import commands
 from mgmae_jax.cli import main
 from mgmae_jax.commands import finetune, pretrain, train_flow
+from mgmae_jax.commands.options import parse_with_overrides
 from mgmae_jax.errors import MgmaeError
 
 MODULES = [
@@ -107,3 +108,118 @@ def test_a_time_that_is_none_is_told(capsys: pytest.CaptureFixture, value: str):
     with pytest.raises(SystemExit):
         pretrain.parser().parse_args(["--config=demo", "--workdir=run", f"--start-timeout={value}"])
     assert f"argument --start-timeout: {value!r}: give a number of seconds above 0" in capsys.readouterr().err
+
+
+ONE = "--config.data.path=/my videos"
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "value"),
+    [
+        (["pretrain", "--config=demo", "--workdir=run", "--allow-change", "optim.lr"], "allow_change", ["optim.lr"]),
+        (["visualize", "--motion-shapes=falling"], "video", None),
+        (["visualize", "--strategies", "tube", "--motion-shapes=falling"], "strategies", ["tube"]),
+        (["features", "a.mp4", "--checkpoint=run", "--out=a.npz"], "videos", "a.mp4"),
+        (["convert", "--to=mgmae", "a.pth", "run"], "source", "a.pth"),
+        (["bench_data", "--config=demo", "--workers", "0", "2"], "workers", [0, 2]),
+        (["bench_agreement", "videos", "--reference=dis", "--methods", "none"], "methods", ["none"]),
+        (["plan", "--config=demo", "--on", "h200:8"], "on", ["h200:8"]),
+    ],
+)
+@pytest.mark.parametrize("last", [True, False])
+def test_an_override_with_a_space_is_no_value_of_an_option(words: list[str], option: str, value: object, last: bool):
+    command = importlib.import_module(f"{commands.__name__}.{words[0]}").parser()
+    argv = [*words[1:], ONE] if last else [ONE, *words[1:]]
+    args, overrides = parse_with_overrides(command, argv)
+    assert (getattr(args, option), overrides) == (value, [ONE])
+
+
+def test_what_no_parser_knows_is_told_by_the_command(capsys: pytest.CaptureFixture):
+    assert main(["pretrain", ONE, "--bogus=1", "--config=demo", "--workdir=run"]) == 1
+    assert "unknown argument '--bogus=1': a field of the config is changed by" in capsys.readouterr().err
+
+
+def test_every_command_takes_overrides_out_before_argparse():
+    for module in COMMANDS:
+        assert "parse_known_args" not in Path(module.__file__).read_text(encoding="utf-8"), module.__name__
+
+
+LISTS = [
+    (command, action)
+    for command in COMMANDS
+    for action in command.parser()._actions
+    if action.nargs == "+" and action.option_strings
+]
+
+
+@pytest.mark.parametrize(("command", "action"), LISTS, ids=lambda part: getattr(part, "dest", ""))
+def test_a_list_may_be_given_in_parts_and_its_default_is_not_among_them(command, action):
+    flag = action.option_strings[0]
+    values = [str(one) for one in action.choices or ("1", "2")][:2]
+    parser = command.parser()
+    for other in parser._actions:
+        other.required = False
+    for group in parser._mutually_exclusive_groups:
+        group.required = False
+    positionals = [
+        name for other in parser._actions if not other.option_strings for name in [(other.choices or "x")[0]]
+    ]
+    args, _ = parser.parse_known_args([*positionals, flag, values[0], flag, values[1]])
+    assert list(map(str, getattr(args, action.dest))) == values or getattr(args, action.dest) == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["visualize", "--synthetic-flow=1", "--checkpoint=run"], "--checkpoint: without effect on the pairs"),
+        (["visualize", "--synthetic-flow=1", "--strategies", "tube", "--start=0"], "--strategies, --start: without"),
+        (["visualize", "--synthetic-flow=1", "--config=demo"], "--config: without effect on the pairs of"),
+        (["visualize", "--synthetic-flow=1", "--heads=3"], "are for the model of --checkpoint: give it, or leave them"),
+        (["visualize", "a.mp4", "--decoder-heads=3"], "--take, --heads and --decoder-heads are for the model of"),
+        (
+            ["finetune", "--config=finetune/motion_shapes", "--workdir=run", "--take=model"],
+            "--take, --heads and --decoder-heads are for the model of --init: give it, or leave them out.",
+        ),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, words: list[str], told: str
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(finetune, "run_finetuning", lambda *_: pytest.fail("trained"))
+    assert main(words) == 1
+    assert told in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_said_of_a_file_that_the_config_names_is_taken(monkeypatch: pytest.MonkeyPatch):
+    began = []
+    monkeypatch.setattr(finetune, "run_finetuning", lambda *given: began.append(given))
+    monkeypatch.setattr(finetune, "enable_compilation_cache", lambda folder: None)
+    words = ["--config=finetune/motion_shapes", "--workdir=run", "--take=model", "--config.init=theirs.pth"]
+    finetune.main(words)
+    assert len(began) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["prepare", "videos", "--out=o", "--beam-options=--project=x"], "--beam-options '--project=x': only with"),
+        (
+            ["prepare", "videos", "--out=o", "--runner=DirectRunner", '--beam-options=--x="a'],
+            "--beam-options '--x=\"a': No closing quotation: close what it opens",
+        ),
+        (["ablate", "--table=o", "--retry"], "--retry: only with --grid"),
+        (["ablate", "--table=o", "--out=p", "--seeds=2"], "--out, --seeds: only with --grid"),
+        (["ablate", "--table=o", "--devices", "0", "--dry-run"], "--devices, --dry-run: only with --grid"),
+        (["bench", "--json", "step.json", "step"], "give step first: mgmae bench step ..."),
+        (["bench", "--config=demo", "agreement"], "give agreement first: mgmae bench agreement ..."),
+    ],
+)
+def test_options_that_do_not_go_together_end_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, words: list[str], told: str
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    assert told in capsys.readouterr().err

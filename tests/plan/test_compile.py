@@ -84,6 +84,24 @@ def test_advice_names_fields_their_values_and_what_each_gives(small: Callable[..
     assert lines == ["chips with more memory: the batch and the state are as small as they can be"]
 
 
+@pytest.mark.parametrize(
+    ("clips", "parts", "told"),
+    [
+        (12, 4, "train.accumulate=6 (now 4): 2 clips a chip at once instead of 3"),
+        (6, 2, "train.accumulate=3 (now 2): 2 clips a chip at once instead of 3"),
+        (9, 2, "train.accumulate=3 (now 2): 3 clips a chip at once instead of 4.5"),
+        (7, 1, "train.accumulate=7 (now 1): 1 clips a chip at once instead of 7"),
+    ],
+)
+def test_the_parts_that_are_advised_divide_the_clips_of_a_chip(small, clips: int, parts: int, told: str):
+    memory = Memory(parameters=GIB, optimiser=GIB, average=0, frozen=0, batch=0)
+    config = small(f"train.batch_size={2 * clips}", f"train.accumulate={parts}")
+    config.data.views = 1
+    assert told in advice(memory, 15.75, config, chips=2, fsdp=2)
+    config.train.accumulate = clips
+    assert not any("accumulate" in line for line in advice(memory, 15.75, config, chips=2, fsdp=2))
+
+
 def test_a_missing_libtpu_is_a_line_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(topology.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MgmaeError, match=r"libtpu, which is not installed: pip install 'mgmae-jax\[plan\]'$"):

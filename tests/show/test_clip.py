@@ -48,6 +48,13 @@ def test_the_centre_of_the_frames_is_taken(tmp_path):
     assert title == "wide.mp4: frames 0 to 4, 1 apart, the last 4 times (the video is short)"
 
 
+def test_a_clip_of_one_frame_has_a_title(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(encode_mp4(np.zeros((5, 32, 32, 3), np.uint8), 10))
+    clip, title = video_clip(tmp_path / "a.mp4", ClipSpec(1, 4, 32), None)
+    assert (clip.shape, title) == ((1, 32, 32, 3), "a.mp4: frame 2")
+    assert motion_shapes_clip("falling", 3, ClipSpec(1, 2, 32), 7)[1] == "Procedural video falling: frame 7"
+
+
 def test_what_is_no_video_is_an_error(tmp_path):
     (tmp_path / "notes.mp4").write_text("no video")
     with pytest.raises(VideoError, match=r"notes\.mp4"):
