@@ -18,6 +18,8 @@ from mgmae_jax.configs.pretrain import mgmae as pretrain_mgmae
 from mgmae_jax.configs.pretrain import videomae as pretrain_videomae
 from mgmae_jax.configs.pretrain import videomae_v2 as pretrain_videomae_v2
 from mgmae_jax.errors import ConfigError
+from mgmae_jax.masking.select import visible_per_tubelet
+from mgmae_jax.ops.tokens import TokenGrid
 from mgmae_jax.runtime.rng import stream
 from mgmae_jax.train.finetune import FINETUNE_MACHINE_FIELDS, build_finetuning
 from mgmae_jax.train.optim import scaled_rate
@@ -98,7 +100,9 @@ def test_the_published_pretraining(row: str):
     assert (optim.b1, optim.b2, optim.weight_decay) == (0.9, 0.95, 0.05)
     assert (config.clip.frames, config.clip.size, config.clip.stride) == (16, 224, recipe["stride"])
     assert config.data.views == recipe["views"]
-    assert (config.mask.strategy, config.mask.ratio) == ("motion" if ours else "tube", 0.9)
+    grid = TokenGrid(config.clip.frames, config.clip.size, config.clip.size)
+    visible = visible_per_tubelet(config.mask.ratio, grid)
+    assert (config.mask.strategy, visible) == (("motion", 19) if ours else ("tube", 20))
     assert [config.mask.decoder, config.mask.decoder_ratio] == recipe.get("decoder_mask", ["all", 0.5])
     assert (config.mask.preset, config.mask.base_frame) == ("fast" if ours else "paper", "middle")
     papers = load_config(f"pretrain/{row}", ["--config.mask.preset=paper"])

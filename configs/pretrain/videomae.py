@@ -56,6 +56,7 @@ def get_config(row: str) -> ConfigDict:
     config.clip.stride = recipe.stride
     config.data.workers = 16
     config.mask.strategy = "tube"
+    config.mask.ratio = 176 / 196  # VideoMAE's program hides int(0.9 * 196) tokens of each tubelet: 20 are visible
     config.flow.source = "none"
     config.model.name = recipe.model
     config.model.decoder_depth = recipe.decoder_depth

@@ -42,6 +42,7 @@ def get_config(row: str) -> ConfigDict:
     config.data.views = 4
     config.data.workers = 16
     config.mask.strategy = "tube"
+    config.mask.ratio = 176 / 196  # as in VideoMAE: 20 tokens of each tubelet are visible
     config.mask.decoder = "running_cell"
     config.flow.source = "none"
     config.model.dtype = "bfloat16"

@@ -73,8 +73,7 @@ def motion_volume(
             )
     released = options.preset == "released_code"
     if options.init == "pixel":
-        share = count / grid.per_tubelet
-        start = base_map.pixel_map(key_map, grid, round(share * grid.height * grid.width))
+        start = base_map.pixel_map(key_map, grid, int((1 - options.ratio) * grid.height * grid.width + 1e-6))
     else:
         # When it draws the centres, the released code rounds the hidden tokens down (20 visible for 224 pixels and
         # 0.9).

@@ -123,6 +123,7 @@ class Classifier(nn.Module):
                 self.grid.cube_values,
                 self.variant.eps,
                 self.variant.last_eps,
+                self.trained_grid,
             )
 
     def tokens(

@@ -33,6 +33,7 @@ class Decoder(nn.Module):
     values: int
     eps: float = NORM_EPS
     last_eps: float = NORM_EPS
+    trained_grid: TokenGrid | None = None
 
     @nn.compact
     def __call__(self, latent: Float[Array, "B V D"], split: TokenSplit) -> Float[Array, "B K C"]:
@@ -41,7 +42,7 @@ class Decoder(nn.Module):
         # Standard deviation 0.02, truncated at one deviation.
         mask_init = nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0)
         mask_token = self.param("mask_token", mask_init, (self.width,)).astype(self.dtype)
-        table = jnp.asarray(grid_positions(self.grid, self.width, positions=self.positions), self.dtype)
+        table = jnp.asarray(grid_positions(self.grid, self.width, self.trained_grid, self.positions), self.dtype)
         hidden = mask_token.reshape(1, 1, -1) + table[split.target]
         x = jnp.concatenate([x + table[split.visible], hidden], axis=1)
         blocks = Blocks(

@@ -64,6 +64,9 @@ class Probing:
         return apply_update(state, self.optimiser, loss, grads, self.schedule(state.step))
 
 
+_BLOCK = 1024  # videos
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Scaling:
@@ -89,9 +92,16 @@ class Scaling:
         width = features.shape[-1]
         if features.ndim > 3:
             return cls(np.zeros(width, np.float32), np.ones(width, np.float32))
-        rows = np.asarray(features, np.float64).reshape(-1, width)
-        scale = 1 / np.maximum(rows.std(axis=0), 1e-6)
-        return cls(rows.mean(axis=0).astype(np.float32), scale.astype(np.float32))
+        # In blocks, as all features in float64 may not fit in memory.
+        blocks = [slice(first, first + _BLOCK) for first in range(0, len(features), _BLOCK)]
+        count = features.size // width
+
+        def sum_of(function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+            return sum(function(features[block].astype(np.float64).reshape(-1, width)).sum(axis=0) for block in blocks)
+
+        mean = sum_of(lambda rows: rows) / count
+        scale = 1 / np.maximum(np.sqrt(sum_of(lambda rows: np.square(rows - mean)) / count), 1e-6)
+        return cls(mean.astype(np.float32), scale.astype(np.float32))
 
 
 def feature_batches(

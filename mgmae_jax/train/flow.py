@@ -43,7 +43,7 @@ from mgmae_jax.runtime.session import open_run
 from mgmae_jax.train.flow_pairs import bank_arrays, draw_pairs
 from mgmae_jax.train.flow_perturbation import draw_errors
 from mgmae_jax.train.flow_validation import FlowValidation
-from mgmae_jax.train.loop import train
+from mgmae_jax.train.loop import run_hooks, train
 from mgmae_jax.train.optim import Schedule, cosine_schedule, muon_direction
 from mgmae_jax.train.state import TrainState, apply_update, create
 
@@ -248,6 +248,8 @@ def run_flow_training(
             total,
             starts_trained=start_params is not None,
         )
+        if opened.finished:  # perhaps interrupted between its last checkpoint and the validation
+            run_hooks(opened, [validation], opened.start, opened.state)
         for stage, training in zip(stages, trainings, strict=True):
             if opened.start < stage.end_step:
                 train(

@@ -69,7 +69,6 @@ class FlowValidation:
         scores = _mean([self._score(params, pair) for pair in self._held_out()])
         for name, pair in self._real_pairs.items():
             scores[f"real/{name}"] = float(self._score_real(params, pair)["epe"])
-        self._writer.write(done, scores)
         best = scores["epe"] < self._best
         print(
             f"\nvalidation at step {done}: end-point error {scores['epe']:.3f} px, "
@@ -80,6 +79,7 @@ class FlowValidation:
         if best:
             self._best = scores["epe"]
             self._keep_best(params, scores, done)
+        self._writer.write(done, scores)  # last: what is in the file is not measured again
 
     def _held_out(self) -> list[dict[str, np.ndarray]]:
         """Makes the validation set when it is first needed."""

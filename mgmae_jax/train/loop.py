@@ -116,7 +116,8 @@ def train(
                 checkpoints.save(done, state, dict(opened.identity), force=done == end or leave)
             if leave and done < opened.total:
                 raise _stopped(opened, done)
-            run_hooks(opened, hooks, done, state)
+            with report.paused():
+                run_hooks(opened, hooks, done, state)
     opened.state, opened.start = state, end
 
 
@@ -217,6 +218,13 @@ class _Report:
         start = time.monotonic()
         yield
         self._waited += time.monotonic() - start
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves the time spent inside out of the speed of the steps."""
+        start = time.monotonic()
+        yield
+        self._since += time.monotonic() - start
 
     def add(self, done: int, metrics: Mapping[str, jax.Array]) -> None:
         self._pending.append((done, metrics))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from mgmae_jax.masking import base_map
 from mgmae_jax.masking.base_map import token_map
 from mgmae_jax.masking.mask_input import MaskInput, MaskOptions, base_frame
 from mgmae_jax.masking.motion import motion_volume, select_visible, warp_volume
@@ -217,6 +218,15 @@ def test_a_batch_by_vmap_equals_one_by_one(options):
         jitted = sample(keys[i], flows[i], grid, options)
         np.testing.assert_array_equal(batch.visible[i], jitted.visible)
         np.testing.assert_array_equal(batch.target[i], jitted.target)
+
+
+@pytest.mark.parametrize("preset", ["paper", "released_code"])
+def test_the_base_map_of_pixels_shows_their_tenth(preset, monkeypatch):
+    shown, real = [], base_map.pixel_map
+    monkeypatch.setattr(base_map, "pixel_map", lambda key, grid, count: shown.append(count) or real(key, grid, count))
+    grid = TokenGrid(2, 224, 224)
+    sample(jax.random.key(0), random_flow(grid, 0, 0.0), grid, MaskOptions(ratio=0.9, init="pixel", preset=preset))
+    assert shown == [5017]
 
 
 @pytest.mark.parametrize("init", ["gaussian", "token", "pixel"])

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mgmae_jax.models.probes import AttentiveProbe, LinearProbe
+from mgmae_jax.probe import heads
 from mgmae_jax.probe.heads import Probing, Scaling, best_classes, feature_batches, neighbour_shares, unit_length
 from mgmae_jax.runtime.mesh import make_mesh, put_replicated
 from mgmae_jax.runtime.share import Share
@@ -44,6 +45,15 @@ def test_batches_are_a_function_of_seed_and_step():
     assert take(6, seed=1) != whole
     halves = [take(6, share=Share((process,), 2)) for process in range(2)]
     assert [first + second for first, second in zip(*halves, strict=True)] == whole
+
+
+def test_features_are_scaled_in_blocks(monkeypatch):
+    features = np.random.default_rng(0).normal(3, 2, (23, 2, 5)).astype(np.float32)
+    rows = features.astype(np.float64).reshape(-1, 5)
+    monkeypatch.setattr(heads, "_BLOCK", 7)
+    found = Scaling.of(features)
+    np.testing.assert_allclose(found.mean, rows.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found.scale, 1 / rows.std(axis=0), rtol=1e-6)
 
 
 def test_scaling_makes_channels_alike():

@@ -14,7 +14,7 @@ import pytest
 from mgmae_jax import cli
 from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.data.flow_files import find_pairs
-from mgmae_jax.errors import ConfigError
+from mgmae_jax.errors import ConfigError, FileError
 from mgmae_jax.flow.clip_flow import pair_flow
 from mgmae_jax.flow.raft import RaftSmall, init_params, upsample_flow
 from mgmae_jax.interop.flow_weights import load_flow_weights, save_flow_weights
@@ -231,6 +231,18 @@ def test_only_what_beats_the_given_weights_is_kept(tmp_path, params, capsys):
     assert capsys.readouterr().err.count("the best so far") == 1
 
 
+def test_weights_that_could_not_be_kept_are_validated_again(tmp_path, params):
+    def full(params, scores, step):
+        raise FileError("best.safetensors", "the disk is full")
+
+    with MetricWriter(tmp_path, True) as writer:
+        arguments = (config().validate, 0, {}, writer, full, 4)
+        validation = FlowValidation(*arguments, starts_trained=True)
+        with pytest.raises(FileError):
+            validation(0, SimpleNamespace(ema=params))
+    assert not writer.path.exists() or read_metrics(writer.path) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("draw", ["host", "device"])
 def test_a_run_cut_off_ends_as_one_that_was_not(tmp_path, draw: str):
@@ -246,6 +258,11 @@ def test_a_run_cut_off_ends_as_one_that_was_not(tmp_path, draw: str):
     assert [step for step, *_ in metrics[0]] == [1, 2, 3, 4, 5]
     validation = read_metrics(whole / "validation")
     assert [line["step"] for line in validation] == [2, 4, 5]
+    assert validation == read_metrics(cut / "validation")
+    # As if it had been killed after its last checkpoint, before the validation.
+    written = (cut / "validation" / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (cut / "validation" / "metrics.jsonl").write_text("".join(written[:-1]))
+    assert cli.main([*command, f"--workdir={cut}"]) == 0
     assert validation == read_metrics(cut / "validation")
     shapes = jax.eval_shape(init_params, jax.random.key(0))
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])

@@ -1,8 +1,10 @@
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -146,6 +148,22 @@ def all_good(step: int) -> dict[str, np.ndarray]:
 def test_metrics_are_means_over_the_steps_since_the_last_line_and_the_last_step_always_has_one(tmp_path: Path):
     train_in(tmp_path, counting_step, Batches(all_good), counting_state(), total=7, log_every=3)
     assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [(3, 2), (6, 5), (7, 7)]
+
+
+def test_the_time_of_hooks_is_not_that_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each batch takes two seconds of a clock of our own, and one evaluation a thousand."""
+    now = [0.0]
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: now[0], process_time=time.process_time))
+
+    def pass_by(seconds: float) -> None:
+        now[0] += seconds
+
+    def evaluation(done: int, state: TrainState) -> None:
+        pass_by(1000.0 if done == 4 else 0.0)
+
+    batches = Batches(all_good, lambda step: pass_by(2.0))
+    train_in(tmp_path, counting_step, batches, counting_state(), log_every=2, hooks=[evaluation])
+    assert all(line["step_seconds"] < 10 for line in read_metrics(tmp_path))
 
 
 def test_hooks_see_every_step_and_the_state_after_it(tmp_path: Path):

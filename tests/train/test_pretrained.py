@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from mgmae_jax.commands.config_file import load_config
 from mgmae_jax.errors import ConfigError
-from mgmae_jax.models.classifier import Bridge, Classifier
-from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints
+from mgmae_jax.evaluate.run import abstract_params
+from mgmae_jax.models import mae
+from mgmae_jax.models.classifier import Bridge, Classifier, build_classifier
+from mgmae_jax.ops.tokens import TokenGrid
+from mgmae_jax.runtime.checkpoint import FOLDER, Checkpoints, restore_params
+from mgmae_jax.runtime.mesh import make_mesh
 from mgmae_jax.train.finetune import Finetuning
 from mgmae_jax.train.mixing import MixOptions
-from mgmae_jax.train.pretrained import check_trained_clip, load_pretrained
+from mgmae_jax.train.pretrained import check_heads, check_trained_clip, load_pretrained
+from tests.train.finetuned import SMALL, finetuned_run
 from tests.train.tiny import VARIANT, tiny_pretraining, tiny_state
 
 
@@ -53,6 +59,42 @@ def test_a_classifier_that_predicts_cubes_begins_with_the_decoder_too(run: Path)
     found = load_pretrained(run, on_one_device(state.params))
     want = jax.device_get(tiny_state(pretraining).params)
     jax.tree.map(np.testing.assert_array_equal, found, {name: want[name] for name in ("encoder", "decoder")})
+
+
+def test_the_decoder_of_another_clip_has_the_table_of_the_trained_one(monkeypatch: pytest.MonkeyPatch):
+    """Interpolated, as the encoder's: a new table would move every token but the first."""
+    asked, real = [], mae.grid_positions
+    monkeypatch.setattr(mae, "grid_positions", lambda *call: asked.append(call) or real(*call))
+    trained, grid = tiny_pretraining(strategy="tube").grid, TokenGrid(8, 64, 64)
+    model = Classifier(VARIANT, grid, 5, trained_grid=trained, hidden=2, bridge=Bridge(1, 8, 2), decoder_depth=1)
+    mix, pretraining = MixOptions(mixup=0, cutmix=0), tiny_pretraining(strategy="tube")
+    jax.eval_shape(Finetuning(model, mix, pretraining.optimiser, pretraining.schedule).init, jax.random.key(0))
+    assert {call[:1] + call[2:3] for call in asked} == {(grid, trained)}
+
+
+def test_the_average_of_a_fine_tuned_model_is_what_another_one_begins_with(tmp_path: Path):
+    finetuned_run(tmp_path / "averaged", ("a", "b"), ema=True)
+    finetuned_run(tmp_path / "raw", ("a", "b"), ema=True, eval__weights="raw")
+    config = load_config("finetune/common", [f"--config.{name}={value}" for name, value in SMALL.items()])
+    with config.unlocked():
+        config.model.classes = 2
+    shapes = {"encoder": abstract_params(build_classifier(config), make_mesh())["encoder"]}
+    for name, tree in (("averaged", "ema"), ("raw", "params")):
+        want = restore_params(tmp_path / name, shapes, tree)
+        jax.tree.map(np.testing.assert_array_equal, load_pretrained(tmp_path / name, shapes), want)
+
+
+def test_other_heads_are_refused(tmp_path: Path):
+    finetuned_run(tmp_path, ("a", "b"))
+    config = load_config("finetune/motion_shapes", ["--config.model.name=192/4/6/768/96/3"])
+    with pytest.raises(ConfigError, match=r"model\.name='192/4/6/768/96/3': give tiny, with the heads of "):
+        check_heads(tmp_path, config, decoder=False)
+    for name in ("192/4/3/768/96/6", "192/4/3/768/48/3", "vit_s"):  # of another size: its tensors tell
+        config.model.name = name
+        check_heads(tmp_path, config, decoder=False)
+    config.model.name = "192/4/3/768/96/6"
+    with pytest.raises(ConfigError, match=r"give tiny"):
+        check_heads(tmp_path, config, decoder=True)
 
 
 def test_clips_of_another_length_must_be_known(run: Path):
