@@ -64,7 +64,7 @@ def decode_with_flow(video: OpenVideo, item: Readable, indices: np.ndarray) -> t
     if not isinstance(video, Video):
         raise FileError(str(item), f"is a folder of pictures, without motion vectors: {_OTHER_SOURCE}")
     first, last = int(indices[0]), int(indices[-1])
-    seen = _Seen(first, video.codec)
+    seen = _Seen(first, last, video.codec)
     frames = video.decode(indices, watch=seen)
     height, width = video.frame_size
     stored = (width, height) if video.timeline.placement.transpose else (height, width)
@@ -90,27 +90,41 @@ class _Seen:
       bidirectional: whether a frame is a B-frame, by its index.
       order: the place of each frame in the order of decoding.
       referred: the frames that others may refer to.
-      vectors: the motion vectors of each frame from `first` on that has some.
+      vectors: the motion vectors of each frame from `first` to `last` that has some.
     """
 
-    def __init__(self, first: int, codec: str) -> None:
+    def __init__(self, first: int, last: int, codec: str) -> None:
         self.bidirectional: dict[int, bool] = {}
         self.order: dict[int, int] = {}
         self.referred: list[int] = []
         self.vectors: dict[int, np.ndarray] = {}
-        self._first, self._codec = first, codec
-        self._last: VideoFrame | None = None
+        self._first, self._last, self._codec = first, last, codec
+        self._before: VideoFrame | None = None
 
-    def __call__(self, index: int, frame: VideoFrame) -> None:
-        if frame is self._last:  # it stands in for a frame that does not decode
-            return
-        self._last = frame
+    def __call__(self, index: int, frame: VideoFrame) -> bool:
+        """Takes note of a frame; returns whether vectors lead to a later one that has not come yet."""
+        if frame is not self._before:  # else it stands in for a frame that does not decode
+            self._before = frame
+            self._note(index, frame)
+        if index < self._last or self._codec == "mpeg4":
+            return False
+        return any(self.bidirectional[one] and self.later(one) is None for one in self.vectors)
+
+    def earlier(self, index: int) -> int | None:
+        """The nearest frame before one that it may refer to."""
+        return max((one for one in self.referred if one < index and self.order[one] < self.order[index]), default=None)
+
+    def later(self, index: int) -> int | None:
+        """The nearest frame after one that it may refer to."""
+        return min((one for one in self.referred if one > index and self.order[one] < self.order[index]), default=None)
+
+    def _note(self, index: int, frame: VideoFrame) -> None:
         number, packet = frame.opaque if isinstance(frame.opaque, tuple) else (index, b"")
         self.order[index] = number
         self.bidirectional[index] = frame.pict_type == PictureType.B
         if not self.bidirectional[index] or (self._codec == "h264" and _is_referred(packet)):
             self.referred.append(index)
-        if index >= self._first:
+        if self._first <= index <= self._last:
             side = frame.side_data.get("MOTION_VECTORS")
             if side is not None and len(side):
                 self.vectors[index] = side.to_ndarray().copy()  # the memory is the frame's
@@ -118,13 +132,13 @@ class _Seen:
 
 def _is_referred(packet: bytes) -> bool:
     """Whether the frame in a packet of H.264 is marked as a reference (`nal_ref_idc`, ITU-T H.264, 7.4.1)."""
-    if packet[:3] == b"\0\0\1" or packet[:4] == b"\0\0\0\1":  # units after start codes
+    heads, place = [], 0
+    while place + 4 < len(packet):  # units after their lengths
+        heads.append(packet[place + 4])
+        place += 4 + int.from_bytes(packet[place : place + 4], "big")
+    # A length of 256 to 511 looks like a start code, but after start codes no lengths lead to the end of the packet.
+    if place != len(packet) and packet.startswith((b"\0\0\1", b"\0\0\0\1")):
         heads = [unit[0] for unit in packet.split(b"\0\0\1")[1:] if unit]
-    else:  # units after their lengths
-        heads, place = [], 0
-        while place + 4 < len(packet):
-            heads.append(packet[place + 4])
-            place += 4 + int.from_bytes(packet[place : place + 4], "big")
     return any(head & 0x1F in _SLICES and head & 0x60 for head in heads)
 
 
@@ -158,17 +172,14 @@ class _Field(NamedTuple):
 
 def _per_frame(seen: _Seen, raster: _Raster, codec: str) -> tuple[dict[int, _Field], dict[int, _Field]]:
     """The displacement of each frame to the frame before it, and to the frame after it, where its vectors tell it."""
-    order = seen.order
     past: dict[int, _Field] = {}
     future: dict[int, _Field] = {}
     for index, vectors in seen.vectors.items():
         both = seen.bidirectional[index]
         if both and codec == "mpeg4":
             continue
-        known = [other for other in seen.referred if order[other] < order[index]]
-        before = max((other for other in known if other < index), default=None)
-        after = min((other for other in known if other > index), default=None) if both else None
-        for reference, way, fields in ((before, -1, past), (after, 1, future)):
+        after = seen.later(index) if both else None
+        for reference, way, fields in ((seen.earlier(index), -1, past), (after, 1, future)):
             if reference is not None and (chosen := vectors[np.sign(vectors["source"]) == way]).size:
                 fields[index] = _painted(chosen, raster, abs(reference - index))
     return past, future

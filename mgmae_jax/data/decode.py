@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
@@ -54,7 +53,8 @@ class Item:
         return self.name
 
 
-Watch = Callable[[int, VideoFrame], None]
+Watch = Callable[[int, VideoFrame], bool]
+"""Is given a frame and its index; returns whether it needs later ones, after those that are wanted."""
 Readable = str | os.PathLike[str] | Item
 """What a video can be read from: the path of a file, or an `Item`."""
 
@@ -120,7 +120,8 @@ class Video:
     def decode(self, indices: Sequence[int] | np.ndarray, watch: Watch | None = None) -> np.ndarray:
         """Decodes the frames with these indices; see `decode_frames`.
 
-        On a newly opened video `watch` is given every frame on the way, with its motion vectors as side data.
+        On a newly opened video `watch` is given every frame on the way, with its motion vectors as side data, and those
+        after the last one until it has what it needs.
         """
         wanted = [int(index) for index in indices]
         if not wanted or wanted[0] < 0 or sorted(wanted) != wanted:
@@ -160,14 +161,15 @@ class Video:
             with contextlib.suppress(av.FFmpegError):
                 self._container.seek(int(keys[-1]), stream=self._stream)
             frames = self._decoded_from(int(keys[-1]))
+        more = False
         for count, frame in enumerate(frames):
             index = self._timeline.index(frame, count)
             if watch is not None and index is not None:
-                watch(index, frame)
+                more = watch(index, frame)
             if index in wanted and index is not None:
                 found[index] = self._image(frame)
-                if len(found) == len(wanted):
-                    break
+            if len(found) == len(wanted) and not more:
+                break
             if index is not None and index > last + _MOST_REORDERED:
                 break
         return found
@@ -175,11 +177,12 @@ class Video:
     def _from_start(self, wanted: set[int], watch: Watch | None) -> dict[int, np.ndarray]:
         """The wanted frames, decoded from the start of the file; right for every file, but slower."""
         found = {}
-        for index, frame in itertools.islice(self._every_frame(), max(wanted) + 1):
-            if watch is not None and frame is not None:
-                watch(index, frame)
+        for index, frame in self._every_frame():
+            more = watch is not None and frame is not None and watch(index, frame)
             if index in wanted:
                 found[index] = self._image(self._given(index, frame))
+            if index >= max(wanted) + (_MOST_REORDERED if more else 0):
+                break
         return found
 
     def _given(self, index: int, frame: VideoFrame | None) -> VideoFrame:

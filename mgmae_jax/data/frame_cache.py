@@ -7,8 +7,11 @@ dropped; once the folder is full, further videos are decoded each time. Clips, c
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import math
 import os
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +24,7 @@ from mgmae_jax.runtime.files import whole_file
 
 _REMEDY = "free space there, lower config.data.cache_gib, or leave config.data.cache empty"
 _FORMAT = 2  # raised when the frames of the same file would differ
+_DEAD_S = 3600.0  # since a partial file last grew: nobody writes it any more
 
 
 class FrameCache(NamedTuple):
@@ -51,6 +55,7 @@ def cached_frames(video: OpenVideo, item: Readable, indices: np.ndarray, cache: 
       VideoError: the frames cannot be decoded.
       FileError: the cache cannot be written.
     """
+    _clear(cache.folder)
     shape = (video.frames, *video.frame_size, 3)
     facts = video_facts(video, item)
     named = repr((_FORMAT, str(item), facts, *(() if facts.digest else video.state())))
@@ -84,8 +89,25 @@ def _keep(path: Path, video: OpenVideo, shape: tuple[int, ...]) -> None:
             raise _NotWholeError
 
 
-def _used(folder: str) -> int:
-    """The bytes of the files in a folder."""
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        return sum(entry.stat().st_size for entry in entries)
-    return 0
+@functools.cache
+def _clear(folder: str) -> None:
+    """Removes what killed processes have left half written; once in a process."""
+    for partial in Path(folder).glob(".*.partial"):
+        with contextlib.suppress(OSError):  # another process has finished or removed it
+            if time.time() - partial.stat().st_mtime > _DEAD_S:
+                partial.unlink()
+
+
+def _used(folder: str) -> float:
+    """The bytes of the files in a folder; infinity if it cannot be listed, so that nothing is added to it."""
+    used = 0
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # another process has finished or removed it
+                    used += entry.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):  # it is made, or the error is told, when a video is written
+        return 0
+    except OSError:
+        return math.inf
+    return used

@@ -38,8 +38,8 @@ class Listed(NamedTuple):
     Attributes:
       paths: of the videos; relative ones are joined to the list's folder.
       labels: one for each video: all numbers, or all names; or None.
-      frames: which pictures are a video, by its path, of folders that are listed with their frames. A folder of which
-        several stretches are listed, as AVA's are, has a path for each: folder[9601:9901].
+      frames: which pictures are a video, by its path, of folders that are listed with their frames. The path of a
+        stretch of a folder, as AVA's are, says which one it is in any list: folder[9601:9901].
     """
 
     paths: tuple[str, ...]
@@ -171,12 +171,16 @@ def _read(path: str | Path, parse: Parse) -> Listed:
 
 
 def _named_frames(paths: list[str], frames: dict[int, Frames]) -> dict[str, Frames]:
-    """The frames of each video, by its name; a folder of several videos gets a name for each, in `paths`."""
+    """The frames of each video, by its name, which is put into `paths`.
+
+    A name goes into digests and the path of stored flow, so it must not depend on what else the list holds: where the
+    first frame is listed, it says which frames are meant.
+    """
     several: dict[str, set[Frames]] = {}
     for these in frames.values():
         several.setdefault(these.folder, set()).add(these)
     for number, these in frames.items():
-        if len(several[these.folder]) > 1:
+        if these.start is not None or len(several[these.folder]) > 1:
             start = 1 if these.start is None else these.start
             paths[number] = f"{these.folder}[{start}:{start + (these.total or 0)}]"
     return {paths[number]: these for number, these in frames.items()}

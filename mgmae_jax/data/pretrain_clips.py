@@ -18,7 +18,7 @@ from mgmae_jax.data.frames import ClipSpec, pretrain_indices
 from mgmae_jax.data.host_flow import HostMethod, host_flow
 from mgmae_jax.data.records import Records
 from mgmae_jax.data.sources import VideoList
-from mgmae_jax.data.stored_clips import PackedClipFlow, clip_flow, window_size
+from mgmae_jax.data.stored_clips import MARGIN, PackedClipFlow, clip_flow, window_size
 from mgmae_jax.data.stored_flow import StoredFlow, grid_shape, read_flow
 from mgmae_jax.errors import ConfigError, FileError
 from mgmae_jax.ops.pairs import Direction, adjacent_pairs, neighbour_pairs
@@ -198,8 +198,8 @@ def read_steps(video: OpenVideo, item: Readable, flow: FlowSpec, indices: np.nda
     if flow.window not in (0, found):
         raise FileError(
             str(item),
-            f"has flow of {found - 2} points on the shorter side, and the first video of {flow.window - 2}: compute it "
-            "again by `mgmae flow` with one --size for all",
+            f"has flow of {found - MARGIN} points on the shorter side, and the first video of {flow.window - MARGIN}: "
+            "compute it again by `mgmae flow` with one --size for all",
         )
     return stored
 

@@ -24,6 +24,7 @@ from mgmae_jax.data.example import Value, encode_example
 from mgmae_jax.data.flow_places import flow_beside
 from mgmae_jax.data.frame_folders import Frames
 from mgmae_jax.data.records import MAX_VIDEO_BYTES, HeldVideo
+from mgmae_jax.data.remote import is_remote
 from mgmae_jax.data.timeline_cache import DECODER, pack_timeline
 from mgmae_jax.errors import FileError, VideoError
 from mgmae_jax.runtime.files import whole_file, write_text
@@ -31,6 +32,7 @@ from mgmae_jax.runtime.files import whole_file, write_text
 # A record at a time can be read; and videos do not shrink by compressing them once more.
 _OPTIONS = "group_size:1,uncompressed"
 _REMEDY = "free space there, and run the same command again"
+_UNREACHABLE = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENETUNREACH, errno.EHOSTUNREACH})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,9 +109,13 @@ def write_shard(task: ShardTask) -> int:
 def _is_out_of_reach(error: VideoError) -> bool:
     """Whether a bucket or a file system failed, rather than the video."""
     cause = error.__cause__
-    if not isinstance(cause, OSError) or isinstance(cause, av.FFmpegError):  # which a damaged video raises
+    if cause is None or isinstance(cause, av.FFmpegError):  # which a damaged video raises
         return False
-    return cause.errno in (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT)
+    if is_remote(error.path):  # each bucket's package has errors of its own
+        return not isinstance(cause, FileNotFoundError | IsADirectoryError)
+    if isinstance(cause, TimeoutError | ConnectionError):  # some have no errno
+        return True
+    return isinstance(cause, OSError) and cause.errno in _UNREACHABLE
 
 
 def index_row(name: str, class_name: str | None, values: Mapping[str, Value]) -> dict[str, Any]:

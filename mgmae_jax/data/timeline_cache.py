@@ -1,7 +1,8 @@
 """Timelines kept on disk, so that a file is not demuxed for every clip: `timelines.sqlite` in the cache folder.
 
 A timeline belongs to a path, the file's size and time of change, and the decoder's version. Several processes may read
-and write at once. Without a writable cache folder nothing is kept, and each clip reads the timeline of its file again.
+and write at once. A damaged file is replaced. Without a writable cache folder nothing is kept, and each clip reads the
+timeline of its file again.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import os
 import sqlite3
 import threading
 import zlib
+from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+from absl import logging
 
 from mgmae_jax.data.timeline import Placement, Timeline
 from mgmae_jax.errors import MgmaeError
@@ -28,6 +32,7 @@ _TABLE = "CREATE TABLE IF NOT EXISTS timelines (path BLOB PRIMARY KEY, state TEX
 _WAIT_S = 2.0  # for another process that writes
 
 _here = threading.local()  # a connection belongs to its thread
+_replaced: set[Path] = set()  # damaged files that this process has removed
 
 
 def kept_timeline(path: str, inside: str | None = None) -> Timeline | None:
@@ -39,7 +44,7 @@ def kept_timeline(path: str, inside: str | None = None) -> Timeline | None:
     """
     with contextlib.suppress(OSError, MgmaeError, sqlite3.Error, ValueError):
         asked = (_key(path), _state(inside or path))
-        row = _connection().execute("SELECT numbers FROM timelines WHERE path = ? AND state = ?", asked).fetchone()
+        row = _execute("SELECT numbers FROM timelines WHERE path = ? AND state = ?", asked)
         return None if row is None else unpack_timeline(row[0])
     return None
 
@@ -48,20 +53,48 @@ def keep_timeline(path: str, timeline: Timeline, inside: str | None = None) -> N
     """Keeps a timeline in place of an earlier one of that path; see `kept_timeline`."""
     with contextlib.suppress(OSError, MgmaeError, sqlite3.Error):
         row = (_key(path), _state(inside or path), pack_timeline(timeline))
-        with _connection() as connection:
-            connection.execute("INSERT OR REPLACE INTO timelines VALUES (?, ?, ?)", row)
+        _execute("INSERT OR REPLACE INTO timelines VALUES (?, ?, ?)", row)
 
 
-def _connection() -> sqlite3.Connection:
-    folder = cache_folder("timelines")
-    file = folder.with_suffix(".sqlite")
+def _execute(statement: str, values: tuple[object, ...]) -> Any:
+    """The first row that a statement gives, or None; a damaged file is replaced first, once in a process."""
+    file = cache_folder("timelines").with_suffix(".sqlite")
+    try:
+        with _connection(file) as connection:
+            return connection.execute(statement, values).fetchone()
+    except sqlite3.OperationalError:  # it is locked or cannot be written, for example
+        raise
+    except sqlite3.DatabaseError as error:
+        if file in _replaced:
+            raise
+        _replaced.add(file)
+        logging.warning("%s: is damaged (%s): it is replaced, and timelines are read again", file, error)
+        _remove(file)
+    with _connection(file) as connection:
+        return connection.execute(statement, values).fetchone()
+
+
+def _connection(file: Path) -> sqlite3.Connection:
     if getattr(_here, "file", None) != file:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(file, timeout=_WAIT_S)
-        connection.execute("PRAGMA synchronous = OFF")  # what a power cut destroys is read again
-        connection.execute(_TABLE)
+        try:
+            connection.execute("PRAGMA synchronous = OFF")  # what a power cut destroys is read again
+            connection.execute(_TABLE)
+        except sqlite3.Error:
+            connection.close()
+            raise
         _here.file, _here.connection = file, connection
     return _here.connection
+
+
+def _remove(file: Path) -> None:
+    """Closes this thread's connection to a file and removes it, with the journal that would be rolled back into it."""
+    if getattr(_here, "file", None) == file:
+        _here.connection.close()
+        _here.file = None
+    for path in (file.with_name(f"{file.name}-journal"), file):
+        path.unlink(missing_ok=True)
 
 
 def _key(path: str) -> bytes:

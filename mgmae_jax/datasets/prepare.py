@@ -2,6 +2,7 @@
 
 A folder of records, while it is being written:
 
+- .lock: held by the process that writes.
 - prepare.json: what it is made from; another source or encoding needs another folder.
 - NAME-SPLIT.array_record-00003-of-00016: a shard, whole or absent.
 - .parts/SPLIT-00003.jsonl: what the shard holds; written after it, so that it says that the shard is whole.
@@ -30,6 +31,7 @@ from mgmae_jax.datasets.listed import ListedSplit
 from mgmae_jax.datasets.record_info import INFO_PREFIX, shard_name, write_info
 from mgmae_jax.errors import FileError, MgmaeError
 from mgmae_jax.runtime.files import read_object, write_json, write_text
+from mgmae_jax.runtime.session import LOCK, locked
 
 Run = Callable[[Callable[[ShardTask], int], list[ShardTask]], Iterable[int]]
 """Calls a function with every task, in any process and order; gives the results one after another."""
@@ -74,6 +76,7 @@ def prepare(
 
     Raises:
       FileError: the folder holds other records or cannot be written, or no video of a split can be read.
+      InUseError: another process prepares into the folder.
       MgmaeError: a name cannot be used, or the classes of the splits differ.
     """
     for text, what in ((name, "--name"), *((split, "a split's name") for split in splits)):
@@ -83,7 +86,27 @@ def prepare(
         raise MgmaeError(f"{_ALL_SPLITS!r}: give a split another name: TFDS calls all splits together so.")
     classes = common_classes(splits)
     tasks = {split: _tasks(out, name, split, listed, classes, encoding) for split, listed in splits.items()}
-    _claim(out, name, splits, encoding)
+    plan = _plan(name, splits, encoding)
+    _check_plan(out, plan)  # before anything is written into a folder of something else
+    with locked(out, "--out"):
+        if not _check_plan(out, plan):
+            write_json(out / PLAN, plan)
+        _complete(out, name, tasks, splits, classes, run, on_progress)
+        (out / LOCK).unlink(missing_ok=True)  # what is left is a function of the videos
+    counts = {split: _lines(index_path(out, split)) for split in splits}
+    return Prepared(counts, _lines(out / LEFT_OUT) if (out / LEFT_OUT).exists() else 0)
+
+
+def _complete(
+    out: Path,
+    name: str,
+    tasks: Mapping[str, list[ShardTask]],
+    splits: Mapping[str, ListedSplit],
+    classes: tuple[str, ...],
+    run: Run,
+    on_progress: Callable[[int, int], None],
+) -> None:
+    """Writes what is not there yet."""
     every = [task for tasks_of in tasks.values() for task in tasks_of]
     complete = (out / INFO).exists()
     absent = [task for task in every if not Path(task.path).exists()]
@@ -101,8 +124,6 @@ def prepare(
     else:
         _finish(out, name, tasks, splits, classes)
     _clean(out)
-    counts = {split: _lines(index_path(out, split)) for split in splits}
-    return Prepared(counts, _lines(out / LEFT_OUT) if (out / LEFT_OUT).exists() else 0)
 
 
 def in_processes(processes: int) -> Run:
@@ -206,30 +227,37 @@ def _tasks(
     ]
 
 
-def _claim(out: Path, name: str, splits: Mapping[str, ListedSplit], encoding: Encoding | None) -> None:
-    """Makes the folder one of these records.
-
-    Raises:
-      FileError: it is one of others.
-    """
-    plan: dict[str, Any] = {
+def _plan(name: str, splits: Mapping[str, ListedSplit], encoding: Encoding | None) -> dict[str, Any]:
+    """What the records are made from."""
+    return {
         "format": _FORMAT,
         "name": name,
         "encoding": None if encoding is None else dataclasses.asdict(encoding),
         "decoder": DECODER,
         "splits": {split: {"videos": len(listed.names), "hash": _hash(listed)} for split, listed in splits.items()},
     }
-    path = out / PLAN
-    if out.exists() and not out.is_dir():
+
+
+def _check_plan(out: Path, plan: Mapping[str, Any]) -> bool:
+    """Returns whether the folder is one of these records already, and not a new one.
+
+    Raises:
+      FileError: it is one of something else.
+    """
+    if not out.exists():
+        return False
+    if not out.is_dir():
         raise FileError(out, "is a file: give a folder as --out")
-    there = read_object(path, remedy=": give another --out") if path.exists() else None
-    if there is None and out.exists() and not all(inside.name.startswith(".") for inside in out.iterdir()):
+    inside = {path.name for path in out.iterdir()}
+    if PLAN not in inside and not all(name.startswith(".") for name in inside):
         raise FileError(out, "is not empty, and holds no records that this command has begun: give another --out")
-    if there is None:
-        write_json(path, plan)
-    elif there != plan:
+    if PLAN not in inside:
+        return False
+    there = read_object(out / PLAN, remedy=": give another --out")
+    if there != plan:
         differing = ", ".join(key for key in plan if there.get(key) != plan[key])
         raise FileError(out, f"holds records of something else ({differing} differ): give another --out, or delete it")
+    return True
 
 
 def _hash(listed: ListedSplit) -> str:

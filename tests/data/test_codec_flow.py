@@ -3,6 +3,7 @@
 import itertools
 import multiprocessing
 
+import av
 import cv2
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from mgmae_jax.datasets.prepare import in_processes, prepare
 from mgmae_jax.errors import FileError, MgmaeError, VideoError
 from mgmae_jax.flow.packed import given_flow, one_way, read_packed
 from mgmae_jax.ops.pairs import neighbour_pairs
+from tests.data.test_timeline import remux
 
 HEIGHT, WIDTH, FRAMES = 160, 208, 24
 VELOCITY = np.float32([-3, -1])  # pixels a frame: the scene moves to the left and up
@@ -75,6 +77,34 @@ def test_a_moving_scene_has_its_velocity(name, codec, options, indices, make_vid
     flow = inner(flow_of(path, indices))
     assert np.abs(flow[:, 0] - VELOCITY).max() < 0.5
     assert np.abs(flow[:, 1] + VELOCITY).max() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        pytest.param("a.mp4", "libx264", {"bf": "3", "refs": "1", "b-pyramid": "none"}, id="h264-b"),
+        pytest.param("a.mp4", "libx264", {"preset": "veryfast"}, id="h264-b-pyramid"),
+        pytest.param("a.ts", "mpeg2video", {"bf": "2", "b": "4M"}, id="mpeg2-b"),
+    ],
+)
+def test_the_flow_of_a_clip_does_not_depend_on_where_it_ends(name, codec, options, make_video):
+    """A clip that ends on a B-frame needs the vectors to the frame after it."""
+    path = make_video(name, frames=panning(), codec=codec, options=options)
+    longer = flow_of(path, (2, 11))
+    for last in range(4, 9):
+        np.testing.assert_array_equal(flow_of(path, (2, last)), longer[: last - 2])
+
+
+def test_units_whose_lengths_look_like_start_codes_are_read(make_video, tmp_path):
+    """A unit of 256 to 511 bytes begins with 00 00 01 in MP4."""
+    noise = np.random.default_rng(1).normal(0, 4, (FRAMES, HEIGHT, WIDTH, 3))
+    frames = np.clip(panning() + noise, 0, 255).astype(np.uint8)
+    options = {"bf": "3", "b-pyramid": "normal", "b-adapt": "0", "scenecut": "0", "qp": "22"}
+    path = make_video("a.mp4", frames=frames, options=options)
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0)]
+    assert any(packet[:3] == b"\0\0\1" and packet[4] & 0x60 for packet in packets), "no such unit may be referred to"
+    np.testing.assert_array_equal(flow_of(path, (2, 20)), flow_of(remux(path, tmp_path / "a.ts"), (2, 20)))
 
 
 def test_without_motion_the_flow_is_zero(make_video):

@@ -1,4 +1,7 @@
+import contextlib
 import itertools
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +73,46 @@ def test_a_full_cache_keeps_what_it_has(make_video, tmp_path: Path):
     assert len(list((tmp_path / "frames").iterdir())) == 1
 
 
+def test_a_file_that_vanishes_does_not_empty_the_cache(make_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    one, folder = 12 * 48 * 64 * 3, tmp_path / "frames"
+    cache = FrameCache(str(folder), 1.5 * one / 2**30)
+    frames_of(make_video("a.mp4", 12), cache)
+    scandir = os.scandir
+
+    def finished_meanwhile(path):
+        (folder / ".b.npy.0.partial").touch()
+        with scandir(path) as entries:
+            found = list(entries)
+        (folder / ".b.npy.0.partial").unlink()
+        return contextlib.nullcontext(found)
+
+    monkeypatch.setattr("mgmae_jax.data.frame_cache.os.scandir", finished_meanwhile)
+    frames_of(make_video("c.mp4", 12), cache)
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_nothing_is_added_to_a_folder_that_cannot_be_listed(make_video, tmp_path: Path, monkeypatch):
+    (tmp_path / "frames").mkdir()
+
+    def refuse(path):
+        raise PermissionError(path)
+
+    with monkeypatch.context() as context:
+        context.setattr("mgmae_jax.data.frame_cache.os.scandir", refuse)
+        frames_of(make_video("a.mp4", 12), FrameCache(str(tmp_path / "frames"), 1.0))
+    assert not list((tmp_path / "frames").iterdir())
+
+
+def test_what_killed_workers_have_left_is_removed_but_not_what_is_being_written(make_video, tmp_path: Path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for name, age in ((".a.npy.0.partial", 3700), (".b.npy.0.partial", 60), ("c.npy", 3700)):
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() - age,) * 2)
+    frames_of(make_video("a.mp4", 12), FrameCache(str(folder), 0.0))
+    assert {path.name for path in folder.iterdir()} == {".b.npy.0.partial", "c.npy"}
+
+
 def test_a_video_with_lost_frames_is_not_kept(make_video, tmp_path: Path):
     path = make_video("a.mp4", 40, options={"g": "5", "bf": "0"})
     content = bytearray(path.read_bytes())
@@ -121,7 +164,7 @@ def test_pictures_that_were_replaced_are_read_again(tmp_path: Path):
 
 
 def test_other_pictures_of_a_folder_are_another_video(tmp_path: Path):
-    """Two lists may call different stretches of a folder by its name."""
+    """Also if they have one name."""
     cache, folder = FrameCache(str(tmp_path / "frames"), 1.0), str(write_frames(tmp_path / "a", 30))
     check_each_has_its_own(
         *(Item(folder, FrameFolders({folder: Frames(folder, start, 12)})) for start in (1, 9)), cache

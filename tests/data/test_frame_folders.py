@@ -8,6 +8,7 @@ from mgmae_jax.data.batches import BatchSpec
 from mgmae_jax.data.decode import Item, decode_frames, open_video, video_info
 from mgmae_jax.data.encode import Encoding
 from mgmae_jax.data.finetune_clips import Augmentation, labelled_batches
+from mgmae_jax.data.flow_places import flow_place
 from mgmae_jax.data.frame_folders import FrameFolders, Frames
 from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.record_writer import record_values
@@ -142,9 +143,21 @@ def test_stretches_of_one_folder_are_videos_of_their_own(frames_root):
     """As AVA's are in the lists of VideoMAE V2."""
     (frames_root / "list.csv").write_text("frames/1 1 4\nframes/0 1 6\nframes/1 5 5\n")
     videos = read_source(frames_root / "list.csv")
-    assert videos.names() == ("1[1:5]", "0", "1[5:10]")
+    assert videos.names() == ("1[1:5]", "0[1:7]", "1[5:10]")
     assert [video_info(videos.item(i)).frames for i in range(3)] == [4, 6, 5]
     assert reds(decode_frames(videos.alone(2), [0, 4])) == [4, 8]
+
+
+def test_stretches_of_a_folder_in_several_lists_have_names_of_their_own(frames_root):
+    stretches = {"1[1:5]": "frames/1 1 4\n", "1[5:10]": "frames/1 5 5\n", "1[1:10]": "frames/1 1 9\n"}
+    digests, places = set(), set()
+    for name, text in stretches.items():
+        (frames_root / "list.csv").write_text(text)
+        videos = read_source(frames_root / "list.csv")
+        assert videos.names() == (name,)
+        digests.add(videos.digest())
+        places.add(flow_place(videos.item(0)))
+    assert len(digests) == len(places) == len(stretches)
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 
-from mgmae_jax.data.augment import CropBox, crop_resize
+from mgmae_jax.data.augment import CropBox, crop_offsets, crop_resize, multi_scale_crop_box
 from mgmae_jax.data.stored_clips import clip_flow, window_size
 from mgmae_jax.data.stored_flow import StoredFlow, cell_grid, corner_grid, to_cells
 from mgmae_jax.datasets.motion_shapes.scene import sample_scene, scene_flow
 from mgmae_jax.flow.packed import PackedFlow, one_way, packed, read_packed
 from mgmae_jax.flow.raft import upsample_flow
 from mgmae_jax.ops.sampling import resample_cells
+from mgmae_jax.train.store_flow import frame_sides
 
 STILL = np.array([0]), np.array([1])  # source and target of a clip of two frames
 
@@ -44,6 +45,45 @@ def pixels(stored: StoredFlow, indices, pairs, box: CropBox, frame_size: tuple[i
     found = clip_flow(stored, np.asarray(indices), *pairs, box, frame_size, window)
     assert (found.values.dtype, found.values.shape[1:]) == (np.uint8, (window, window, 2))
     return np.asarray(read(packed(found), size, size))
+
+
+@settings(max_examples=300)
+@given(
+    frame_size=st.tuples(st.integers(16, 640), st.integers(16, 640)),
+    size=st.integers(8, 40).map(lambda cells: 8 * cells),
+    corners=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+@example((240, 320), 256, False, 0)
+@example((256, 340), 256, False, 0)
+@example((480, 512), 256, False, 0)
+@example((200, 252), 256, False, 0)
+def test_the_window_holds_every_crop(frame_size, size, corners, seed):
+    height, width = frame_sides(*frame_size, size)
+    rows, columns = height // 8, width // 8
+    grid = corner_grid(rows, columns, height, width) if corners else cell_grid(rows, columns)
+    steps = np.broadcast_to(np.float32([1, 1]), (1, 2, rows, columns, 2))
+    rng = np.random.default_rng(seed)
+    largest = min(frame_size)
+    boxes = [multi_scale_crop_box(*frame_size, rng=rng) for _ in range(8)]
+    boxes += [CropBox(y, x, largest, largest) for y, x in crop_offsets(*frame_size, largest, largest)]
+    for box in boxes:
+        window = window_size((rows, columns))
+        place = clip_flow(StoredFlow(steps, 0, grid), np.arange(2), *STILL, box, frame_size, window).place
+        assert place.sum(1).max() <= window - 1
+
+
+def test_the_last_columns_of_a_crop_are_read_at_their_place():
+    """A flow that is each place's own column, of a crop as high as the frame and at its right end."""
+    height, width = 480, 512
+    high, wide = frame_sides(height, width, 256)
+    columns = np.broadcast_to(np.arange(wide // 8, dtype=np.float32)[None, None, :, None], (1, high // 8, wide // 8, 2))
+    stored = StoredFlow(np.stack([columns, columns], 1), 0, cell_grid(*columns.shape[1:3]))
+    left = width - height
+    flow = pixels(stored, [0, 1], STILL, CropBox(0, left, height, height), (height, width), 32)[0, 0, :, 0]
+    pixel = left + height * (np.arange(32) + 0.5) / 32
+    index = np.clip(pixel * (wide // 8) / width - 0.5, 0, wide // 8 - 1)
+    np.testing.assert_allclose(flow * height / 32 * (wide // 8) / width, index, atol=0.1)
 
 
 velocities = st.tuples(*[st.floats(-9, 9, width=32)] * 2)

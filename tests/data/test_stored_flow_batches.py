@@ -15,6 +15,7 @@ from mgmae_jax.data.frames import ClipSpec
 from mgmae_jax.data.pretrain_clips import FlowSpec, pretrain_batches
 from mgmae_jax.data.record_writer import record_values
 from mgmae_jax.data.sources import VideoList, read_source
+from mgmae_jax.data.stored_clips import MARGIN
 from mgmae_jax.data.stored_flow import cell_grid, write_flow
 from mgmae_jax.datasets.listed import own_split
 from mgmae_jax.datasets.prepare import in_processes, prepare
@@ -26,6 +27,7 @@ from tests.stored_dense import store_dense
 
 CLIP = ClipSpec(frames=4, stride=3, size=32)
 HEIGHT, WIDTH = 48, 64  # of the videos
+WINDOW = 12 + MARGIN
 STORED = FlowSpec(base=2, source="stored")
 
 
@@ -65,7 +67,7 @@ def read(
 def test_workers_do_not_change_the_flow(videos):
     alone, together = read(videos, 2), read(videos, 2, workers=1)
     for one, other in zip(alone, together, strict=True):
-        assert one["flow"].shape == (6, 3, 14, 14, 2)  # the shorter side is 12 cells of 4 pixels
+        assert one["flow"].shape == (6, 3, WINDOW, WINDOW, 2)  # the shorter side is 12 cells of 4 pixels
         assert one["flow"].dtype == np.uint8
         assert one.keys() == other.keys() == {"clip", "flow", "flow_span", "flow_place"}
         for name in one:
@@ -97,7 +99,7 @@ def test_flow_follows_stride_crop_and_direction(videos, direction):
 
 def test_without_a_base_frame_both_directions_come(videos):
     (batch,) = read(videos, 1, flow=FlowSpec(None, source="stored"))
-    assert batch["flow"].shape == (6, 2, 3, 14, 14, 2)
+    assert batch["flow"].shape == (6, 2, 3, WINDOW, WINDOW, 2)
     given = given_flow(batch)
     ways = [
         np.asarray(unpack(jax.vmap(lambda flow, way=way: one_way(flow, jnp.full(3, way)))(given)))
@@ -187,10 +189,12 @@ def test_records_take_the_flow_of_listed_folders_of_frames(tmp_path):
     frames = write_frames(tmp_path / "a", 9, size=(HEIGHT, WIDTH))
     write_constant(str(frames), 9)
     (tmp_path / "list.csv").write_text("a 1 9\n")
-    splits = {"train": own_split(read_source(tmp_path / "list.csv"), "list")}
+    videos = read_source(tmp_path / "list.csv")
+    flow_path(frames).rename(flow_path(videos.paths[0]))
+    splits = {"train": own_split(videos, "list")}
     prepare(splits, tmp_path / "records", "videos", None, in_processes(1), lambda done, total: None)
     records = read_source(tmp_path / "records")
-    assert records.opener.record(records.paths[0]).values["flow"] == flow_path(frames).read_bytes()
+    assert records.opener.record(records.paths[0]).values["flow"] == flow_path(videos.paths[0]).read_bytes()
 
 
 def test_damaged_flow_is_not_prepared(videos):

@@ -1,9 +1,12 @@
 """Which frames a file has, and when they are shown: edit lists, cuts, jumps in time, sizes, mirrors, and the cache."""
 
+import dataclasses
 import itertools
+import logging
 import os
 import sqlite3
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -13,7 +16,7 @@ import pytest
 
 from mgmae_jax.data import decode
 from mgmae_jax.data.decode import decode_frames, open_video, video_info
-from mgmae_jax.data.timeline_cache import kept_timeline
+from mgmae_jax.data.timeline_cache import keep_timeline, kept_timeline
 from mgmae_jax.errors import VideoError
 from tests.data.conftest import moving_square, write_video
 from tests.data.test_decode import assert_agrees_with_full_decoding, decode_all
@@ -262,6 +265,36 @@ class TestCache:
             monkeypatch.delenv("MGMAE_CACHE")
             monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
         np.testing.assert_array_equal(decode_frames(path, [3, 19]), decode_all(path)[[3, 19]])
+
+    @pytest.mark.parametrize("part", ["head", "pages"])
+    def test_a_damaged_file_is_replaced_and_told_of_once(self, part, make_video, tmp_path, monkeypatch, caplog):
+        monkeypatch.setenv("MGMAE_CACHE", str(tmp_path / "cache"))
+        file = tmp_path / "cache" / "timelines.sqlite"
+        paths = [str(make_video(f"{i}.mp4", 9)) for i in range(2)]
+        with open_video(paths[0]) as video:
+            timeline = video.timeline
+        long = dataclasses.replace(timeline, shown=np.random.default_rng(0).integers(0, 2**62, 4000))
+
+        def in_another_thread(function, *args):  # with a connection of its own, as that of another process
+            with ThreadPoolExecutor(1) as thread:
+                return thread.submit(function, *args).result()
+
+        def use():
+            for path in paths:
+                assert kept_timeline(path) is None
+                keep_timeline(path, timeline)
+                assert kept_timeline(path).frames == 9
+
+        for path in paths:
+            in_another_thread(keep_timeline, path, long)
+        content = file.read_bytes()
+        file.write_bytes(b"no data base " * 1000 if part == "head" else content[:100] + b"\xff" * (len(content) - 100))
+        with caplog.at_level(logging.WARNING, "absl"):
+            in_another_thread(use)
+        (message,) = caplog.messages
+        assert message.startswith(f"{file}: is damaged (")
+        with sqlite3.connect(file) as connection:
+            assert connection.execute("SELECT count(*) FROM timelines").fetchone() == (2,)
 
     @pytest.mark.parametrize("numbers", [b"", b"\0" * 5, b"x" * 400])
     def test_a_damaged_entry_is_read_again(self, numbers, make_video, monkeypatch, tmp_path):

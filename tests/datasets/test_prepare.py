@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import io
 import json
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from mgmae_jax.data.record_writer import Row, ShardTask, write_shard
 from mgmae_jax.data.sources import VideoList, read_source
 from mgmae_jax.datasets.listed import ListedSplit, own_split
 from mgmae_jax.datasets.prepare import common_classes, in_processes, on_beam, prepare
-from mgmae_jax.errors import FileError, MgmaeError, VideoError
+from mgmae_jax.errors import FileError, InUseError, MgmaeError, VideoError
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -303,6 +304,61 @@ def test_a_bucket_out_of_reach_stops_it(tmp_path, video_list, encoding):
         write_shard(task)
     assert not list(tmp_path.glob("*shard*"))
     assert not (tmp_path / "listing.jsonl").exists()
+
+
+class ClientError(Exception):
+    """What a bucket's package may raise while it reads."""
+
+
+@pytest.mark.parametrize("encoding", [None, Encoding(32)], ids=["as it is", "encoded again"])
+@pytest.mark.parametrize(
+    ("name", "failure", "stops"),
+    [
+        ("gs://b/a.avi", ClientError("the token has expired"), True),
+        ("gs://b/a.avi", PermissionError("forbidden"), True),
+        ("gs://b/a.avi", FileNotFoundError(errno.ENOENT, "no such file"), False),
+        ("a.avi", TimeoutError("timed out"), True),
+        ("a.avi", ConnectionResetError(errno.ECONNRESET, "reset"), True),
+        ("a.avi", OSError(errno.ENETUNREACH, "no network"), True),
+        ("a.avi", OSError(errno.EHOSTUNREACH, "no route"), True),
+        ("a.avi", PermissionError(errno.EACCES, "denied"), False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_a_failure_while_a_video_is_read_is_not_the_videos(tmp_path, video_list, name, failure, stops, encoding):
+    content = Path(video_list.videos.paths[0]).read_bytes()
+
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() >= len(content) // 2 or size in (None, -1) or size > len(content):
+                raise failure
+            return super().read(min(size, len(content) // 4))
+
+    rows = (Row(Item(name, lambda name: Failing(content)), name, -1, None),)
+    task = ShardTask(str(tmp_path / "shard"), str(tmp_path / "listing.jsonl"), rows, encoding)
+    if stops:
+        with pytest.raises(FileError, match=r"a\.avi: .*run the same command again"):
+            write_shard(task)
+    else:
+        write_shard(task)
+    assert (tmp_path / "listing.jsonl").exists() != stops
+
+
+def test_a_damaged_video_in_a_bucket_is_left_out(tmp_path):
+    rows = (Row(Item("gs://b/a.avi", lambda name: io.BytesIO(b"no video" * 1000)), "a.avi", -1, None),)
+    for encoding in (None, Encoding(32)):
+        write_shard(ShardTask(str(tmp_path / "shard"), str(tmp_path / f"{encoding}.jsonl"), rows, encoding))
+
+
+def test_two_commands_do_not_write_into_one_folder(tmp_path, video_list):
+    def run_meanwhile(write, tasks):
+        with pytest.raises(InUseError, match=r"out is in use by process \d+ on .*another --out"):
+            prepare({"train": video_list}, tmp_path / "out", "videos", None, in_processes(1), lambda *counts: None)
+        yield from map(write, tasks)
+
+    prepare({"train": video_list}, tmp_path / "out", "videos", None, run_meanwhile, lambda *counts: None)
+    assert not (tmp_path / "out/.lock").exists()
+    prepare({"train": video_list}, tmp_path / "out", "videos", None, in_processes(1), lambda *counts: None)
 
 
 def test_once_its_videos_are_repaired_the_same_command_works(tmp_path, video_list, capsys):

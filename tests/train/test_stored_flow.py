@@ -70,7 +70,7 @@ def test_procedural_videos_come_with_their_flow(base: str, tmp_path: Path, monke
     with open_clips(config, masks, videos, 0, lambda path, reason: pytest.fail(reason), spec) as batches:
         batch = next(batches)
     pairs = adjacent_pairs(4) if base == "random" else neighbour_pairs(4, 2)
-    assert batch["flow"].shape == (8, *pairs[0].shape, 10, 10, 2)
+    assert batch["flow"].shape == (8, *pairs[0].shape, 12, 12, 2)
     assert batch["flow"].any()
     split = masks({}, batch, jax.random.split(jax.random.key(0), 8))
     assert split.visible.shape == (8, 16)
