@@ -23,8 +23,8 @@ from mgmae_jax.runtime.rng import per_example, stream
 from mgmae_jax.show.clip import video_clip
 from tests.shared_data import shared
 
-BOUNDS = {"flyingchairs_3": 1.6, "flyingchairs_5": 4.7, "middlebury_RubberWhale": 0.67, "sintel_alley_2_clean": 0.58}
-AGREEMENT = {"Biking/v_Biking_g01_c01.mp4": 0.69, "ssv2_poking_something_so_that_it_falls_over/166766.mp4": 0.74}
+BOUNDS = {"flyingchairs_3": 1.7, "flyingchairs_5": 5.8, "middlebury_RubberWhale": 0.64, "sintel_alley_2_clean": 0.63}
+AGREEMENT = {"Biking/v_Biking_g01_c01.mp4": 0.67, "ssv2_poking_something_so_that_it_falls_over/166766.mp4": 0.74}
 FILE = resources.files("mgmae_jax") / "flow" / "weights" / "raft_small.safetensors"
 
 
@@ -51,16 +51,21 @@ def test_they_see_synthetic_motion(bundled):
     assert error < 0.4 * still
 
 
-def test_half_precision_changes_no_error_and_most_flow_by_less_than_a_fiftieth_of_a_pixel(bundled):
-    """Weights that round to the bundled ones, as the trained did. Where the network is lost, it may go elsewhere."""
+@pytest.fixture(scope="module")
+def exact(bundled):
+    """Weights that round to the bundled ones, as the trained did."""
     rng = np.random.default_rng(0)
 
     def before_rounding(leaf):
         step = np.spacing(np.abs(leaf).astype(np.float16)).astype(np.float32)
         return leaf + step * rng.uniform(-0.24, 0.24, leaf.shape).astype(np.float32)
 
-    exact = jax.tree.map(before_rounding, bundled)
-    assert jax.tree.all(jax.tree.map(lambda a, b: (a.astype(np.float16) == b).all(), exact, bundled))
+    found = jax.tree.map(before_rounding, bundled)
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a.astype(np.float16) == b).all(), found, bundled))
+    return found
+
+
+def test_half_precision_changes_no_error_and_flow_by_less_than_a_fiftieth_of_a_pixel(bundled, exact):
     methods = [raft_method(bundled, 12), raft_method(exact, 12)]
     changes, errors = [], []
     for index in range(6):
@@ -69,9 +74,23 @@ def test_half_precision_changes_no_error_and_most_flow_by_less_than_a_fiftieth_o
         flows = [method(frames, np.array([0]), np.array([1]))[0] for method in methods]
         changes.append(np.linalg.norm(flows[0] - flows[1], axis=-1).ravel())
         errors.append([np.linalg.norm(flow - pair.flow, axis=-1).mean() for flow in flows])
-    assert np.median(np.concatenate(changes)) < 0.02
+    assert np.mean(np.concatenate(changes)) < 0.02
     one, two = np.mean(errors, axis=0)
     assert abs(one - two) < 0.02 * one
+
+
+@pytest.mark.slow
+def test_half_precision_changes_the_flow_of_each_real_pair_by_less_than_a_fiftieth_of_a_pixel(bundled, exact):
+    """On average: an update that does not put small errors right, as that of a saturated network, multiplies them."""
+    methods = [raft_method(params, 12) for params in (bundled, exact)]
+    changes = {}
+    for pair in find_pairs(shared("flow_pairs")):
+        read = pair.read()
+        frames = np.stack([read["image1"], read["image2"]])
+        one, two = (method(frames, np.array([0]), np.array([1]))[0] for method in methods)
+        changes[pair.name] = float(np.linalg.norm(one - two, axis=-1).mean())
+    assert len(changes) == 4
+    assert max(changes.values()) < 0.02, changes
 
 
 @pytest.mark.slow
