@@ -2,7 +2,7 @@
 
     mgmae train-flow --config flow/raft_small --workdir runs/flow
 
-The weights that come with the package had 6,200 of such steps between two trainings on a CPU: docs/FLOW.md. The pairs
+The weights that come with the package had 6,200 of such steps, and three trainings on a CPU: docs/FLOW.md. The pairs
 are drawn on the device from scenes of a few hundred numbers, so that no data is read and none is moved. Each tuple of
 config.train has an entry for each stage of a curriculum. The effective learning rate is optim.lr, whatever the batch. A
 field that is not in this file is an error in a config for the flow network.
