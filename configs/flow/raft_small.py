@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
     config.train.batch_size = (24,)  # pairs in a step over all devices
     config.train.iters = (10,)  # RAFT's updates in the loss
     config.train.dtype = "bfloat16"  # or float32: RAFT's convolutions; correlation, flow and loss are float32
-    config.train.perturb = 0.25  # part of RAFT's updates that are given an error to correct
+    config.train.perturb = 0.0  # part of RAFT's updates that are given an error to correct; 0.3 for a long run
     config.train.ema = 0.999
     config.train.log_every = 100  # steps
     config.train.profile_steps = ""  # such as 100:105: trace these steps, for a profiler, in WORKDIR/profile

@@ -132,6 +132,14 @@ def _trained_on(checkpoint: Checkpoint) -> tuple[dict[str, int], str] | None:
     saved = _saved_config(checkpoint)
     if saved is None:
         return None
+    try:
+        return _clips(saved)
+    except (AttributeError, TypeError) as error:
+        named = checkpoint_name(checkpoint) if isinstance(checkpoint, Weights) else file_above(checkpoint, CONFIG)
+        raise FileError(named or CONFIG, f"cannot be read as the config of a run ({error})") from error
+
+
+def _clips(saved: ConfigDict) -> tuple[dict[str, int], str]:
     clips = {"frames": saved.clip.frames, "size": saved.clip.size}
     if "trained_frames" in saved.model:  # a fine-tuned classifier keeps its pre-training's positions
         clips = {name: saved.model[f"trained_{name}"] or value for name, value in clips.items()}

@@ -87,8 +87,10 @@ def test_the_device_draws_what_the_host_draws(banks):
         assert same_layer.mean() > 0.995  # an outline's edge may fall either way
         assert (device.occluded[i] == host.occluded).mean() > 0.99
         for one, two in ((device.image1[i], host.image1), (device.image2[i], host.image2)):
-            # OpenCV places samples to 1/32 of a pixel; a coarse quantisation makes steps of that.
-            assert np.abs(one.astype(float) - two).mean() < (2.0 if scene.quantisation > 0 else 1.0)
+            # OpenCV places samples to 1/32 of a pixel; a coarse quantisation makes steps of that, and no blur hides it
+            # in a sharp picture.
+            bound = 2.0 if scene.quantisation > 0 else 1.0 if scene.blur.any() else 3.0
+            assert np.abs(one.astype(float) - two).mean() < bound
 
 
 def test_motion_is_mostly_small_with_a_heavy_tail(banks):
